@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The reference environment for OpenEnv: it echoes, on every surface of the protocol."""
+
+# First: it decides how everything below imports the framework.
+from echo_env import _framework  # noqa: F401
+from echo_env.client import EchoEnv
+from echo_env.models import EchoAction, EchoObservation
+
+__all__ = ["EchoAction", "EchoEnv", "EchoObservation"]

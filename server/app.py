@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The echo environment as an application: the only file of the server that knows it is echo.
+
+uv run server                  # or `python -m echo_env.server.app`, with the same options
+uvicorn server.app:app         # from the repository's root, with uvicorn's options
+"""
+
+if not __package__:
+    import _checkout  # noqa: F401
+
+from echo_env.models import EchoAction, EchoObservation
+from echo_env.server.application import create_app
+from echo_env.server.command_line import run_server
+from echo_env.server.echo_env_environment import EchoEnvironment
+
+app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
+
+
+def main() -> None:
+    """The `server` command."""
+    run_server("echo_env.server.app:app", distribution="openenv-echo-env")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`create_app`: a FastAPI application that serves an environment over the OpenEnv protocol."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from openenv.core.env_server.types import Action, Observation
+from starlette.routing import WebSocketRoute
+
+from echo_env.server.http_api import create_router, request_schemas, translate_errors
+from echo_env.server.mcp_api import JsonRpc, ToolBox
+from echo_env.server.sessions import AnyEnvironment, Sessions
+from echo_env.server.settings import Settings
+from echo_env.server.web_interface import add_web_interface
+from echo_env.server.websocket_api import WebSocketEndpoint
+from echo_env.server.wire import MessageDecoder
+
+_DESCRIPTION = """\
+Reset, step and observe an environment over HTTP. Each request here uses a fresh environment; an
+episode of several steps is held by a WebSocket connection to `/ws`, whose frames are JSON objects
+with `type` (`reset`, `step`, `state`, `mcp`, `close`) and `data`.
+"""
+
+
+def create_app(
+    env: Callable[[], AnyEnvironment],
+    action_cls: type[Action],
+    observation_cls: type[Observation],
+    env_name: str | None = None,
+    max_concurrent_envs: int | None = None,
+) -> FastAPI:
+    """Build the application; a call written for OpenEnv's own `create_app` works as it is.
+
+    `env` is an environment class or a function that returns an environment, called once for each
+    session. `max_concurrent_envs` limits the sessions of one worker; when it is not given,
+    `MAX_CONCURRENT_ENVS` does, or 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`.
+
+    Raises `ConcurrencyConfigurationError` when more than one session is asked for and the
+    environment does not support that, `TypeError` when `env` cannot be called.
+    """
+    if not callable(env):
+        raise TypeError(
+            f"env is called to make an environment for each session, {type(env).__name__} cannot "
+            "be called. Pass the environment class, not an instance."
+        )
+    settings = Settings()  # type: ignore[call-arg]
+    sessions = Sessions(env, max_concurrent_envs, settings)
+    decoder = MessageDecoder(action_cls, settings.max_json_depth)
+    tools = ToolBox()
+    json_rpc = JsonRpc(sessions, tools)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await sessions.aclose()
+
+    title = f"{env_name or getattr(env, '__name__', 'OpenEnv')} HTTP API"
+    # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
+    app = FastAPI(title=title, version="1.0.0", description=_DESCRIPTION, lifespan=lifespan)
+    app.include_router(
+        create_router(action_cls, observation_cls, sessions, decoder, tools, json_rpc)
+    )
+    endpoint = WebSocketEndpoint(sessions, decoder, tools, json_rpc)
+    app.router.routes.append(WebSocketRoute("/ws", endpoint))
+    translate_errors(app)
+    if settings.enable_web_interface:
+        add_web_interface(app)
+    _document_request_bodies(app, decoder)
+    return app
+
+
+def _document_request_bodies(app: FastAPI, decoder: MessageDecoder) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schema["components"]["schemas"].update(request_schemas(decoder))
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

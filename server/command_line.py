@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The `server` command: options and environment variables checked, then uvicorn started."""
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, NoReturn, get_args
+
+import uvicorn
+from pydantic import ValidationError
+
+from echo_env.server.settings import LogLevel, Settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _stop(message)
+
+
+def run_server(application: str, distribution: str, arguments: Sequence[str] | None = None) -> None:
+    """Serve `application` (an import string) until told to stop.
+
+    `arguments` are those of the command line unless given. A bad value or a port that is taken ends
+    the process with one line on stderr and exit code 2.
+    """
+    options = _parse(distribution, arguments)
+    reload: bool = options.pop("reload")
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        _stop("; ".join(_explain(entry) for entry in error.errors()))
+    if reload and settings.workers > 1:
+        _stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
+    _require_free_port(settings.host, settings.port)
+    uvicorn.run(
+        application,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        reload=reload,
+        log_level=settings.log_level,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
+    )
+
+
+def _parse(distribution: str, arguments: Sequence[str] | None) -> dict[str, Any]:
+    parser = _Parser(
+        "server",
+        description="Serve the environment over the OpenEnv protocol. An option left out is taken "
+        "from the environment variable in brackets, then from its default.",
+        argument_default=argparse.SUPPRESS,
+    )
+    fields = Settings.model_fields
+    for name, kind in (("host", str), ("port", int), ("workers", int)):
+        field = fields[name]
+        text = f"{field.description} [{name.upper()}; {field.default}]"
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    level = fields["log_level"]
+    parser.add_argument(
+        "--log-level",
+        choices=get_args(LogLevel),
+        help=f"{level.description} [LOG_LEVEL; {level.default}]",
+    )
+    parser.add_argument(
+        "--reload", action="store_true", default=False, help="Restart when a source file changes"
+    )
+    parser.add_argument("--version", action="version", version=_version(distribution))
+    return vars(parser.parse_args(arguments))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return f"{distribution} {metadata.version(distribution)}"
+    except metadata.PackageNotFoundError:
+        return f"{distribution} (checkout, not installed)"
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Find out before uvicorn does: with several workers it would only log and start again."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _stop(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
+        )
+
+
+def _explain(error: Any) -> str:
+    name = str(error["loc"][0])
+    return f"{name.upper()} (--{name.replace('_', '-')}): {error['msg']}, not {error['input']!r}"
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"server: error: {message}", file=sys.stderr)
+    raise SystemExit(2)

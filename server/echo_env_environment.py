@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The echo environment. `python3 server/echo_env_environment.py` checks it, without a server."""
+
+if not __package__:
+    import _checkout  # noqa: F401
+
+from typing import Any
+from uuid import uuid4
+
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import State
+
+from echo_env.models import EchoAction, EchoObservation
+
+
+def echo_message(message: str) -> str:
+    """Echo a message."""
+    return message
+
+
+def echo_with_length(message: str) -> dict[str, Any]:
+    """Echo a message together with its length in Unicode code points."""
+    return {"message": message, "length": len(message)}
+
+
+class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
+    """Echoes each message and rewards its length: 0.1 for every Unicode code point, unbounded."""
+
+    # One environment per session and nothing shared between them.
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    # Offered over MCP beside the episode; names, annotations and docstrings become the schemas.
+    TOOLS = (echo_message, echo_with_length)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin_episode(seed=None, episode_id=None)  # so that a step before a reset is allowed
+
+    def reset(
+        self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
+    ) -> EchoObservation:
+        """Start an episode; its id is a random UUID unless given. Other keywords are ignored."""
+        self._begin_episode(seed, episode_id)
+        return EchoObservation(echoed_message="Echo environment ready!", reward=0.0)
+
+    def step(
+        self, action: EchoAction, timeout_s: float | None = None, **kwargs: Any
+    ) -> EchoObservation:
+        """Echo `action.message`; an episode never ends by itself."""
+        self._step_count += 1
+        message = action.message
+        length = len(message)
+        return EchoObservation(
+            echoed_message=message,
+            message_length=length,
+            reward=length * 0.1,
+            metadata={"original_message": message, "step": self._step_count},
+        )
+
+    # Nothing above waits, so a server may call it on its event loop instead of in a thread.
+    async def reset_async(self, *args: Any, **kwargs: Any) -> EchoObservation:
+        return self.reset(*args, **kwargs)
+
+    async def step_async(self, *args: Any, **kwargs: Any) -> EchoObservation:
+        return self.step(*args, **kwargs)
+
+    @property
+    def state(self) -> State:
+        """`episode_id`, `step_count`, and `seed` when the episode was given one."""
+        seed = {} if self._seed is None else {"seed": self._seed}
+        return State(episode_id=self._episode_id, step_count=self._step_count, **seed)
+
+    def _begin_episode(self, seed: int | None, episode_id: str | None) -> None:
+        self._seed = seed
+        self._episode_id = str(uuid4()) if episode_id is None else episode_id
+        self._step_count = 0
+
+
+def self_check() -> None:
+    """Drive one episode and print what held; `SystemExit` on the first thing that did not."""
+
+    def verify(what: str, actual: Any, expected: Any) -> None:
+        if actual != expected:
+            raise SystemExit(f"FAILED {what}: {actual!r}, expected {expected!r}")
+        print(f"ok  {what}: {actual!r}")
+
+    environment = EchoEnvironment()
+    ready = environment.reset(seed=7, episode_id="check")
+    verify("reset", ready.echoed_message, "Echo environment ready!")
+    for step, (message, reward) in enumerate([("Hi", 0.2), ("Hello, World!", 1.3), ("", 0.0)], 1):
+        result = environment.step(EchoAction(message=message))
+        verify(f"step {step}", (result.echoed_message, result.reward), (message, reward))
+        verify("  metadata", result.metadata, {"original_message": message, "step": step})
+    state = environment.state.model_dump()
+    verify("state", state, {"episode_id": "check", "step_count": 3, "seed": 7})
+
+
+if __name__ == "__main__":
+    self_check()

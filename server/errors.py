@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a client is told when something fails: the one place that turns exceptions into errors.
+
+`MessageError` is raised where a message is found wanting; any other exception comes out of an
+environment. Codes are those of the OpenEnv wire contract (`WSErrorCode`).
+"""
+
+import logging
+from typing import Any
+from uuid import uuid4
+
+from openenv.core.env_server.exceptions import (
+    EnvironmentFactoryError,
+    OpenEnvError,
+    SessionCapacityError,
+)
+from openenv.core.env_server.types import WSErrorCode
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+logger = logging.getLogger("echo_env.server")
+
+_MOST_ERRORS = 20
+_LONGEST_INPUT = 500
+
+
+class MessageError(Exception):
+    """A client's message that cannot be honoured; `errors` are in pydantic's form."""
+
+    def __init__(
+        self, code: WSErrorCode, message: str, errors: list[dict[str, Any]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.errors = errors
+
+    @classmethod
+    def invalid(cls, kind: str, location: tuple[str | int, ...], reason: str, value: Any) -> Any:
+        """A `VALIDATION_ERROR` with a single entry, for what pydantic cannot check itself."""
+        error = {"type": kind, "loc": location, "msg": reason, "input": _shortened(value)}
+        return cls(WSErrorCode.VALIDATION_ERROR, "Invalid message", [error])
+
+    @classmethod
+    def from_validation(
+        cls, error: ValidationError, location: tuple[str | int, ...] = ()
+    ) -> "MessageError":
+        """A `VALIDATION_ERROR` with pydantic's entries, `location` put before each `loc`."""
+        entries = error.errors(include_url=False, include_context=False)
+        errors: list[dict[str, Any]] = [
+            {
+                "type": entry["type"],
+                "loc": location + entry["loc"],
+                "msg": entry["msg"],
+                "input": _shortened(entry["input"]),
+            }
+            for entry in entries[:_MOST_ERRORS]
+        ]
+        if len(entries) > _MOST_ERRORS:
+            omitted = f"{len(entries) - _MOST_ERRORS} further errors are not listed"
+            errors.append({"type": "too_many_errors", "loc": location, "msg": omitted})
+        return cls(WSErrorCode.VALIDATION_ERROR, "Invalid message", errors)
+
+
+def _shortened(value: Any) -> Any:
+    """`value` as it was received or, when it is long, its beginning; always encodable as JSON."""
+    if isinstance(value, str):
+        text = value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…"
+        # A client can send strings that are no text: a lone surrogate is shown as `\\ud800`.
+        return text.encode("utf-8", "backslashreplace").decode()
+    try:
+        encoded = to_json(value)
+    except ValueError:
+        return f"a value of type {type(value).__name__}"
+    if len(encoded) <= _LONGEST_INPUT:
+        return value
+    return encoded[:_LONGEST_INPUT].decode("utf-8", "ignore") + "…"
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """What the client is told: `message`, `code` and, depending on the code, more.
+
+    An environment's `ValueError` is taken as addressed to its user and keeps its text. Any other
+    exception may hold internals: the client gets a fixed text with an id, the log the traceback.
+    """
+    if isinstance(error, MessageError):
+        described: dict[str, Any] = {"message": str(error), "code": error.code}
+        if error.errors is not None:
+            described["errors"] = error.errors
+        return described
+    if isinstance(error, SessionCapacityError):
+        return {
+            "message": str(error),
+            "code": WSErrorCode.CAPACITY_REACHED,
+            "active_sessions": error.active_sessions,
+            "max_sessions": error.max_sessions,
+        }
+    if isinstance(error, EnvironmentFactoryError):
+        _log_with_id(error)
+        return {
+            "message": str(error),
+            "code": WSErrorCode.FACTORY_ERROR,
+            "factory_name": error.factory_name,
+        }
+    if isinstance(error, OpenEnvError) or (
+        isinstance(error, ValueError) and not isinstance(error, UnicodeError | ValidationError)
+    ):
+        return {"message": str(error), "code": WSErrorCode.EXECUTION_ERROR}
+    message = (
+        f"The environment failed unexpectedly; the server's log says why (id {_log_with_id(error)})"
+    )
+    return {"message": message, "code": WSErrorCode.EXECUTION_ERROR}
+
+
+def _log_with_id(error: Exception) -> str:
+    correlation_id = uuid4().hex[:12]
+    logger.error("Environment failed (id %s)", correlation_id, exc_info=error)
+    return correlation_id

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The HTTP routes: `/reset`, `/step`, `/state`, what describes the environment, and `POST /mcp`.
+
+An HTTP request has no session: each builds an environment, uses it once and closes it.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, JsonRpcResponse
+from openenv.core.env_server.types import (
+    Action,
+    EnvironmentMetadata,
+    HealthResponse,
+    HealthStatus,
+    Observation,
+    ResetRequest,
+    SchemaResponse,
+    State,
+)
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from echo_env.server.errors import MessageError, describe
+from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
+from echo_env.server.sessions import Sessions
+from echo_env.server.wire import MessageDecoder, encode_observation
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+class ObservationResponse(BaseModel):
+    """What `/reset` and `/step` answer."""
+
+    observation: dict[str, Any] = Field(description="Fields of the environment's observation")
+    reward: bool | int | float | None = Field(description="Reward of the step")
+    done: bool = Field(description="Whether the episode is over")
+    metadata: dict[str, Any] | None = Field(description="The observation's metadata, unless empty")
+
+
+class InvalidRequestResponse(BaseModel):
+    """What is wrong with a request, in pydantic's form."""
+
+    detail: list[dict[str, Any]] = Field(description="One entry per error: type, loc, msg, input")
+
+
+class FailureResponse(BaseModel):
+    """An environment that failed."""
+
+    detail: str = Field(description="What happened")
+    code: str = Field(description="Error code of the wire contract")
+
+
+def create_router(
+    action_cls: type[Action],
+    observation_cls: type[Observation],
+    sessions: Sessions,
+    decoder: MessageDecoder,
+    tools: ToolBox,
+    json_rpc: JsonRpc,
+) -> APIRouter:
+    """The routes of one environment."""
+    router = APIRouter()
+    failures: dict[int | str, dict[str, Any]] = {
+        422: {"model": InvalidRequestResponse, "description": "The request is invalid"},
+        500: {"model": FailureResponse, "description": "The environment failed"},
+    }
+    answers = {200: {"model": ObservationResponse, "description": "The observation"}, **failures}
+
+    @router.post("/reset", tags=["Episode"], responses=answers, openapi_extra=_body("ResetRequest"))
+    async def reset(request: Request) -> Response:
+        """Start an episode and return its first observation. Every argument is optional."""
+        arguments = decoder.decode_reset(await request.body()).model_dump(exclude_unset=True)
+        async with sessions.temporary() as session:
+            return _observation_response(await session.reset(arguments))
+
+    @router.post("/step", tags=["Episode"], responses=answers, openapi_extra=_body("StepRequest"))
+    async def step(request: Request) -> Response:
+        """Take one step in a fresh environment. For steps that belong together use `/ws`."""
+        body = decoder.decode_step(await request.body())
+        action: Any = body.action
+        async with sessions.temporary() as session:
+            if isinstance(action, TOOL_ACTIONS):
+                return _observation_response(await tools.act(session.environment, action))
+            arguments = body.model_dump(exclude_unset=True, exclude={"action"})
+            return _observation_response(await session.step(action, arguments))
+
+    @router.get("/state", tags=["Episode"], responses={200: {"model": State}, 500: failures[500]})
+    async def state() -> Response:
+        """The state of a fresh environment: its episode's id and the number of steps taken."""
+        async with sessions.temporary() as session:
+            return _json_response(session.state().model_dump_json())
+
+    @router.get("/schema", tags=["Description"])
+    async def schema() -> SchemaResponse:
+        """JSON Schemas of the action, the observation and the state."""
+        return SchemaResponse(
+            action=action_cls.model_json_schema(),
+            observation=observation_cls.model_json_schema(),
+            state=State.model_json_schema(),
+        )
+
+    @router.get("/metadata", tags=["Description"], responses={500: failures[500]})
+    async def metadata() -> EnvironmentMetadata:
+        """Name, description and version of the environment."""
+        async with sessions.temporary() as session:
+            return session.environment.get_metadata()  # type: ignore[no-any-return]
+
+    @router.get("/health", tags=["Operation"])
+    async def health() -> HealthResponse:
+        """Whether the server runs."""
+        return HealthResponse(status=HealthStatus.HEALTHY)
+
+    @router.post("/mcp", tags=["Tools"], openapi_extra=_body("JsonRpcRequest"))
+    async def mcp(request: Request) -> dict[str, Any]:
+        """JSON-RPC 2.0: `tools/list`, `tools/call`, `openenv/session/create` and `…/close`."""
+        try:
+            payload = decoder.decode_json(await request.body())
+        except MessageError as error:
+            code = JsonRpcErrorCode.PARSE_ERROR
+            return JsonRpcResponse.error_response(code, str(error), error.errors).model_dump()
+        return await json_rpc.answer(payload)
+
+    return router
+
+
+def translate_errors(app: FastAPI) -> None:
+    """Answer 422 with what is wrong with a request, and 500 when an environment fails."""
+
+    @app.exception_handler(MessageError)
+    async def invalid_request(_: Request, error: MessageError) -> JSONResponse:
+        detail = error.errors or [{"type": "json_invalid", "loc": ["body"], "msg": str(error)}]
+        return JSONResponse({"detail": detail}, 422)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        described = describe(error)
+        return JSONResponse({"detail": described["message"], "code": described["code"]}, 500)
+
+
+def request_schemas(decoder: MessageDecoder) -> dict[str, Any]:
+    """OpenAPI components of the request bodies, which the routes decode themselves."""
+    models: list[Any] = [
+        (model, "validation") for model in (ResetRequest, decoder.step_request, JsonRpcRequest)
+    ]
+    _, definitions = models_json_schema(models, ref_template=_REFERENCE)
+    schemas: dict[str, Any] = definitions["$defs"]
+    # The framework's examples are of another environment's action.
+    schemas["StepRequest"].pop("examples", None)
+    return schemas
+
+
+def _body(model: str) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model=model)}
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+def _observation_response(observation: Observation) -> Response:
+    return _json_response(encode_observation(observation))
+
+
+def _json_response(text: str) -> Response:
+    return Response(text, media_type="application/json")

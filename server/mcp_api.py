@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tools: JSON-RPC 2.0 on `POST /mcp` and in `mcp` frames, and tool-style actions in `step`.
+
+An environment offers tools by a class attribute `TOOLS`, a tuple of plain functions: name,
+annotations and docstring become the schema. A tool does not touch the episode, so calling one
+neither counts as a step nor earns a reward.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from openenv.core.env_server.exceptions import OpenEnvError
+from openenv.core.env_server.mcp_types import (
+    RESERVED_TOOL_NAMES,
+    CallToolAction,
+    CallToolObservation,
+    JsonRpcErrorCode,
+    JsonRpcRequest,
+    JsonRpcResponse,
+    ListToolsAction,
+    ListToolsObservation,
+    Tool,
+    ToolError,
+    ToolErrorType,
+)
+from openenv.core.env_server.types import Observation
+from pydantic import TypeAdapter, ValidationError, validate_call
+from pydantic_core import to_json, to_jsonable_python
+
+from echo_env.server.errors import MessageError, describe
+from echo_env.server.sessions import AnyEnvironment, Session, Sessions
+
+TOOL_ACTIONS = (CallToolAction, ListToolsAction)
+
+
+@dataclass(frozen=True)
+class _OfferedTool:
+    specification: Tool
+    call: Callable[..., Any]
+
+
+class ToolFailure(Exception):
+    """A tool that could not be called, or that raised."""
+
+    def __init__(self, kind: ToolErrorType, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@lru_cache
+def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, _OfferedTool]:
+    tools: dict[str, _OfferedTool] = {}
+    for function in functions:
+        name = function.__name__
+        if name in RESERVED_TOOL_NAMES:
+            raise ValueError(f"A tool may not be called {name!r}: that is the protocol's own word")
+        specification = Tool(
+            name=name,
+            description=inspect.getdoc(function) or "",
+            input_schema=TypeAdapter(function).json_schema(),
+        )
+        tools[name] = _OfferedTool(specification, validate_call(function))
+    return tools
+
+
+class ToolBox:
+    """The tools of an environment, called by name."""
+
+    def specifications(self, environment: AnyEnvironment) -> list[Tool]:
+        return [tool.specification for tool in self._tools(environment).values()]
+
+    async def call(self, environment: AnyEnvironment, name: str, arguments: dict[str, Any]) -> Any:
+        """The tool's result as JSON values; raises `ToolFailure`."""
+        offered = self._tools(environment)
+        tool = offered.get(name)
+        if tool is None:
+            names = ", ".join(offered) or "none"
+            raise ToolFailure(
+                ToolErrorType.TOOL_NOT_FOUND, f"Unknown tool: {name[:80]!r} (offered: {names})"
+            )
+        try:
+            result = tool.call(**arguments)
+            if inspect.isawaitable(result):
+                result = await result
+            return to_jsonable_python(result)
+        except ValidationError as error:
+            entries = MessageError.from_validation(error).errors or []
+            reasons = "; ".join(
+                f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries
+            )
+            raise ToolFailure(ToolErrorType.INVALID_ARGS, reasons) from None
+        except Exception as error:
+            raise ToolFailure(ToolErrorType.EXECUTION_ERROR, describe(error)["message"]) from error
+
+    async def act(
+        self, environment: AnyEnvironment, action: CallToolAction | ListToolsAction
+    ) -> Observation:
+        """Answer a tool-style action."""
+        if isinstance(action, ListToolsAction):
+            return ListToolsObservation(tools=self.specifications(environment))
+        observation = CallToolObservation(tool_name=action.tool_name)
+        try:
+            observation.result = await self.call(environment, action.tool_name, action.arguments)
+        except ToolFailure as failure:
+            observation.error = ToolError(error_type=failure.kind, message=str(failure))
+        return observation
+
+    @staticmethod
+    def _tools(environment: AnyEnvironment) -> dict[str, _OfferedTool]:
+        return _offered(tuple(getattr(environment, "TOOLS", ())))
+
+
+class JsonRpc:
+    """Bare JSON-RPC: one request in, one response out, without a handshake."""
+
+    def __init__(self, sessions: Sessions, tools: ToolBox) -> None:
+        self._sessions = sessions
+        self._tools = tools
+
+    async def answer(self, payload: Any, session: Session | None = None) -> dict[str, Any]:
+        """Answer one request; `session` is the one whose WebSocket it came over, if any."""
+        try:
+            request = JsonRpcRequest.model_validate(payload)
+        except ValidationError as error:
+            entries = MessageError.from_validation(error).errors
+            return _failure(None, JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", entries)
+        try:
+            result = await self._dispatch(request, session)
+        except _RpcFailure as failure:
+            return _failure(request.id, failure.code, str(failure), failure.data)
+        return JsonRpcResponse.success(result, request.id).model_dump()
+
+    async def _dispatch(self, request: JsonRpcRequest, session: Session | None) -> Any:
+        match request.method:
+            case "openenv/session/create":
+                return await self._create_session(session)
+            case "openenv/session/close":
+                return await self._close_session(request.params, session)
+            case "tools/list" | "tools/call":
+                session = session or self._named_session(request.params)
+                if session is not None:
+                    return await self._use_tools(request, session.environment)
+                async with self._sessions.temporary() as temporary:
+                    return await self._use_tools(request, temporary.environment)
+        raise _RpcFailure(
+            JsonRpcErrorCode.METHOD_NOT_FOUND, f"Method not found: {request.method[:80]}"
+        )
+
+    async def _create_session(self, session: Session | None) -> dict[str, Any]:
+        if session is None:
+            try:
+                session = await self._sessions.open()
+            except OpenEnvError as error:
+                details = describe(error)
+                message = details.pop("message")
+                del details["code"]
+                raise _RpcFailure(JsonRpcErrorCode.SERVER_ERROR, message, details) from None
+        return {"session_id": session.id}
+
+    async def _close_session(
+        self, params: dict[str, Any], session: Session | None
+    ) -> dict[str, Any]:
+        target = self._named_session(params)
+        if target is None:
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_PARAMS, "Invalid params - 'session_id' is required"
+            )
+        if target is session:
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_REQUEST,
+                "A WebSocket's own session is closed by a `close` frame, not over MCP",
+            )
+        if target.attached:
+            target.closing = True  # the connection goes first; then the session does
+        else:
+            await self._sessions.close(target)
+        return {"session_id": target.id, "closed": True}
+
+    def _named_session(self, params: dict[str, Any]) -> Session | None:
+        session_id = params.get("session_id")
+        if not session_id:
+            return None
+        session = self._sessions.get(session_id) if isinstance(session_id, str) else None
+        if session is None:
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_PARAMS, f"Unknown session_id: {str(session_id)[:64]}"
+            )
+        return session
+
+    async def _use_tools(self, request: JsonRpcRequest, environment: AnyEnvironment) -> Any:
+        if request.method == "tools/list":
+            return {
+                "tools": [
+                    {
+                        "name": tool.name,
+                        "description": tool.description,
+                        "inputSchema": tool.input_schema,
+                    }
+                    for tool in self._tools.specifications(environment)
+                ]
+            }
+        name, arguments = request.params.get("name"), request.params.get("arguments") or {}
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_PARAMS,
+                "Invalid params - 'name' must be a string and 'arguments' an object",
+            )
+        try:
+            result = await self._tools.call(environment, name, arguments)
+        except ToolFailure as failure:
+            if failure.kind is not ToolErrorType.EXECUTION_ERROR:
+                raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None
+            return _tool_result(str(failure), str(failure), is_error=True)
+        text = result if isinstance(result, str) else to_json(result).decode()
+        return _tool_result(text, result, is_error=False)
+
+
+def _tool_result(text: str, value: Any, *, is_error: bool) -> dict[str, Any]:
+    """MCP's `CallToolResult`, and `data`, from which the stock clients take the value."""
+    structured = value if isinstance(value, dict) else {"result": value}
+    return {
+        "content": [{"type": "text", "text": text}],
+        "structuredContent": structured,
+        "data": value,
+        "isError": is_error,
+    }
+
+
+class _RpcFailure(Exception):
+    def __init__(self, code: JsonRpcErrorCode, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+def _failure(
+    request_id: str | int | None, code: JsonRpcErrorCode, message: str, data: Any
+) -> dict[str, Any]:
+    return JsonRpcResponse.error_response(code, message, data, request_id).model_dump()

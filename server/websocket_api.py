@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`/ws`: one connection is one session. Frames are answered one at a time, in order."""
+
+from typing import Any
+from urllib.parse import parse_qs
+
+from openenv.core.env_server.exceptions import OpenEnvError
+from openenv.core.env_server.types import BaseMessage, WSErrorCode
+from starlette.types import Receive, Scope, Send
+
+from echo_env.server.errors import describe
+from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
+from echo_env.server.sessions import Session, Sessions
+from echo_env.server.wire import (
+    CloseMessage,
+    McpMessage,
+    MessageDecoder,
+    ResetMessage,
+    StateMessage,
+    StepMessage,
+    encode_frame,
+    encode_observation_frame,
+    encode_state_frame,
+)
+
+
+class WebSocketEndpoint:
+    """A bare ASGI application: between the server's protocol and the decoder nothing is wrapped."""
+
+    def __init__(
+        self, sessions: Sessions, decoder: MessageDecoder, tools: ToolBox, json_rpc: JsonRpc
+    ) -> None:
+        self._sessions = sessions
+        self._decode = decoder.decode_frame
+        self._tools = tools
+        self._json_rpc = json_rpc
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        attach_to = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
+        try:
+            if attach_to:
+                await self._attach(attach_to, receive, send)
+            else:
+                await self._open(receive, send)
+        except OSError:
+            pass  # the client was gone before its reply could be written
+
+    async def _open(self, receive: Receive, send: Send) -> None:
+        try:
+            session = await self._sessions.open()
+        except OpenEnvError as error:
+            await _refuse(send, describe(error))
+            return
+        try:
+            await self._converse(session, receive, send)
+        finally:
+            await self._sessions.close(session)
+
+    async def _attach(self, session_id: str, receive: Receive, send: Send) -> None:
+        """Continue a session that was created over MCP; it outlives the connection."""
+        session = self._sessions.get(session_id)
+        if session is None or session.attached:
+            reason = "already has a WebSocket" if session else "is not known"
+            message = f"Session {session_id[:64]} {reason}"
+            await _refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
+            return
+        session.attached = True
+        try:
+            await self._converse(session, receive, send)
+        finally:
+            session.attached = False
+            if session.closing:
+                await self._sessions.close(session)
+
+    async def _converse(self, session: Session, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            try:
+                message = self._decode(event.get("text"))
+                if type(message) is CloseMessage:
+                    await send({"type": "websocket.close", "code": 1000})
+                    return
+                reply = await self._answer(session, message)
+            except Exception as error:  # noqa: BLE001 - whatever happens, the session goes on
+                reply = encode_frame("error", describe(error))
+            await send({"type": "websocket.send", "text": reply})
+
+    async def _answer(self, session: Session, message: BaseMessage) -> str:
+        if isinstance(message, StepMessage):
+            action: Any = message.data
+            if isinstance(action, TOOL_ACTIONS):
+                return encode_observation_frame(await self._tools.act(session.environment, action))
+            return encode_observation_frame(await session.step(action))
+        if isinstance(message, ResetMessage):
+            arguments = message.data.model_dump(exclude_unset=True)
+            return encode_observation_frame(await session.reset(arguments))
+        if isinstance(message, StateMessage):
+            return encode_state_frame(session.state())
+        assert isinstance(message, McpMessage)
+        return encode_frame("mcp", await self._json_rpc.answer(message.data, session))
+
+
+async def _refuse(send: Send, error: dict[str, Any]) -> None:
+    await send({"type": "websocket.send", "text": encode_frame("error", error)})
+    await send({"type": "websocket.close", "code": 1000})
