@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real peers for every test: server processes on free ports, raw WebSockets, plain interpreters."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_websocket
+
+from echo_env.server.settings import Settings
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server process that answers."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+
+class Conversation:
+    """A raw WebSocket: frames go out as they are given, and come back parsed."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def send(self, frame: Any) -> None:
+        """Send text or bytes as they are, anything else as JSON."""
+        self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+
+    def receive(self) -> Any:
+        return json.loads(self.connection.recv(timeout=_PATIENCE_S))
+
+    def ask(self, frame: Any) -> Any:
+        """Send one frame, return the next."""
+        self.send(frame)
+        return self.receive()
+
+    def step(self, message: str) -> Any:
+        return self.ask({"type": "step", "data": {"message": message}})
+
+    def close_code(self) -> int | None:
+        """Wait until the server closes the connection, without any further frame."""
+        with pytest.raises(ConnectionClosed) as caught:
+            self.connection.recv(timeout=_PATIENCE_S)
+        return None if caught.value.rcvd is None else caught.value.rcvd.code
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment_variables(extra: dict[str, str] | None) -> dict[str, str]:
+    """This process's variables without those the server reads, then `extra`."""
+    own = {name.upper() for name in Settings.model_fields}
+    return {name: value for name, value in os.environ.items() if name not in own} | (extra or {})
+
+
+@contextmanager
+def _running(
+    command: list[str], port: int, folder: Path, env: dict[str, str] | None, cwd: Path | None
+) -> Iterator[Server]:
+    log_file = folder / f"server-{port}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cwd or folder,
+            env=_environment_variables(env),
+        )
+    server = Server(port, process, log_file)
+    try:
+        _wait_until_healthy(server)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(server: Server) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while server.process.poll() is None and time.monotonic() < deadline:
+        try:
+            if requests.get(f"{server.url}/health", timeout=_PATIENCE_S).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.02)
+    pytest.fail(f"the server did not start ({server.process.args}); its log:\n{server.log}")
+
+
+def _command(port: int, options: tuple[str, ...], application: str | Path | None) -> list[str]:
+    if application is None:
+        return [sys.executable, "-m", "echo_env.server.app", "--port", str(port), *options]
+    uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(port), "--ws", "websockets-sansio"]
+    if isinstance(application, Path):
+        return [*uvicorn, "--app-dir", str(application.parent), f"{application.stem}:app", *options]
+    return [*uvicorn, application, *options]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return _ROOT
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The echo environment's server with its defaults, shared by all tests."""
+    port = _free_port()
+    folder = tmp_path_factory.mktemp("server")
+    with _running(_command(port, (), None), port, folder, None, None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def start_shared_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., Server]]:
+    """As `start_server`, for a fixture that shares its server: stopped when all tests are done."""
+    with ExitStack() as servers:
+        yield _starter(servers, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts further servers: `start_server("--workers", "2", env={…}, application=…)`.
+
+    `application` is an import string or a Python file with an `app`, served by uvicorn instead of
+    the echo environment; `command` starts something else, the port in place of `{port}`.
+    """
+    with ExitStack() as servers:
+        yield _starter(servers, tmp_path)
+
+
+def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
+    def start(
+        *options: str,
+        env: dict[str, str] | None = None,
+        application: str | Path | None = None,
+        command: list[str] | None = None,
+        cwd: Path | None = None,
+    ) -> Server:
+        port = _free_port()
+        if command is None:
+            arguments = _command(port, options, application)
+        else:
+            arguments = [part.format(port=port) for part in (*command, *options)]
+        return servers.enter_context(_running(arguments, port, folder, env, cwd))
+
+    return start
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Callable[..., Conversation]]:
+    """Opens raw WebSockets, to the shared server unless an address is given."""
+    with ExitStack() as connections:
+
+        def open_one(ws_url: str | None = None, **options: Any) -> Conversation:
+            connection = connect_websocket(
+                ws_url or server.ws_url,
+                **{"compression": None, "max_size": None, "proxy": None, **options},
+            )
+            return Conversation(connections.enter_context(connection))
+
+        yield open_one
+
+
+@pytest.fixture
+def conversation(connect: Callable[..., Conversation]) -> Conversation:
+    """One session of the shared server."""
+    return connect()
+
+
+@pytest.fixture(scope="session")
+def run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command to its end: `run("-c", code)` with this interpreter, in an empty folder."""
+    folder = tmp_path_factory.mktemp("run")
+
+    def run_one(
+        *arguments: str | Path,
+        python: str | Path = sys.executable,
+        cwd: Path = folder,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=_environment_variables(env),
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+
+    return run_one
+
+
+@pytest.fixture(scope="session")
+def python_without_echo_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has everything this one has, except this package."""
+    folder = tmp_path_factory.mktemp("interpreter")
+    venv.create(folder, symlinks=True, with_pip=False)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    for installed in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(installed).iterdir():
+            if "echo_env" not in entry.name and not (packages / entry.name).exists():
+                (packages / entry.name).symlink_to(entry)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository's own files, as a clone under another name would be."""
+    copy = tmp_path_factory.mktemp("clones") / "my-clone"
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+    shutil.copytree(root, copy, ignore=unwanted)
+    return copy
