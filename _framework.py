@@ -31,7 +31,8 @@ class PostponedPackage(ModuleType):
         state = self.__dict__
         with state["__init_lock__"]:
             if self.__class__ is PostponedPackage:
-                self.__class__ = ModuleType  # before running it: the initialiser reads itself
+                # Before running it: the initialiser reads itself.
+                self.__class__ = ModuleType  # type: ignore[assignment]
                 try:
                     self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
                 except BaseException:

@@ -6,7 +6,7 @@ uvicorn server.app:app         # from the repository's root, with uvicorn's opti
 """
 
 if not __package__:
-    import _checkout  # noqa: F401
+    import _checkout  # type: ignore[import-not-found] # noqa: F401
 
 from echo_env.models import EchoAction, EchoObservation
 from echo_env.server.application import create_app

@@ -2,7 +2,7 @@
 """The echo environment. `python3 server/echo_env_environment.py` checks it, without a server."""
 
 if not __package__:
-    import _checkout  # noqa: F401
+    import _checkout  # type: ignore[import-not-found] # noqa: F401
 
 from typing import Any
 from uuid import uuid4

@@ -16,12 +16,14 @@ from openenv.core.env_server.exceptions import (
 )
 from openenv.core.env_server.types import WSErrorCode
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 logger = logging.getLogger("echo_env.server")
 
 _MOST_ERRORS = 20
 _LONGEST_INPUT = 500
+# Raised by machinery between an environment and its client, not by an environment's author.
+_INTERNAL_VALUE_ERRORS = (UnicodeError, ValidationError, PydanticSerializationError)
 
 
 class MessageError(Exception):
@@ -35,9 +37,16 @@ class MessageError(Exception):
         self.errors = errors
 
     @classmethod
-    def invalid(cls, kind: str, location: tuple[str | int, ...], reason: str, value: Any) -> Any:
+    def invalid(
+        cls, kind: str, location: tuple[str | int, ...], reason: str, value: Any
+    ) -> "MessageError":
         """A `VALIDATION_ERROR` with a single entry, for what pydantic cannot check itself."""
-        error = {"type": kind, "loc": location, "msg": reason, "input": _shortened(value)}
+        error = {
+            "type": kind,
+            "loc": _shortened_parts(location),
+            "msg": reason,
+            "input": _shortened(value),
+        }
         return cls(WSErrorCode.VALIDATION_ERROR, "Invalid message", [error])
 
     @classmethod
@@ -49,7 +58,7 @@ class MessageError(Exception):
         errors: list[dict[str, Any]] = [
             {
                 "type": entry["type"],
-                "loc": location + entry["loc"],
+                "loc": _shortened_parts(location + entry["loc"]),
                 "msg": entry["msg"],
                 "input": _shortened(entry["input"]),
             }
@@ -64,9 +73,7 @@ class MessageError(Exception):
 def _shortened(value: Any) -> Any:
     """`value` as it was received or, when it is long, its beginning; always encodable as JSON."""
     if isinstance(value, str):
-        text = value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…"
-        # A client can send strings that are no text: a lone surrogate is shown as `\\ud800`.
-        return text.encode("utf-8", "backslashreplace").decode()
+        return _encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
     try:
         encoded = to_json(value)
     except ValueError:
@@ -74,6 +81,16 @@ def _shortened(value: Any) -> Any:
     if len(encoded) <= _LONGEST_INPUT:
         return value
     return encoded[:_LONGEST_INPUT].decode("utf-8", "ignore") + "…"
+
+
+def _shortened_parts(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    # Parts of a location are the client's too: they are the keys of its objects.
+    return tuple(_shortened(part) for part in location)
+
+
+def _encodable(text: str) -> str:
+    """`text` with lone surrogates, which no encoding takes, shown as `\\ud800`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def describe(error: Exception) -> dict[str, Any]:
@@ -102,9 +119,9 @@ def describe(error: Exception) -> dict[str, Any]:
             "factory_name": error.factory_name,
         }
     if isinstance(error, OpenEnvError) or (
-        isinstance(error, ValueError) and not isinstance(error, UnicodeError | ValidationError)
+        isinstance(error, ValueError) and not isinstance(error, _INTERNAL_VALUE_ERRORS)
     ):
-        return {"message": str(error), "code": WSErrorCode.EXECUTION_ERROR}
+        return {"message": _encodable(str(error)), "code": WSErrorCode.EXECUTION_ERROR}
     message = (
         f"The environment failed unexpectedly; the server's log says why (id {_log_with_id(error)})"
     )

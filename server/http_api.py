@@ -105,7 +105,7 @@ def create_router(
     async def metadata() -> EnvironmentMetadata:
         """Name, description and version of the environment."""
         async with sessions.temporary() as session:
-            return session.environment.get_metadata()  # type: ignore[no-any-return]
+            return session.environment.get_metadata()
 
     @router.get("/health", tags=["Operation"])
     async def health() -> HealthResponse:

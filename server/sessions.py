@@ -106,7 +106,9 @@ class Sessions:
         Raises `ConcurrencyConfigurationError` when `capacity` is above 1 and the environment's
         class does not declare `SUPPORTS_CONCURRENT_SESSIONS`.
         """
-        environment_cls = factory if isinstance(factory, type) else type(_probe(factory))
+        environment_cls: type[AnyEnvironment] = (
+            factory if isinstance(factory, type) else type(_probe(factory))
+        )
         concurrent = environment_cls.SUPPORTS_CONCURRENT_SESSIONS
         if capacity is None:
             capacity = settings.max_concurrent_envs if concurrent else 1

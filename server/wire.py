@@ -107,7 +107,8 @@ class MessageDecoder:
         if self._may_nest_too_deep(text):
             self._load(text)
         try:
-            return self._frame_validator.validate_json(text)
+            message: BaseMessage = self._frame_validator.validate_json(text)
+            return message
         except ValidationError as error:
             raise self._explain_frame(text, error) from None
 
@@ -123,11 +124,12 @@ class MessageDecoder:
         """Decode JSON of no particular shape, within the limits."""
         return self._load(body)
 
-    def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> Any:
+    def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
         if self._may_nest_too_deep(body):
             self._load(body)
         try:
-            return validator.validate_json(body)
+            decoded: ModelT = validator.validate_json(body)
+            return decoded
         except ValidationError as error:
             raise self._explain_body(body, model, error) from None
 
