@@ -143,7 +143,7 @@ class MessageDecoder:
     def _load(self, text: str | bytes) -> Any:
         """`json.loads` within the limits, so that whatever passes can be stored and sent back."""
         limit = self._max_json_depth
-        too_deep = f"JSON may nest {limit} levels deep at the most"
+        too_deep = f"JSON may nest {limit} levels deep at most"
         try:
             value = json.loads(text, parse_int=_bounded_int)
         except RecursionError:
@@ -154,7 +154,7 @@ class MessageDecoder:
             if isinstance(item, dict | list) and len(location) >= limit:
                 raise MessageError.invalid("json_depth", location[:3], too_deep, None)
             if isinstance(item, _OversizedInteger):
-                reason = f"An integer may have {_MOST_DIGITS} digits at the most"
+                reason = f"An integer may have {_MOST_DIGITS} digits at most"
                 raise MessageError.invalid("int_parsing_size", location, reason, item.digits)
             for string in (item, *location[-1:]):
                 if isinstance(string, str) and not _is_unicode(string):
