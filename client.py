@@ -1,6 +1,42 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The client of the echo environment."""
+"""The client of the echo environment: how its messages look on the wire, and nothing else."""
+
+from typing import Any
+
+from openenv.core.client_types import StepResult
+from openenv.core.env_server.types import State
+
+from echo_env.models import EchoAction, EchoObservation
+from echo_env.transport.session_client import SessionClient
 
 
-class EchoEnv:
-    """Placeholder until the transport lands."""
+class EchoEnv(SessionClient[EchoAction, EchoObservation, State]):
+    """One session with an echo server, synchronous or asynchronous.
+
+    with EchoEnv(base_url="http://localhost:8000") as env:
+        env.reset()
+        print(env.step(EchoAction(message="Hello")).observation.echoed_message)
+    """
+
+    def _step_payload(self, action: EchoAction) -> dict[str, Any]:
+        """The `data` of a `step` frame."""
+        if action.metadata:
+            return {"message": action.message, "metadata": action.metadata}
+        return {"message": action.message}
+
+    def _parse_result(self, payload: dict[str, Any]) -> StepResult[EchoObservation]:
+        """The `data` of an `observation` frame; unknown keys are ignored."""
+        received, reward, done = payload["observation"], payload["reward"], payload["done"]
+        observation = EchoObservation(
+            echoed_message=received["echoed_message"],
+            message_length=received["message_length"],
+            # openenv-core's own servers send no metadata.
+            metadata=received.get("metadata") or {},
+            reward=reward,
+            done=done,
+        )
+        return StepResult(observation=observation, reward=reward, done=done)
+
+    def _parse_state(self, payload: dict[str, Any]) -> State:
+        """The `data` of a `state` frame."""
+        return State(**payload)

@@ -82,6 +82,9 @@ class WebSocketEndpoint:
             try:
                 message = self._decode(event.get("text"))
                 if type(message) is CloseMessage:
+                    # First: a client that sees the close may count on the slot being free.
+                    if not session.attached:
+                        await self._sessions.close(session)
                     await send({"type": "websocket.close", "code": 1000})
                     return
                 reply = await self._answer(session, message)

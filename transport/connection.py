@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One WebSocket connection: a request goes out, its reply comes back.
+
+The protocol itself is the sans-I/O layer of `websockets`; here is only the socket under it. The
+same connection serves blocking callers and callers on an event loop, so a client need not know in
+advance who will call it, and needs no thread and no loop of its own.
+"""
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.sync.client import connect as open_websocket
+
+from echo_env.errors import (
+    ConnectFailedError,
+    EnvClientError,
+    ProtocolViolationError,
+    ReplyTimeoutError,
+    SessionLostError,
+)
+from echo_env.transport.keepalive import tend
+
+_READ_SIZE = 65536
+_CLOSE_TIMEOUT_S = 2.0
+_SHORTEST_WAIT_S = 0.001  # a timeout of 0 would make the socket non-blocking
+_DATA_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+# What a non-blocking socket raises when there is nothing to read, or no room to write.
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class _OpenedSocket:
+    """Takes over from `websockets` after TCP, proxy and TLS, before its handshake and thread."""
+
+    def __init__(self, sock: socket.socket, protocol: ClientProtocol, **_: Any) -> None:
+        self.sock = sock
+        self.protocol = protocol
+
+    def handshake(self, *_: Any) -> None:
+        """Done by `Connection`."""
+
+    def start_keepalive(self) -> None:
+        """Done for all connections by one thread, see `keepalive`."""
+
+
+class Connection:
+    """An open session with a server. Not for calls at the same time: its client sees to that."""
+
+    def __init__(
+        self, url: str, headers: dict[str, str], timeout_s: float, max_size: int | None
+    ) -> None:
+        """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`."""
+        self.url = url
+        self.process_id = os.getpid()
+        # Held during an exchange; what tends idle connections only ever tries to take it.
+        self.in_use = threading.Lock()
+        self._received: deque[str] = deque()
+        self._fragments: list[bytes] = []
+        self._sock: socket.socket | None = None
+        self._poll: Any = None
+        try:
+            opened: Any = open_websocket(
+                url,
+                compression=None,
+                proxy=None if _is_loopback(url) else True,
+                open_timeout=timeout_s,
+                max_size=max_size,
+                create_connection=_OpenedSocket,  # type: ignore[arg-type]
+            )
+            self._sock = opened.sock
+            self._protocol: ClientProtocol = opened.protocol
+            self._shake_hands(headers, timeout_s)
+            if hasattr(select, "poll"):
+                self._poll = select.poll()
+                self._poll.register(opened.sock, select.POLLIN)
+        except ConnectFailedError:
+            self.drop()
+            raise
+        except Exception as error:
+            self.drop()
+            timed_out = isinstance(error, TimeoutError)
+            reason = f"no answer within {timeout_s:g} s" if timed_out else str(error)
+            raise ConnectFailedError(
+                f"Failed to connect to {url}: {reason or type(error).__name__}. "
+                "Is the server running there?"
+            ) from error
+        tend(self)
+
+    def exchange(self, request: str, timeout_s: float) -> str:
+        """Send a request and block until its reply is there.
+
+        Raises `ReplyTimeoutError`, `SessionLostError` or `ProtocolViolationError`; after any of
+        them the connection is gone.
+        """
+        sock = self._require_socket()
+        with self.in_use, self._dropped_on_failure(timeout_s):
+            deadline = time.monotonic() + timeout_s
+            sock.settimeout(timeout_s)
+            self._write(sock, self._encode(sock, request))
+            while not self._received:
+                self._take(sock.recv(_READ_SIZE))
+                if not self._received:  # rare: a ping, or a reply in several pieces
+                    self._flush(sock)
+                    sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+            return self._received.popleft()
+
+    async def exchange_async(self, request: str, timeout_s: float) -> str:
+        """`exchange` without blocking the event loop; when cancelled, the connection is dropped."""
+        sock = self._require_socket()
+        with self.in_use, self._dropped_on_failure(timeout_s):
+            deadline = time.monotonic() + timeout_s
+            sock.settimeout(0)
+            await self._write_async(sock, self._encode(sock, request), deadline)
+            while not self._received:
+                await self._read_async(sock, deadline)
+            return self._received.popleft()
+
+    @property
+    def is_open(self) -> bool:
+        return self._sock is not None
+
+    def answer_pings(self) -> None:
+        """Answer what has arrived on an idle connection, without waiting for anything."""
+        if self._sock is None or not self.in_use.acquire(blocking=False):
+            return
+        try:
+            self._drain(self._sock)
+        except Exception:  # noqa: BLE001 - the next call finds the connection lost and says so
+            self._lost_while_idle()
+        finally:
+            self.in_use.release()
+
+    def close(self, farewell: str) -> None:
+        """Say goodbye and wait briefly for the server to hang up: then the session's slot is free.
+
+        Never raises: there is nobody left to do anything about it.
+        """
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            if self.in_use.acquire(timeout=_CLOSE_TIMEOUT_S):
+                try:
+                    self._say_goodbye(sock, farewell)
+                finally:
+                    self.in_use.release()
+        except Exception:  # noqa: BLE001 - see above
+            pass
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket without a word."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def __del__(self) -> None:
+        # A client that is dropped without `close()` frees its slot on the server all the same.
+        self.drop()
+
+    def _shake_hands(self, headers: dict[str, str], timeout_s: float) -> None:
+        sock, protocol = self._require_socket(), self._protocol
+        request = protocol.connect()
+        for name, value in headers.items():
+            request.headers[name] = value
+        protocol.send_request(request)
+        deadline = time.monotonic() + timeout_s
+        sock.settimeout(timeout_s)
+        self._flush(sock)
+        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+            self._take(sock.recv(_READ_SIZE))
+            sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+        error = protocol.handshake_exc
+        if error is not None:
+            response = getattr(error, "response", None)
+            status = f"HTTP {response.status_code} " if isinstance(response, Response) else ""
+            raise ConnectFailedError(
+                f"Failed to connect to {self.url}: the server refused the WebSocket: "
+                f"{status}({error})"
+            ) from error
+
+    def _encode(self, sock: socket.socket, request: str) -> bytes:
+        # Whatever is there before the request was sent cannot be its reply. Taken for one, it would
+        # shift every later reply by one.
+        if self._received or self._something_arrived(sock):
+            self._drain(sock)
+        if self._received:
+            raise ProtocolViolationError(
+                f"{self.url} sent a reply that belongs to no request: {self._received[0][:200]}. "
+                "The connection is dropped, so that it is not taken for another call's; "
+                "`reset()` starts a new episode."
+            )
+        self._protocol.send_text(request.encode())
+        return b"".join(self._protocol.data_to_send())
+
+    def _something_arrived(self, sock: socket.socket) -> bool:
+        if self._poll is None or isinstance(sock, ssl.SSLSocket):
+            return True  # not known without trying to read
+        return bool(self._poll.poll(0))
+
+    def _drain(self, sock: socket.socket) -> None:
+        """Take in what has already arrived."""
+        timeout = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            while True:
+                self._take(sock.recv(_READ_SIZE))
+                self._flush(sock)
+        except _WOULD_BLOCK:
+            pass
+        finally:
+            sock.settimeout(timeout)
+
+    def _take(self, data: bytes) -> None:
+        """Feed received bytes to the protocol; complete messages end up in `_received`.
+
+        Raises `SessionLostError` when the connection ended and there is no message left.
+        """
+        protocol = self._protocol
+        if data:
+            protocol.receive_data(data)
+        else:
+            protocol.receive_eof()
+        for event in protocol.events_received():
+            if isinstance(event, Frame) and event.opcode in _DATA_OPCODES:
+                self._fragments.append(bytes(event.data))
+                if event.fin:
+                    message, self._fragments = b"".join(self._fragments), []
+                    self._received.append(message.decode())
+        if protocol.state in (State.CLOSING, State.CLOSED):
+            with suppress(OSError):
+                self._flush(self._require_socket())  # the answer to the close frame
+            if not self._received:
+                raise self._lost()
+
+    def _lost(self) -> SessionLostError:
+        protocol = self._protocol
+        code, reason = None, ""
+        if protocol.close_rcvd is not None:
+            code, reason = protocol.close_rcvd.code, protocol.close_rcvd.reason
+            how = f"the server closed it with code {code}" + (f" ({reason})" if reason else "")
+        elif protocol.close_sent is not None:
+            code, reason = protocol.close_sent.code, protocol.close_sent.reason
+            how = f"closed by this client with code {code}" + (f" ({reason})" if reason else "")
+        else:
+            how = "it ended without a close frame"
+        return SessionLostError(
+            f"The session with {self.url} is lost: {how}. The episode ended with it; call "
+            "`reset()` to connect again and start a new one.",
+            code,
+            reason,
+        )
+
+    def _lost_while_idle(self) -> None:
+        # Kept open but marked: the next exchange reads the end again and raises what it means.
+        if self._protocol.state is State.OPEN:
+            self._protocol.receive_eof()
+
+    @contextmanager
+    def _dropped_on_failure(self, timeout_s: float) -> Iterator[None]:
+        """Whatever fails, a reply may still be under way: drop the connection, and say why."""
+        try:
+            yield
+        except EnvClientError:
+            self.drop()
+            raise
+        except TimeoutError as error:
+            self.drop()
+            raise ReplyTimeoutError(
+                f"{self.url} sent no reply within {timeout_s:g} s. The connection is dropped, so "
+                "that a late reply is not taken for another call's; `reset()` starts a new episode "
+                "(`message_timeout_s` sets the limit)."
+            ) from error
+        except UnicodeDecodeError as error:
+            self.drop()
+            raise ProtocolViolationError(f"{self.url} sent a reply that is no text.") from error
+        except OSError as error:
+            self.drop()
+            raise SessionLostError(
+                f"The session with {self.url} is lost: {error}. The episode ended with it; call "
+                "`reset()` to connect again and start a new one."
+            ) from error
+        except BaseException:  # interrupted or cancelled
+            self.drop()
+            raise
+
+    def _require_socket(self) -> socket.socket:
+        if self._sock is None:
+            raise self._lost()
+        return self._sock
+
+    def _flush(self, sock: socket.socket) -> None:
+        data = b"".join(self._protocol.data_to_send())
+        if data:
+            self._write(sock, data)
+
+    def _write(self, sock: socket.socket, data: bytes) -> None:
+        try:
+            sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            # The server hung up; what it said before that (at capacity, say) may still be read.
+            self._take_the_rest(sock)
+
+    def _take_the_rest(self, sock: socket.socket) -> None:
+        while not self._received:
+            self._take(sock.recv(_READ_SIZE))
+
+    async def _write_async(self, sock: socket.socket, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[sock.send(view) :]
+            except _WOULD_BLOCK:
+                await _wait_until(sock, deadline, writable=True)
+            except (BrokenPipeError, ConnectionResetError):
+                self._take_the_rest(sock)
+                return
+
+    async def _read_async(self, sock: socket.socket, deadline: float) -> None:
+        try:
+            data = sock.recv(_READ_SIZE)
+        except _WOULD_BLOCK:
+            await _wait_until(sock, deadline, writable=False)
+            return
+        self._take(data)
+        if not self._received:
+            answer = b"".join(self._protocol.data_to_send())
+            await self._write_async(sock, answer, deadline)
+
+    def _say_goodbye(self, sock: socket.socket, farewell: str) -> None:
+        if self._protocol.state is not State.OPEN:
+            return
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        sock.settimeout(_CLOSE_TIMEOUT_S)
+        self._protocol.send_text(farewell.encode())
+        self._flush(sock)
+        while self._protocol.state is State.OPEN:
+            self._received.clear()
+            self._take(sock.recv(_READ_SIZE))
+            sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+
+
+async def _wait_until(sock: socket.socket, deadline: float, *, writable: bool) -> None:
+    """Wait on the running loop until the socket can be read from or written to."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def set_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    def expire() -> None:
+        if not ready.done():
+            ready.set_exception(TimeoutError())
+
+    watch, unwatch = (
+        (loop.add_writer, loop.remove_writer) if writable else (loop.add_reader, loop.remove_reader)
+    )
+    watch(sock, set_ready)
+    timer = loop.call_later(deadline - time.monotonic(), expire)
+    try:
+        await ready
+    finally:
+        timer.cancel()
+        unwatch(sock)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

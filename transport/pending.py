@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calls made on a running event loop, where nobody can tell yet whether they will be awaited.
+
+`env.step(action)` looks the same in a notebook, which reads the result, and in a coroutine, which
+awaits it. So there the call is only noted down. Awaiting it performs it without blocking the loop;
+reading it performs it on the spot; left alone, it is performed when the loop gets round to it.
+Calls of one client are performed in the order in which they were made.
+"""
+
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from openenv.core.client_types import StepResult
+from openenv.core.env_server.types import State
+
+ObsT = TypeVar("ObsT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass
+class AwaitableStepResult(StepResult[ObsT]):
+    """A `StepResult` with metadata on every generation of OpenEnv; awaiting it gives itself."""
+
+    metadata: dict[str, Any] | None = None
+
+    def __await__(self) -> Generator[Any, None, "AwaitableStepResult[ObsT]"]:
+        return self
+        yield  # makes this a generator, as `await` wants it
+
+
+class Performer(Protocol):
+    """What performs the calls of one client, in order."""
+
+    def perform_up_to(self, call: "Call[Any]") -> None: ...
+
+    def perform_up_to_async(self, call: "Call[Any]") -> Coroutine[Any, Any, None]: ...
+
+
+class Call(Generic[ResultT]):
+    """One request and, once performed, its result or the exception it raised."""
+
+    def __init__(self, performer: Performer, request: str, parse: Callable[[str], ResultT]) -> None:
+        self.request = request
+        self.is_done = False
+        self._performer = performer
+        self._parse = parse
+        self._result: ResultT
+        self._error: BaseException | None = None
+
+    def finish(self, reply: str) -> None:
+        """Take the reply; what is wrong with it is kept for whoever asks for the result."""
+        try:
+            self._result = self._parse(reply)
+        except Exception as error:  # noqa: BLE001 - raised by `outcome`
+            self._error = error
+        self.is_done = True
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self.is_done = True
+
+    def outcome(self) -> ResultT:
+        """The result of a call that is done, or its exception raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def read(self) -> ResultT:
+        """The result, performing the call on the spot if need be."""
+        if not self.is_done:
+            self._performer.perform_up_to(self)
+        return self.outcome()
+
+    async def wait(self) -> ResultT:
+        """The result, performing the call without blocking the loop if need be."""
+        if not self.is_done:
+            await self._performer.perform_up_to_async(self)
+        return self.outcome()
+
+
+class PendingStepResult(AwaitableStepResult[ObsT]):
+    """Stands for the `StepResult` of a call that may not have been performed yet."""
+
+    def __init__(self, call: Call[AwaitableStepResult[ObsT]]) -> None:
+        object.__setattr__(self, "_call", call)
+
+    def __await__(self) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
+        return _call_of(self).wait().__await__()  # type: ignore[no-any-return]
+
+    def __getattribute__(self, name: str) -> Any:
+        return _read_through(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(_call_of(self).read() == _settled(other))
+
+    __hash__ = object.__hash__  # `asyncio.gather` puts what it is given into a dict
+
+    def __repr__(self) -> str:
+        return repr(_call_of(self).read())
+
+
+class PendingState(State):
+    """Stands for the `State` of a call that may not have been performed yet."""
+
+    def __init__(self, call: Call[Any]) -> None:
+        object.__setattr__(self, "_call", call)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return _call_of(self).wait().__await__()  # type: ignore[no-any-return]
+
+    def __getattribute__(self, name: str) -> Any:
+        return _read_through(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(_call_of(self).read() == _settled(other))
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return repr(_call_of(self).read())
+
+
+class PendingValue(Generic[ResultT]):
+    """Stands for any other value, such as a tool's result: await it, or use it like the value."""
+
+    def __init__(self, call: Call[ResultT]) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, ResultT]:
+        return self._call.wait().__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call.read(), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._call.read()[key]  # type: ignore[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._call.read())  # type: ignore[call-overload, no-any-return]
+
+    def __len__(self) -> int:
+        return len(self._call.read())  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._call.read() == _settled(other))
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return str(self._call.read())
+
+    def __repr__(self) -> str:
+        return repr(self._call.read())
+
+
+_OWN = frozenset({"__class__", "__await__", "_call"})
+
+
+def _call_of(pending: Any) -> Call[Any]:
+    call: Call[Any] = object.__getattribute__(pending, "_call")
+    return call
+
+
+def _read_through(pending: Any, name: str) -> Any:
+    if name in _OWN:
+        return object.__getattribute__(pending, name)
+    return getattr(_call_of(pending).read(), name)
+
+
+def _settled(value: Any) -> Any:
+    if isinstance(value, PendingStepResult | PendingState | PendingValue):
+        return _call_of(value).read()
+    return value

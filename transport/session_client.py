@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`SessionClient`: a client for any OpenEnv environment, for synchronous and asynchronous use.
+
+A subclass says what its actions, observations and states look like (`_step_payload`,
+`_parse_result`, `_parse_state`, the framework's own hooks); everything else is here.
+"""
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar, cast
+
+from openenv.core.client_types import StepResult
+from openenv.core.env_client import EnvClient
+from openenv.core.env_server.mcp_types import (
+    CallToolAction,
+    CallToolObservation,
+    ListToolsAction,
+    ListToolsObservation,
+    Tool,
+)
+from openenv.core.env_server.types import State
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from echo_env.errors import (
+    CapacityReachedError,
+    InvalidActionError,
+    ProtocolViolationError,
+    ServerError,
+    SessionLostError,
+    UsageError,
+)
+from echo_env.transport.connection import Connection
+from echo_env.transport.pending import (
+    AwaitableStepResult,
+    Call,
+    PendingState,
+    PendingStepResult,
+    PendingValue,
+)
+
+ActT = TypeVar("ActT")
+ObsT = TypeVar("ObsT")
+StateT = TypeVar("StateT", bound=State)
+ClientT = TypeVar("ClientT", bound="SessionClient[Any, Any, Any]")
+ResultT = TypeVar("ResultT")
+
+_FAREWELL = '{"type":"close"}'
+
+
+class SessionClient(EnvClient[ActT, ObsT, StateT]):
+    """One session with an environment server; the connection is opened by the first call.
+
+    Without a running event loop, calls block and return their results: bare, in a `with` block, or
+    from several threads, one after the other. On a running loop, in `async with` or not, they may
+    be awaited, or their results simply read (see `pending`). `with` and `sync()` make a client
+    blocking everywhere.
+
+    When the connection is lost, so is the episode. The call in question says so, and so does every
+    further one until `reset()` (or `connect()`) opens a new session.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        connect_timeout_s: float = 10.0,
+        message_timeout_s: float = 60.0,
+        max_message_size_mb: float = 100.0,
+        provider: Any = None,
+        mode: str | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        token: str | None = None,
+    ) -> None:
+        """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
+
+        `headers` are sent with the WebSocket handshake; `token` as `Authorization: Bearer`.
+        `provider` is what runs the server, if this client is to stop it when it closes.
+        """
+        super().__init__(
+            base_url=base_url,
+            connect_timeout_s=connect_timeout_s,
+            message_timeout_s=message_timeout_s,
+            max_message_size_mb=max_message_size_mb,
+            provider=provider,
+            mode=mode,
+        )
+        self._base_url = base_url.rstrip("/")
+        self._headers = dict(headers or {})
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._blocking = False  # whether calls block even on a running loop
+        self._connection: Connection | None = None
+        self._lost: SessionLostError | None = None
+        self._calls: deque[Call[Any]] = deque()  # made, not performed yet
+        self._turn = threading.Lock()  # held by whoever performs calls
+        self._turn_loop: asyncio.AbstractEventLoop | None = None  # … and the loop it does that on
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._being_awaited: Generator[Any, None, Any] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, as given."""
+        return self._base_url
+
+    # What users call.
+
+    def reset(self, **kwargs: Any) -> AwaitableStepResult[ObsT]:
+        """Start an episode: `seed`, `episode_id` and whatever else the environment takes.
+
+        Opens a new session where the last one was lost.
+        """
+        request = _encode({"type": "reset", "data": kwargs}, "The arguments of reset()")
+        return self._call_for_result(request, self._parse_result, starts_episode=True)
+
+    def step(self, action: ActT | CallToolAction | ListToolsAction, **_: Any) -> Any:
+        """Take one step; a tool-style action calls the environment's tools instead.
+
+        Raises `InvalidActionError` before anything is sent, else what `errors` lists.
+        """
+        if isinstance(action, CallToolAction):
+            data = action.model_dump(include={"type", "tool_name", "arguments"})
+            return self._call_for_result(_step_request(data), _parse_tool_call)
+        if isinstance(action, ListToolsAction):
+            return self._call_for_result(_step_request({"type": "list_tools"}), _parse_tools)
+        try:
+            payload = self._step_payload(action)
+        except (AttributeError, TypeError, KeyError) as error:
+            raise InvalidActionError(
+                f"{type(self).__name__} cannot send {action!r} of type {type(action).__name__}: "
+                f"{error}. Nothing was sent."
+            ) from error
+        return self._call_for_result(_step_request(payload), self._parse_result)
+
+    def state(self) -> StateT:
+        """The environment's state: `episode_id`, `step_count` and what else it declares."""
+
+        def parse(reply: str) -> StateT:
+            return self._parsed(self._parse_state, self._data(reply, "state"))
+
+        call = Call(self, '{"type":"state"}', parse)
+        return cast(StateT, PendingState(call) if self._defer(call) else self._perform(call))
+
+    def list_tools(self) -> list[Tool]:
+        """The environment's tools: name, description and the JSON Schema of the arguments."""
+        return self._call_for_value({"type": "list_tools"}, _parse_tools, _tools)
+
+    def call_tool(self, name: str, /, **arguments: Any) -> Any:
+        """Call a tool and return its result. Raises `ServerError` when the tool could not run."""
+        data = {"type": "call_tool", "tool_name": name, "arguments": arguments}
+        return self._call_for_value(data, _parse_tool_call, self._tool_value)
+
+    def connect(self: ClientT) -> ClientT:
+        """Open the session now instead of with the first call; `await` it on a running loop."""
+        if not _loop_is_running() or self._blocking:
+            with self._turn:
+                self._require_connection(reopen=True)
+        return self
+
+    def disconnect(self) -> "AwaitableStepResult[Any] | Any":
+        """Close the session. The client can be used again, in a new one."""
+        return self._finish(self._close_connection)
+
+    def close(self) -> Any:
+        """Close the session and stop what this client started. May be called any number of times.
+
+        Calls that were made before are performed first. `await env.close()` works as well.
+        """
+        return self._finish(self._close_everything)
+
+    def sync(self: ClientT) -> ClientT:
+        """This client, blocking from here on, even where an event loop is running."""
+        self._blocking = True
+        return self
+
+    def __enter__(self: ClientT) -> ClientT:
+        return self.sync().connect()
+
+    def __exit__(self, *_: Any) -> None:
+        self._close_everything()
+
+    async def __aenter__(self: ClientT) -> ClientT:
+        return await self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await asyncio.to_thread(self._close_everything)
+
+    def __await__(self: ClientT) -> Generator[Any, None, ClientT]:
+        async def connected() -> ClientT:
+            await self._take_turn()
+            try:
+                if self._connection is None:
+                    await asyncio.to_thread(self._require_connection, reopen=True)
+            finally:
+                self._end_turn()
+            return self
+
+        return connected().__await__()
+
+    # With `__await__` and `close` these make the client a coroutine for `asyncio.iscoroutine`:
+    # `AutoEnv` hands what `from_docker_image` returns to `asyncio.run`.
+
+    def send(self, value: Any) -> Any:
+        if self._being_awaited is None:
+            self._being_awaited = self.__await__()
+        try:
+            return self._being_awaited.send(value)
+        except BaseException:
+            self._being_awaited = None
+            raise
+
+    def throw(self, *error: Any) -> Any:
+        if self._being_awaited is None:
+            self._being_awaited = self.__await__()
+        try:
+            return self._being_awaited.throw(*error)
+        except BaseException:
+            self._being_awaited = None
+            raise
+
+    @classmethod
+    def from_docker_image(  # type: ignore[override]
+        cls: type[ClientT], image: str, provider: Any = None, **kwargs: Any
+    ) -> ClientT:
+        """Start a container and return a client connected to it; `close()` removes the container.
+
+        Keywords of the client (`message_timeout_s`, …) go to the client, all others to
+        `provider.start_container` (`port`, `env_vars`, …). May be awaited. When anything fails, the
+        container is removed before the exception is raised.
+        """
+        if provider is None:
+            from openenv.core.containers.runtime import LocalDockerProvider
+
+            provider = LocalDockerProvider()
+        options = {name: kwargs.pop(name) for name in _CLIENT_OPTIONS if name in kwargs}
+        try:
+            url = provider.start_container(image, **kwargs)
+            provider.wait_for_ready(url)
+            return cls(base_url=url, provider=provider, **options)._connected_now()
+        except BaseException:
+            provider.stop_container()
+            raise
+
+    @classmethod
+    def from_env(  # type: ignore[override]
+        cls: type[ClientT],
+        repo_id: str,
+        *,
+        use_docker: bool = True,
+        provider: Any = None,
+        **kwargs: Any,
+    ) -> ClientT:
+        """Start a Hugging Face Space on this machine and return a client connected to it.
+
+        With Docker from its registry image (`tag`), otherwise with `uv` from its repository or,
+        given `project_path`, from a folder. `close()` stops it. May be awaited.
+        """
+        if use_docker:
+            image = f"registry.hf.space/{repo_id.replace('/', '-')}:{kwargs.pop('tag', 'latest')}"
+            return cls.from_docker_image(image, provider, **kwargs)
+        options = {name: kwargs.pop(name) for name in _CLIENT_OPTIONS if name in kwargs}
+        start = {
+            name: kwargs.pop(name) for name in ("port", "env_vars", "workers") if name in kwargs
+        }
+        if provider is None:
+            from openenv.core.containers.runtime import UVProvider
+
+            kwargs.setdefault("project_path", f"git+https://huggingface.co/spaces/{repo_id}")
+            provider = UVProvider(**kwargs)
+        try:
+            url = provider.start(**start)
+            provider.wait_for_ready()
+            return cls(base_url=url, provider=provider, **options)._connected_now()
+        except BaseException:
+            provider.stop()
+            raise
+
+    # Performing calls: the `Performer` of `pending`.
+
+    def perform_up_to(self, call: Call[Any]) -> None:
+        """Perform, blocking, what was called before `call`, and `call`."""
+        if self._turn_loop is not None and self._turn_loop is _running_loop():
+            raise UsageError(
+                "This result is read while a call of the same client is being awaited on this "
+                "event loop; blocking here would block that one forever. Await the result instead."
+            )
+        with self._turn:
+            while not call.is_done:
+                due = self._next_due(call)
+                self._perform_one(due)
+        self._wake_next()
+
+    async def perform_up_to_async(self, call: Call[Any]) -> None:
+        """Perform, without blocking the loop, what was called before `call`, and `call`."""
+        await self._take_turn()
+        try:
+            while not call.is_done:
+                due = self._next_due(call)
+                await self._perform_one_async(due)
+        finally:
+            self._end_turn()
+
+    def _perform(self, call: Call[ResultT]) -> ResultT:
+        """Perform a call that was not noted down: the ordinary, blocking way."""
+        self.perform_up_to(call)
+        return call.outcome()
+
+    def _next_due(self, call: Call[Any]) -> Call[Any]:
+        return self._calls.popleft() if self._calls else call
+
+    def _perform_one(self, call: Call[Any]) -> None:
+        try:
+            connection = self._require_connection(reopen=_starts_episode(call))
+            call.finish(connection.exchange(call.request, self._message_timeout))
+        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            self._note_loss(error)
+            call.fail(error)
+        except BaseException as error:
+            self._note_loss(error)
+            call.fail(error)
+            raise
+
+    async def _perform_one_async(self, call: Call[Any]) -> None:
+        try:
+            reopen = _starts_episode(call)
+            if self._connection is None or self._lost is not None:
+                connection = await asyncio.to_thread(self._require_connection, reopen=reopen)
+            else:
+                connection = self._require_connection(reopen=reopen)
+            call.finish(await connection.exchange_async(call.request, self._message_timeout))
+        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            self._note_loss(error)
+            call.fail(error)
+        except BaseException as error:
+            self._note_loss(error)
+            call.fail(error)
+            raise
+
+    async def _take_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._turn.acquire(blocking=False):
+            # Blocking the loop for a thread's turn to end would stop everything else on it.
+            turn_ended = loop.create_future()
+            self._waiting.append((loop, turn_ended))
+            if self._turn.acquire(blocking=False):  # it ended just before we were in the queue
+                break
+            await turn_ended
+        self._turn_loop = loop
+
+    def _end_turn(self) -> None:
+        self._turn_loop = None
+        self._turn.release()
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            loop, turn_ended = self._waiting.popleft()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, turn_ended)
+                return
+
+    # The connection.
+
+    def _require_connection(self, *, reopen: bool) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.process_id != os.getpid():
+            # Two processes reading one socket would each get the other's replies.
+            self._connection = None
+            self._lost = self._lost or SessionLostError(
+                f"The session with {self._ws_url} belongs to the process this one was forked from. "
+                "Call `reset()` to open one of this process's own."
+            )
+        if self._lost is not None and not reopen:
+            raise self._lost
+        if self._connection is None or not self._connection.is_open:
+            self._connection = Connection(
+                self._ws_url, self._headers, self._connect_timeout, self._max_message_size
+            )
+        self._lost = None
+        return self._connection
+
+    def _note_loss(self, error: BaseException) -> None:
+        """After a failed exchange the episode is gone: until `reset()`, every call says so."""
+        connection = self._connection
+        if connection is None or connection.is_open:
+            return
+        self._connection = None
+        if isinstance(error, SessionLostError):
+            self._lost = error
+        else:
+            what = str(error) or type(error).__name__
+            self._lost = SessionLostError(
+                f"The session with {self._ws_url} was given up after: {what} "
+                "The episode ended with it; call `reset()` to start a new one."
+            )
+
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        self._lost = None
+        if connection is not None and connection.process_id == os.getpid():
+            connection.close(_FAREWELL)
+
+    def _close_everything(self) -> None:
+        try:
+            self._close_connection()
+        finally:
+            provider, self._provider = self._provider, None
+            if provider is not None:
+                stop = getattr(provider, "stop_container", None) or provider.stop
+                stop()
+
+    def _finish(self, close: Callable[[], None]) -> Any:
+        if self._calls:
+            self.perform_up_to(self._calls[-1])
+        close()
+        return _DONE
+
+    def _connected_now(self: ClientT) -> ClientT:
+        with self._turn:
+            self._require_connection(reopen=True)
+        return self
+
+    # From a call to its result.
+
+    def _defer(self, call: Call[Any]) -> bool:
+        """Note the call down if it was made on a running loop; say whether it was."""
+        if self._blocking or not (loop := _running_loop()):
+            return False
+        self._calls.append(call)
+        loop.call_later(_UNREAD_AFTER_S, self._perform_unread, call)
+        return True
+
+    def _perform_unread(self, call: Call[Any]) -> None:
+        if not call.is_done and call in self._calls:
+            task = asyncio.ensure_future(self.perform_up_to_async(call))
+            _unread_tasks.add(task)
+            task.add_done_callback(_unread_tasks.discard)
+
+    def _call_for_result(
+        self, request: str, parse: Callable[[Any], Any], *, starts_episode: bool = False
+    ) -> AwaitableStepResult[Any]:
+        def parse_reply(reply: str) -> AwaitableStepResult[Any]:
+            return _with_metadata(self._parsed(parse, self._data(reply, "observation")))
+
+        call = (_EpisodeStart if starts_episode else Call)(self, request, parse_reply)
+        return PendingStepResult(call) if self._defer(call) else self._perform(call)
+
+    def _call_for_value(
+        self, data: dict[str, Any], parse: Callable[[Any], Any], value_of: Callable[[Any], Any]
+    ) -> Any:
+        def parse_reply(reply: str) -> Any:
+            return value_of(self._parsed(parse, self._data(reply, "observation")))
+
+        call: Call[Any] = Call(self, _step_request(data), parse_reply)
+        return PendingValue(call) if self._defer(call) else self._perform(call)
+
+    def _data(self, reply: str, expected: str) -> dict[str, Any]:
+        """The `data` of a reply of the expected type; an `error` frame is raised."""
+        try:
+            frame = from_json(reply)
+            kind, data = frame["type"], frame["data"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._violation(reply, expected) from error
+        if kind == "error":
+            capacity = data.get("code") == "CAPACITY_REACHED"
+            raise (CapacityReachedError if capacity else ServerError)(data, self._ws_url)
+        if kind != expected or not isinstance(data, dict):
+            raise self._violation(reply, expected)
+        return data
+
+    def _parsed(self, parse: Callable[[dict[str, Any]], ResultT], data: dict[str, Any]) -> ResultT:
+        try:
+            return parse(data)
+        except (ValidationError, KeyError, TypeError, AttributeError) as error:
+            raise self._violation(str(data), "valid") from error
+
+    def _violation(self, reply: str, expected: str) -> ProtocolViolationError:
+        if self._connection is not None:
+            self._connection.drop()
+        return ProtocolViolationError(
+            f"{self._ws_url} sent something that is no {expected} reply: {reply[:200]}. The "
+            "connection is dropped; `reset()` starts a new episode."
+        )
+
+    def _tool_value(self, result: StepResult[CallToolObservation]) -> Any:
+        observation = result.observation
+        if observation.error is not None:
+            data = {
+                "message": f"Tool '{observation.tool_name}' failed: {observation.error.message}",
+                "code": observation.error.error_type.value,
+            }
+            raise ServerError(data, self._ws_url)
+        value = observation.result
+        # Environments on FastMCP answer with its result object, whose value is in `data`.
+        return value["data"] if isinstance(value, dict) and "data" in value else value
+
+
+class _EpisodeStart(Call[ResultT]):
+    """A `reset`, which may open a new session where the last one was lost."""
+
+
+class _Done:
+    """What `close()` returns: nothing, which may be awaited."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+    def __bool__(self) -> bool:
+        return False
+
+
+_DONE = _Done()
+_CLIENT_OPTIONS = (
+    "connect_timeout_s",
+    "message_timeout_s",
+    "max_message_size_mb",
+    "headers",
+    "token",
+)
+# A call whose result nobody has awaited or read by then is performed by the loop.
+_UNREAD_AFTER_S = 0.02
+_unread_tasks: set[asyncio.Future[None]] = set()
+
+
+def _starts_episode(call: Call[Any]) -> bool:
+    return isinstance(call, _EpisodeStart)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    return asyncio._get_running_loop()
+
+
+def _loop_is_running() -> bool:
+    return _running_loop() is not None
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _encode(message: Any, what: str) -> str:
+    try:
+        return to_json(message).decode()
+    except ValueError as error:
+        raise InvalidActionError(f"{what} cannot be sent as JSON: {error}") from error
+
+
+def _step_request(data: dict[str, Any]) -> str:
+    return _encode({"type": "step", "data": data}, "The action")
+
+
+def _with_metadata(result: StepResult[ObsT]) -> AwaitableStepResult[ObsT]:
+    metadata = getattr(result.observation, "metadata", None)
+    return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+
+
+def _parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
+    observation = ListToolsObservation(
+        tools=data["observation"]["tools"],
+        metadata=data["observation"].get("metadata") or {},
+        reward=data["reward"],
+        done=data["done"],
+    )
+    return StepResult(observation, data["reward"], data["done"])
+
+
+def _tools(result: StepResult[ListToolsObservation]) -> list[Tool]:
+    return result.observation.tools
+
+
+def _parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
+    received = data["observation"]
+    observation = CallToolObservation(
+        tool_name=received["tool_name"],
+        result=received.get("result"),
+        error=received.get("error"),
+        metadata=received.get("metadata") or {},
+        reward=data["reward"],
+        done=data["done"],
+    )
+    return StepResult(observation, data["reward"], data["done"])
