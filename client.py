@@ -4,13 +4,13 @@
 from typing import Any
 
 from openenv.core.client_types import StepResult
-from openenv.core.env_server.types import State
 
 from echo_env.models import EchoAction, EchoObservation
+from echo_env.transport.pending import AwaitableState
 from echo_env.transport.session_client import SessionClient
 
 
-class EchoEnv(SessionClient[EchoAction, EchoObservation, State]):
+class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
     """One session with an echo server, synchronous or asynchronous.
 
     with EchoEnv(base_url="http://localhost:8000") as env:
@@ -37,6 +37,6 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, State]):
         )
         return StepResult(observation=observation, reward=reward, done=done)
 
-    def _parse_state(self, payload: dict[str, Any]) -> State:
+    def _parse_state(self, payload: dict[str, Any]) -> AwaitableState:
         """The `data` of a `state` frame."""
-        return State(**payload)
+        return AwaitableState(**payload)

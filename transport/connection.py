@@ -144,23 +144,25 @@ class Connection:
         finally:
             self.in_use.release()
 
-    def close(self, farewell: str) -> None:
+    def close(self, farewell: str, *, wait: bool) -> None:
         """Say goodbye and wait briefly for the server to hang up: then the session's slot is free.
 
-        Never raises: there is nobody left to do anything about it.
+        An exchange that is still under way is waited for, unless `wait` is false, and then cut off:
+        it raises `SessionLostError`. Never raises itself: there is nobody left to do anything.
         """
         sock = self._sock
         if sock is None:
             return
-        try:
-            if self.in_use.acquire(timeout=_CLOSE_TIMEOUT_S):
-                try:
+        if self.in_use.acquire(timeout=_CLOSE_TIMEOUT_S if wait else 0):
+            try:
+                with suppress(Exception):
                     self._say_goodbye(sock, farewell)
-                finally:
-                    self.in_use.release()
-        except Exception:  # noqa: BLE001 - see above
-            pass
-        self.drop()
+                self.drop()
+            finally:
+                self.in_use.release()
+        else:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the exchange, which then drops the socket
 
     def drop(self) -> None:
         """Close the socket without a word."""

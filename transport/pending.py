@@ -9,10 +9,13 @@ Calls of one client are performed in the order in which they were made.
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from openenv.core.client_types import StepResult
 from openenv.core.env_server.types import State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ObsT = TypeVar("ObsT")
 ResultT = TypeVar("ResultT")
@@ -24,9 +27,25 @@ class AwaitableStepResult(StepResult[ObsT]):
 
     metadata: dict[str, Any] | None = None
 
-    def __await__(self) -> Generator[Any, None, "AwaitableStepResult[ObsT]"]:
+    def __await__(self) -> "Generator[Any, None, Self]":
         return self
         yield  # makes this a generator, as `await` wants it
+
+
+class AwaitableState(State):
+    """A `State`; awaiting it gives itself."""
+
+    def __await__(self) -> "Generator[Any, None, Self]":
+        return self
+        yield
+
+
+class AwaitableList(list[ResultT]):
+    """A list; awaiting it gives itself."""
+
+    def __await__(self) -> "Generator[Any, None, Self]":
+        return self
+        yield
 
 
 class Performer(Protocol):
@@ -100,7 +119,7 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
         return repr(_call_of(self).read())
 
 
-class PendingState(State):
+class PendingState(AwaitableState):
     """Stands for the `State` of a call that may not have been performed yet."""
 
     def __init__(self, call: Call[Any]) -> None:

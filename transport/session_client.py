@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from openenv.core.client_types import StepResult
 from openenv.core.env_client import EnvClient
@@ -35,12 +35,16 @@ from echo_env.errors import (
 )
 from echo_env.transport.connection import Connection
 from echo_env.transport.pending import (
+    AwaitableList,
     AwaitableStepResult,
     Call,
     PendingState,
     PendingStepResult,
     PendingValue,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ActT = TypeVar("ActT")
 ObsT = TypeVar("ObsT")
@@ -108,7 +112,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     # What users call.
 
-    def reset(self, **kwargs: Any) -> AwaitableStepResult[ObsT]:
+    def reset(self, **kwargs: Any) -> AwaitableStepResult[ObsT]:  # type: ignore[override]
         """Start an episode: `seed`, `episode_id` and whatever else the environment takes.
 
         Opens a new session where the last one was lost.
@@ -116,7 +120,17 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         request = _encode({"type": "reset", "data": kwargs}, "The arguments of reset()")
         return self._call_for_result(request, self._parse_result, starts_episode=True)
 
-    def step(self, action: ActT | CallToolAction | ListToolsAction, **_: Any) -> Any:
+    @overload  # type: ignore[override]
+    def step(
+        self, action: CallToolAction, **_: Any
+    ) -> AwaitableStepResult[CallToolObservation]: ...
+    @overload
+    def step(
+        self, action: ListToolsAction, **_: Any
+    ) -> AwaitableStepResult[ListToolsObservation]: ...
+    @overload
+    def step(self, action: ActT, **_: Any) -> AwaitableStepResult[ObsT]: ...
+    def step(self, action: Any, **_: Any) -> AwaitableStepResult[Any]:
         """Take one step; a tool-style action calls the environment's tools instead.
 
         Raises `InvalidActionError` before anything is sent, else what `errors` lists.
@@ -135,7 +149,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             ) from error
         return self._call_for_result(_step_request(payload), self._parse_result)
 
-    def state(self) -> StateT:
+    def state(self) -> StateT:  # type: ignore[override]
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
 
         def parse(reply: str) -> StateT:
@@ -144,7 +158,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         call = Call(self, '{"type":"state"}', parse)
         return cast(StateT, PendingState(call) if self._defer(call) else self._perform(call))
 
-    def list_tools(self) -> list[Tool]:
+    def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
         return self._call_for_value({"type": "list_tools"}, _parse_tools, _tools)
 
@@ -153,43 +167,43 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         data = {"type": "call_tool", "tool_name": name, "arguments": arguments}
         return self._call_for_value(data, _parse_tool_call, self._tool_value)
 
-    def connect(self: ClientT) -> ClientT:
+    def connect(self) -> "Self":  # type: ignore[override]
         """Open the session now instead of with the first call; `await` it on a running loop."""
         if not _loop_is_running() or self._blocking:
             with self._turn:
                 self._require_connection(reopen=True)
         return self
 
-    def disconnect(self) -> "AwaitableStepResult[Any] | Any":
+    def disconnect(self) -> "Closed":  # type: ignore[override]
         """Close the session. The client can be used again, in a new one."""
         return self._finish(self._close_connection)
 
-    def close(self) -> Any:
+    def close(self) -> "Closed":  # type: ignore[override]
         """Close the session and stop what this client started. May be called any number of times.
 
         Calls that were made before are performed first. `await env.close()` works as well.
         """
         return self._finish(self._close_everything)
 
-    def sync(self: ClientT) -> ClientT:
+    def sync(self) -> "Self":  # type: ignore[override]
         """This client, blocking from here on, even where an event loop is running."""
         self._blocking = True
         return self
 
-    def __enter__(self: ClientT) -> ClientT:
+    def __enter__(self) -> "Self":
         return self.sync().connect()
 
     def __exit__(self, *_: Any) -> None:
         self._close_everything()
 
-    async def __aenter__(self: ClientT) -> ClientT:
+    async def __aenter__(self) -> "Self":
         return await self
 
     async def __aexit__(self, *_: Any) -> None:
         await asyncio.to_thread(self._close_everything)
 
-    def __await__(self: ClientT) -> Generator[Any, None, ClientT]:
-        async def connected() -> ClientT:
+    def __await__(self) -> "Generator[Any, None, Self]":
+        async def connected() -> "Self":
             await self._take_turn()
             try:
                 if self._connection is None:
@@ -282,7 +296,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform, blocking, what was called before `call`, and `call`."""
-        if self._turn_loop is not None and self._turn_loop is _running_loop():
+        if self._is_awaited_here():
             raise UsageError(
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
@@ -302,6 +316,10 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 await self._perform_one_async(due)
         finally:
             self._end_turn()
+
+    def _is_awaited_here(self) -> bool:
+        """Whether a call of this client is under way on the event loop of this thread."""
+        return self._turn_loop is not None and self._turn_loop is _running_loop()
 
     def _perform(self, call: Call[ResultT]) -> ResultT:
         """Perform a call that was not noted down: the ordinary, blocking way."""
@@ -401,7 +419,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         connection, self._connection = self._connection, None
         self._lost = None
         if connection is not None and connection.process_id == os.getpid():
-            connection.close(_FAREWELL)
+            connection.close(_FAREWELL, wait=not self._is_awaited_here())
 
     def _close_everything(self) -> None:
         try:
@@ -412,13 +430,13 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 stop = getattr(provider, "stop_container", None) or provider.stop
                 stop()
 
-    def _finish(self, close: Callable[[], None]) -> Any:
-        if self._calls:
+    def _finish(self, close: Callable[[], None]) -> "Closed":
+        if self._calls and not self._is_awaited_here():
             self.perform_up_to(self._calls[-1])
         close()
-        return _DONE
+        return Closed()
 
-    def _connected_now(self: ClientT) -> ClientT:
+    def _connected_now(self) -> "Self":
         with self._turn:
             self._require_connection(reopen=True)
         return self
@@ -502,18 +520,14 @@ class _EpisodeStart(Call[ResultT]):
     """A `reset`, which may open a new session where the last one was lost."""
 
 
-class _Done:
+class Closed:
     """What `close()` returns: nothing, which may be awaited."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
 
-    def __bool__(self) -> bool:
-        return False
 
-
-_DONE = _Done()
 _CLIENT_OPTIONS = (
     "connect_timeout_s",
     "message_timeout_s",
@@ -569,8 +583,8 @@ def _parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
     return StepResult(observation, data["reward"], data["done"])
 
 
-def _tools(result: StepResult[ListToolsObservation]) -> list[Tool]:
-    return result.observation.tools
+def _tools(result: StepResult[ListToolsObservation]) -> AwaitableList[Tool]:
+    return AwaitableList(result.observation.tools)
 
 
 def _parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
