@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real peers for every test: server processes on free ports, raw WebSockets, plain interpreters."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -188,6 +189,26 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
         return servers.enter_context(_running(arguments, port, folder, env, cwd))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def stock_server(
+    start_shared_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
+    """The server of `openenv init`, as the installed framework makes it, for up to 64 sessions."""
+    framework = importlib.util.find_spec("openenv")
+    assert framework is not None
+    assert framework.submodule_search_locations is not None
+    template = Path(framework.submodule_search_locations[0], "cli", "templates", "openenv_env")
+    folder = tmp_path_factory.mktemp("stock") / "echo"
+    shutil.copytree(template, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in [*folder.rglob("*.py")]:
+        text = file.read_text()
+        text = text.replace("max_concurrent_envs=1,", "max_concurrent_envs=64,")
+        text = text.replace("__ENV_CLASS_NAME__", "Echo").replace("__ENV_TITLE_NAME__", "Echo")
+        file.write_text(text.replace("__ENV_NAME__", "echo"))
+        file.rename(file.with_name(file.name.replace("__ENV_NAME__", "echo")))
+    return start_shared_server("--app-dir", str(folder), application="server.app:app", cwd=folder)
 
 
 @pytest.fixture
