@@ -59,30 +59,39 @@ class Performer(Protocol):
 class Call(Generic[ResultT]):
     """One request and, once performed, its result or the exception it raised."""
 
-    def __init__(self, performer: Performer, request: str, parse: Callable[[str], ResultT]) -> None:
+    def __init__(
+        self,
+        performer: Performer,
+        request: str,
+        parse: Callable[[str], ResultT],
+        *,
+        starts_episode: bool = False,
+    ) -> None:
         self.request = request
+        self.starts_episode = starts_episode  # then it may open a new session for a lost one
         self.is_done = False
+        self.error: BaseException | None = None
         self._performer = performer
         self._parse = parse
         self._result: ResultT
-        self._error: BaseException | None = None
 
     def finish(self, reply: str) -> None:
         """Take the reply; what is wrong with it is kept for whoever asks for the result."""
         try:
             self._result = self._parse(reply)
         except Exception as error:  # noqa: BLE001 - raised by `outcome`
-            self._error = error
+            self.error = error
         self.is_done = True
 
     def fail(self, error: BaseException) -> None:
-        self._error = error
+        """Give the call up."""
+        self.error = error
         self.is_done = True
 
     def outcome(self) -> ResultT:
         """The result of a call that is done, or its exception raised."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._result
 
     def read(self) -> ResultT:

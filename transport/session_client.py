@@ -7,9 +7,12 @@ A subclass says what its actions, observations and states look like (`_step_payl
 
 import asyncio
 import os
+import random
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from openenv.core.client_types import StepResult
@@ -78,10 +81,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         *,
         headers: dict[str, str] | None = None,
         token: str | None = None,
+        capacity_wait_s: float = 0.0,
     ) -> None:
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
         `headers` are sent with the WebSocket handshake; `token` as `Authorization: Bearer`.
+        While the server is at capacity, a session is asked for again for `capacity_wait_s` seconds.
         `provider` is what runs the server, if this client is to stop it when it closes.
         """
         super().__init__(
@@ -96,6 +101,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         self._headers = dict(headers or {})
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
+        self._capacity_wait = capacity_wait_s
         self._blocking = False  # whether calls block even on a running loop
         self._connection: Connection | None = None
         self._lost: SessionLostError | None = None
@@ -302,10 +308,11 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 "event loop; blocking here would block that one forever. Await the result instead."
             )
         with self._turn:
-            while not call.is_done:
-                due = self._next_due(call)
-                self._perform_one(due)
-        self._wake_next()
+            try:
+                while not call.is_done:
+                    self._perform_one(self._next_due(call))
+            finally:
+                self._wake_next()
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """Perform, without blocking the loop, what was called before `call`, and `call`."""
@@ -330,42 +337,83 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         return self._calls.popleft() if self._calls else call
 
     def _perform_one(self, call: Call[Any]) -> None:
-        try:
-            connection = self._require_connection(reopen=_starts_episode(call))
-            call.finish(connection.exchange(call.request, self._message_timeout))
-        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
-            self._note_loss(error)
-            call.fail(error)
-        except BaseException as error:
-            self._note_loss(error)
-            call.fail(error)
-            raise
+        with self._outcome_noted(call):
+            retries = _Retries(self._capacity_wait)
+            while True:
+                is_fresh = self._connection is None
+                try:
+                    connection = self._require_connection(reopen=call.starts_episode)
+                    reply = connection.exchange(call.request, self._message_timeout)
+                except SessionLostError:
+                    self._forget_ended_connection(call, is_fresh)
+                    continue
+                if not _is_refusal(reply):
+                    return call.finish(reply)
+                self._drop_connection()
+                if (pause := retries.next_pause()) is None:
+                    return call.finish(reply)
+                time.sleep(pause)
 
     async def _perform_one_async(self, call: Call[Any]) -> None:
+        with self._outcome_noted(call):
+            retries = _Retries(self._capacity_wait)
+            while True:
+                is_fresh = self._connection is None
+                try:
+                    if is_fresh:
+                        await asyncio.to_thread(
+                            self._require_connection, reopen=call.starts_episode
+                        )
+                    connection = self._require_connection(reopen=call.starts_episode)
+                    reply = await connection.exchange_async(call.request, self._message_timeout)
+                except SessionLostError:
+                    self._forget_ended_connection(call, is_fresh)
+                    continue
+                if not _is_refusal(reply):
+                    return call.finish(reply)
+                self._drop_connection()
+                if (pause := retries.next_pause()) is None:
+                    return call.finish(reply)
+                await asyncio.sleep(pause)
+
+    @contextmanager
+    def _outcome_noted(self, call: Call[Any]) -> Iterator[None]:
+        """Keep a failure for whoever asks for the result, and what it means for the session."""
         try:
-            reopen = _starts_episode(call)
-            if self._connection is None or self._lost is not None:
-                connection = await asyncio.to_thread(self._require_connection, reopen=reopen)
-            else:
-                connection = self._require_connection(reopen=reopen)
-            call.finish(await connection.exchange_async(call.request, self._message_timeout))
-        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            yield
+            self._note_loss(call.error)
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
             self._note_loss(error)
             call.fail(error)
-        except BaseException as error:
+        except BaseException as error:  # interrupted or cancelled: that goes to the caller, now
             self._note_loss(error)
-            call.fail(error)
+            call.fail(self._lost or error)
             raise
+
+    def _forget_ended_connection(self, call: Call[Any], is_fresh: bool) -> None:
+        """A new episode does not need the old session: if that ended while idle, try a new one."""
+        if is_fresh or not call.starts_episode:
+            raise
+        self._drop_connection()
 
     async def _take_turn(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._turn.acquire(blocking=False):
             # Blocking the loop for a thread's turn to end would stop everything else on it.
             turn_ended = loop.create_future()
-            self._waiting.append((loop, turn_ended))
-            if self._turn.acquire(blocking=False):  # it ended just before we were in the queue
-                break
-            await turn_ended
+            waiting = (loop, turn_ended)
+            self._waiting.append(waiting)
+            try:
+                if self._turn.acquire(blocking=False):  # it ended before we were in the queue
+                    break
+                await turn_ended
+            except BaseException:
+                if waiting not in self._waiting:  # woken for nothing: the next one's turn
+                    self._wake_next()
+                raise
+            finally:
+                with suppress(ValueError):
+                    self._waiting.remove(waiting)
         self._turn_loop = loop
 
     def _end_turn(self) -> None:
@@ -400,10 +448,15 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         self._lost = None
         return self._connection
 
-    def _note_loss(self, error: BaseException) -> None:
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+
+    def _note_loss(self, error: BaseException | None) -> None:
         """After a failed exchange the episode is gone: until `reset()`, every call says so."""
         connection = self._connection
-        if connection is None or connection.is_open:
+        if error is None or connection is None or connection.is_open:
             return
         self._connection = None
         if isinstance(error, SessionLostError):
@@ -463,7 +516,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         def parse_reply(reply: str) -> AwaitableStepResult[Any]:
             return _with_metadata(self._parsed(parse, self._data(reply, "observation")))
 
-        call = (_EpisodeStart if starts_episode else Call)(self, request, parse_reply)
+        call = Call(self, request, parse_reply, starts_episode=starts_episode)
         return PendingStepResult(call) if self._defer(call) else self._perform(call)
 
     def _call_for_value(
@@ -516,8 +569,21 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         return value["data"] if isinstance(value, dict) and "data" in value else value
 
 
-class _EpisodeStart(Call[ResultT]):
-    """A `reset`, which may open a new session where the last one was lost."""
+class _Retries:
+    """Pauses between attempts to get a session from a server at capacity, doubling up to 2 s."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._give_up_at = time.monotonic() + wait_s
+        self._pause = 0.05
+
+    def next_pause(self) -> float | None:
+        left = self._give_up_at - time.monotonic()
+        if left <= 0:
+            return None
+        # Jitter: those who were refused together should not come back together.
+        pause = min(self._pause * random.uniform(0.5, 1.5), left)
+        self._pause = min(self._pause * 2, 2.0)
+        return pause
 
 
 class Closed:
@@ -534,14 +600,15 @@ _CLIENT_OPTIONS = (
     "max_message_size_mb",
     "headers",
     "token",
+    "capacity_wait_s",
 )
 # A call whose result nobody has awaited or read by then is performed by the loop.
 _UNREAD_AFTER_S = 0.02
 _unread_tasks: set[asyncio.Future[None]] = set()
 
 
-def _starts_episode(call: Call[Any]) -> bool:
-    return isinstance(call, _EpisodeStart)
+def _is_refusal(reply: str) -> bool:
+    return '"error"' in reply[:20] and '"CAPACITY_REACHED"' in reply
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
