@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is built, locked and committed: the wheel on its own, `requirements.lock`, the files."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import echo_env
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_DISTRIBUTION = "openenv-echo-env"
+_UV = os.environ.get("UV", "uv")  # `uv run` says where it is; without uv these tests fail
+_EXPORT = "export --no-dev --no-emit-project --no-header --no-annotate"
+# Written so that none of them is found here.
+_UNWANTED = re.compile(
+    r"files[.]pythonhosted|pypi[.]org/simple|/(?:root|work|Users|home/\w+)/[.\w]"
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _uv(*arguments: str | Path, cwd: Path) -> str:
+    command = [_UV, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, object]:
+    pyproject: dict[str, dict[str, object]] = tomllib.loads((root / "pyproject.toml").read_text())
+    return pyproject["project"]
+
+
+@pytest.fixture(scope="module")
+def committed(root: Path) -> list[Path]:
+    """Every file of the tree that git would not ignore, relative to the root."""
+    ignored = [".git", *(root / ".gitignore").read_text().replace("/\n", "\n").splitlines()]
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not _matches(name, ignored)]
+        kept = (Path(folder, name) for name in names if not _matches(name, ignored))
+        files += [path.relative_to(root) for path in kept]
+    return files
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture(scope="module")
+def built(
+    root: Path, committed: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The source archive, and the wheel that is built from nothing but it."""
+    folder = tmp_path_factory.mktemp("build")
+    for path in committed:
+        copy = folder / "source" / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / path, copy)
+    _uv("build", "--out-dir", folder / "dist", folder / "source", cwd=folder)
+    return {path.suffix: path for path in (folder / "dist").iterdir() if path.name[0] != "."}
+
+
+@pytest.fixture(scope="module")
+def installed(
+    built: dict[str, Path],
+    python_without_echo_env: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An environment's folder of commands, with the wheel and what it depends on."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, symlinks=True, with_pip=False)
+    dependencies = next(python_without_echo_env.parent.parent.glob("lib/python*/site-packages"))
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "dependencies.pth").write_text(f"{dependencies}\n")
+    commands = folder / "bin"
+    _uv(
+        *("pip", "install", "--no-deps", "--offline"),
+        *("--python", commands / "python", built[".whl"]),
+        cwd=folder,
+    )
+    return commands
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(
+    committed: list[Path], built: dict[str, Path]
+) -> None:
+    modules = {path for path in committed if path.suffix == ".py" and path.parts[0] != "tests"}
+    pages = {path for path in committed if path.parts[:2] == ("server", "web")}
+    expected = modules | pages | {Path("openenv.yaml"), Path("py.typed")}
+    with zipfile.ZipFile(built[".whl"]) as wheel:
+        packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == {"echo_env" / path for path in expected}
+
+
+def test_the_wheel_carries_the_licence_and_the_readme(
+    root: Path, built: dict[str, Path], project: dict[str, object]
+) -> None:
+    with zipfile.ZipFile(built[".whl"]) as wheel:
+        info = f"openenv_echo_env-{project['version']}.dist-info"
+        assert wheel.read(f"{info}/licenses/LICENSE") == (root / "LICENSE").read_bytes()
+        metadata = wheel.read(f"{info}/METADATA").decode()
+    assert "License-Expression: BSD-3-Clause" in metadata
+    assert metadata.endswith((root / "README.md").read_text())
+
+
+def test_the_source_archive_builds_without_the_repository(built: dict[str, Path]) -> None:
+    # The wheel was built from it: here only what a packager looks for besides.
+    with tarfile.open(built[".gz"]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "openenv.yaml"} <= names
+
+
+def test_the_installed_wheel_serves(
+    installed: Path, start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    server = start_server(command=[str(installed / "server"), "--port", "{port}"])
+    observed = connect(server.ws_url).step("Hi")
+    assert observed["data"]["observation"]["echoed_message"] == "Hi"
+
+
+def test_the_installed_wheel_is_what_is_imported(installed: Path, run: Run) -> None:
+    code = "import echo_env, echo_env.client; print(echo_env.__file__, echo_env.__all__)"
+    done = run("-W", "error", "-c", code, python=installed / "python")
+    assert done.stdout == (
+        f"{next(installed.parent.glob('lib/python*/site-packages'))}/echo_env/__init__.py"
+        f" {echo_env.__all__}\n"
+    ), done.stderr
+
+
+def test_the_server_command_tells_its_version(
+    installed: Path,
+    run: Run,
+    project: dict[str, object],
+) -> None:
+    done = run("--version", python=installed / "server")
+    assert (done.returncode, done.stdout) == (0, f"{_DISTRIBUTION} {project['version']}\n")
+
+
+# The framework finds an environment by its distribution's name, by the manifest in the package and
+# by the names of classes in `echo_env.client`. What it found it keeps in a file that never expires.
+def test_the_framework_finds_the_installed_wheel_by_name(
+    installed: Path, server: Any, run: Run, tmp_path: Path
+) -> None:
+    code = """
+import sys
+from openenv.auto import AutoAction, AutoEnv
+
+action_class = AutoAction.from_env("echo")
+with AutoEnv.from_env("echo", base_url=sys.argv[1]) as env:
+    env.reset()
+    observation = env.step(action_class(message="Hi")).observation
+print(type(env).__name__, type(observation).__name__, observation.echoed_message)
+"""
+    caches = {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = run("-c", code, server.url, python=installed / "python", env=caches)
+    assert done.stdout == "EchoEnv EchoObservation Hi\n", done.stderr
+
+
+def test_the_version_is_the_same_everywhere(root: Path, project: dict[str, object]) -> None:
+    manifest = yaml.safe_load((root / "openenv.yaml").read_text())
+    newest = re.search(r"^## \[?v?(\d[^\s\]]*)", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert {manifest["version"], newest[1]} == {project["version"]}
+
+
+def test_what_the_package_exports() -> None:
+    assert echo_env.__all__ == ["EchoAction", "EchoEnv", "EchoObservation"]
+    for name in echo_env.__all__:
+        assert getattr(echo_env, name).__name__ == name
+
+
+def test_the_lock_holds_what_uv_resolves(root: Path, tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "uv.lock"):
+        if (root / name).exists():  # `uv run` has written the second
+            shutil.copy(root / name, tmp_path)
+    resolved, locked = _uv(*_EXPORT.split(), cwd=tmp_path), (root / "requirements.lock").read_text()
+    assert _pins(resolved) == _pins(locked), (
+        f"requirements.lock is stale. Refresh it: uv {_EXPORT} --quiet > requirements.lock"
+    )
+
+
+def test_the_lock_holds_pins_and_hashes_only(root: Path) -> None:
+    # `uv` changes the text of a marker from time to time, so the test above does not compare them.
+    pins = _pins((root / "requirements.lock").read_text())
+    assert all(re.fullmatch(r"[a-z\d-]+==[\w.+!]+", pin) for pin in pins)
+    assert all(
+        re.fullmatch("[a-f0-9]{64}", digest) for digests in pins.values() for digest in digests
+    )
+    assert all(pins.values())
+
+
+def _pins(requirements: str) -> dict[str, set[str]]:
+    """The sha256 digests of each `name==version`."""
+    entries = requirements.replace("\\\n", " ").splitlines()
+    return {
+        entry.partition(" ")[0]: set(re.findall(r"--hash=sha256:(\S+)", entry)) for entry in entries
+    }
+
+
+def test_no_committed_file_names_a_registry_or_a_path_of_one_machine(
+    root: Path, committed: list[Path]
+) -> None:
+    found = {
+        f"{path}: {match[0]}"
+        for path in committed
+        for match in _UNWANTED.finditer((root / path).read_text(errors="ignore"))
+    }
+    assert not found
