@@ -4,8 +4,8 @@
 Everything here imports absolutely, as an installed package does. But the repository's root *is* the
 package, under whatever name the folder was cloned, so `uvicorn server.app:app`, `python server/…`
 and an image that only copies the folder would not find `echo_env`. `server/__init__.py` and the
-files that also run as scripts import this module first; where `echo_env` is installed it does
-nothing.
+files that also run as scripts import this module first. Where `echo_env` is installed it is only
+imported, before the framework, whose import it makes cheap (`echo_env._framework`).
 """
 
 import sys
@@ -22,3 +22,5 @@ if "echo_env" not in sys.modules and find_spec("echo_env") is None:
     _package = module_from_spec(_spec)
     sys.modules["echo_env"] = _package
     _spec.loader.exec_module(_package)
+
+import echo_env  # noqa: F401

@@ -10,10 +10,11 @@ if not __package__:
 
 from echo_env.models import EchoAction, EchoObservation
 from echo_env.server.application import create_app
-from echo_env.server.command_line import run_server
+from echo_env.server.command_line import run_server, stop_on_bad_settings
 from echo_env.server.echo_env_environment import EchoEnvironment
 
-app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
+with stop_on_bad_settings():
+    app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 import argparse
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, NoReturn, get_args
 
@@ -12,6 +13,8 @@ import uvicorn
 from pydantic import ValidationError
 
 from echo_env.server.settings import LogLevel, Settings
+
+_OPTIONS = ("host", "port", "workers", "log_level")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,10 +30,8 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
     """
     options = _parse(distribution, arguments)
     reload: bool = options.pop("reload")
-    try:
+    with stop_on_bad_settings():
         settings = Settings(**options)
-    except ValidationError as error:
-        _stop("; ".join(_explain(entry) for entry in error.errors()))
     if reload and settings.workers > 1:
         _stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
     _require_free_port(settings.host, settings.port)
@@ -44,6 +45,20 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         ws="websockets-sansio",
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )
+
+
+@contextmanager
+def stop_on_bad_settings() -> Iterator[None]:
+    """End the process as `run_server` does when settings are read inside and one has a bad value.
+
+    Around `create_app`, which reads them when the application is imported, whoever imports it.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        _stop("; ".join(_explain(entry) for entry in error.errors()))
 
 
 def _parse(distribution: str, arguments: Sequence[str] | None) -> dict[str, Any]:
@@ -96,7 +111,8 @@ def _require_free_port(host: str, port: int) -> None:
 
 def _explain(error: Any) -> str:
     name = str(error["loc"][0])
-    return f"{name.upper()} (--{name.replace('_', '-')}): {error['msg']}, not {error['input']!r}"
+    option = f" (--{name.replace('_', '-')})" if name in _OPTIONS else ""
+    return f"{name.upper()}{option}: {error['msg']}, not {error['input']!r}"
 
 
 def _stop(message: str) -> NoReturn:
