@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Environments that the echo environment is not, served side by side: one folder of `app` each."""
+"""Environments that the echo environment is not, served side by side: each below a path."""
 
+import echo_env  # noqa: F401 - first: it decides how the framework is imported
+
+# isort: split
 import asyncio
 import threading
 from collections.abc import Callable
@@ -146,12 +149,12 @@ class WithTools(EchoEnvironment):
     TOOLS = (shout, whisper, explain, crash)
 
 
-class WithReservedTool(EchoEnvironment):
-    @staticmethod
-    def reset_all() -> None: ...
+def reset() -> None:
+    """A name that the protocol keeps for itself."""
 
-    reset_all.__name__ = "reset"
-    TOOLS = (reset_all,)
+
+class WithReservedTool(EchoEnvironment):
+    TOOLS = (reset,)
 
 
 def make_counting() -> Counting:
