@@ -1,0 +1,592 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The README, executed: every code block runs as printed, every table and list is compared.
+
+`localhost:8000` is where a reader's server runs; here it is replaced by the address of the tests'.
+Blocks that need a container engine carry the marker `engine`. The one stand-in is the Hugging Face
+Hub, which records what `openenv push` uploads.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import requests
+import yaml
+
+from echo_env.server.settings import Settings
+
+_ROOT = Path(__file__).resolve().parent.parent
+_TEXT = (_ROOT / "README.md").read_text()
+_ADDRESS = "http://localhost:8000"
+_PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block, named by the heading above it and its place there."""
+
+    name: str
+    language: str
+    code: str
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    heading, place = "", 0
+    for match in re.finditer(
+        r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    ):
+        if match[1]:
+            heading, place = match[1], 0
+        else:
+            place += 1
+            yield Block(f"{heading}, {place}", match[2], match[3])
+
+
+_BLOCKS = {block.name: block for block in _blocks(_TEXT)}
+_run_by_a_test: set[str] = set()
+
+
+def runs(*names: str) -> Callable[[Any], Any]:
+    """Says which blocks a test executes or compares; `test_every_block_has_a_runner` reads it."""
+    _run_by_a_test.update(names)
+    return lambda test: test
+
+
+def _code(name: str) -> str:
+    return _BLOCKS[name].code
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The body of the first table after `heading`, as cells without their backticks."""
+    after = _TEXT.split(f"# {heading}\n", 1)[1]
+    rows = re.search(r"^\|.*?(?=\n\n)", after, re.MULTILINE | re.DOTALL)
+    assert rows is not None
+    lines = [line.strip("|").split("|") for line in rows[0].splitlines()]
+    return [[cell.strip() for cell in line] for line in lines[2:]]
+
+
+@pytest.fixture
+def run_python(server: Any, run: Any) -> Callable[..., str]:
+    """Runs a Python block against a server and returns what it printed; it must print no errors."""
+
+    def run_block(code: str, url: str = server.url) -> str:
+        done = run("-W", "error", "-c", code.replace(_ADDRESS, url))
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return str(done.stdout)
+
+    return run_block
+
+
+@pytest.fixture(scope="session")
+def clone(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to run shell blocks in, which may write to it."""
+    return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("shell") / "echo"))
+
+
+@pytest.fixture(scope="session")
+def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of a shell in which the environment that runs the tests is activated.
+
+    `uv run` uses that environment as it is, instead of making another for the copy.
+    """
+    programs = tmp_path_factory.mktemp("bin")
+    uv = os.environ.get("UV") or shutil.which("uv")
+    assert uv, "these tests need uv: pip install uv"
+    (programs / "uv").symlink_to(uv)
+    if shutil.which("curl") is None:
+        _write_program(programs / "curl", _CURL)
+    own = {name.upper() for name in Settings.model_fields}
+    variables = {name: value for name, value in os.environ.items() if name not in own}
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(programs), variables["PATH"]])
+    return variables | {
+        "PATH": path,
+        "VIRTUAL_ENV": sys.prefix,
+        "UV_PROJECT_ENVIRONMENT": sys.prefix,
+        "UV_NO_SYNC": "1",
+    }
+
+
+# For machines without it: the little of curl that the README uses.
+_CURL = """
+import argparse, urllib.request
+parser = argparse.ArgumentParser()
+for option in ("-H", "-d"):
+    parser.add_argument(option)
+parser.add_argument("-s", action="store_true")
+parser.add_argument("url")
+arguments = parser.parse_args()
+name, value = arguments.H.split(": ")
+request = urllib.request.Request(arguments.url, arguments.d.encode(), {name: value})
+print(urllib.request.urlopen(request).read().decode(), end="")
+"""
+
+
+def _write_program(path: Path, code: str) -> None:
+    path.write_text(f"#!{sys.executable}\n{code}")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def run_shell(clone: Path, shell_environment: dict[str, str]) -> Callable[..., str]:
+    """Runs a shell block with bash in the copy and returns what it printed."""
+
+    def run_block(code: str, **more: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euc", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=clone,
+            env=shell_environment | more,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run_block
+
+
+@pytest.fixture
+def serve_with_shell(clone: Path, shell_environment: dict[str, str], tmp_path: Path) -> Any:
+    """Runs a shell block that serves until it is stopped; yields a function that starts it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str, port: int, **more: str) -> str:
+        log = tmp_path / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-euc", code],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=clone,
+                env=shell_environment | more,
+                start_new_session=True,
+            )
+        started.append(process)
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + _PATIENCE_S
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                assert b"healthy" in requests.get(f"{url}/health", timeout=10).content
+                return url
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        raise AssertionError(log.read_text())
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def test_every_block_has_a_runner() -> None:
+    assert set(_BLOCKS) == _run_by_a_test
+
+
+# Serving and testing
+
+
+@runs("Echo environment, 1")
+def test_first_command_installs_uv_and_serves(
+    serve_with_shell: Any, tmp_path: Path, free_port: int, shell_environment: dict[str, str]
+) -> None:
+    assert _code("Echo environment, 1") == "pip install uv && uv run server\n"
+    # The block gets a Python of its own to install uv into, so that this one stays as it is.
+    fresh = tmp_path / "fresh"
+    subprocess.run(["uv", "venv", "-q", "--seed", fresh], env=shell_environment, check=True)
+    path = f"{fresh / 'bin'}{os.pathsep}{shell_environment['PATH']}"
+    url = serve_with_shell(_code("Echo environment, 1"), free_port, PATH=path, PORT=str(free_port))
+    assert (fresh / "bin" / "uv").exists()
+    assert requests.post(f"{url}/reset", timeout=10).json()["reward"] == 0.0
+
+
+@runs("Echo environment, 2")
+def test_test_command_is_what_ci_runs() -> None:
+    """Running it here would run this test again."""
+    assert _code("Echo environment, 2").strip() in (_ROOT / ".ci" / "run").read_text()
+
+
+@runs("Running locally, 1")
+def test_uv_run_server_takes_port_and_reload(serve_with_shell: Any, free_port: int) -> None:
+    code = _code("Running locally, 1")
+    assert "--port 8001 --reload" in code
+    url = serve_with_shell(code.replace("8001", str(free_port)), free_port)
+    assert requests.get(f"{url}/health", timeout=10).json() == {"status": "healthy"}
+
+
+@runs("Running locally, 2")
+def test_uvicorn_serves_the_application(serve_with_shell: Any, free_port: int) -> None:
+    code = _code("Running locally, 2")
+    assert "uvicorn server.app:app --reload" in code
+    url = serve_with_shell(f"{code.strip()} --port {free_port}", free_port)  # another address
+    assert requests.get(f"{url}/state", timeout=10).json()["step_count"] == 0
+
+
+def test_settings_table_is_the_settings() -> None:
+    documented = {}
+    for variable, option, default, allowed, meaning in _table("Running locally"):
+        documented[variable] = (option, default, allowed, meaning.split(";")[0])
+    expected, options = {}, _options()
+    for name, field in Settings.model_fields.items():
+        bounds = {
+            key: getattr(bound, key)
+            for bound in field.metadata
+            for key in ("ge", "le")
+            if hasattr(bound, key)
+        }
+        allowed = f"{bounds['ge']} to {bounds['le']}" if bounds else ""
+        if choices := get_args(field.annotation):
+            allowed = ", ".join(f"`{choice}`" for choice in choices)
+        option = f"`--{name.replace('_', '-')}`" if name in options else ""
+        description = str(field.description).split(";")[0]
+        default = str(field.default)
+        if isinstance(field.default, bool):
+            default = default.lower()
+        expected[f"`{name.upper()}`"] = (option, f"`{default}`", allowed, description)
+    assert documented == expected
+
+
+def _options() -> set[str]:
+    command = [sys.executable, "-m", "echo_env.server.app", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {option.replace("-", "_") for option in re.findall(r"^ +--([\w-]+)", text, re.MULTILINE)}
+
+
+def test_image_sets_the_host_that_the_table_says() -> None:
+    assert "the image sets `0.0.0.0`" in _TEXT
+    assert "HOST=0.0.0.0" in (_ROOT / "server" / "Dockerfile").read_text()
+
+
+# The client
+
+
+@runs("Quick start, 2")
+def test_quick_start_against_a_local_server(run_python: Callable[..., str]) -> None:
+    from_image = 'EchoEnv.from_docker_image("echo-env:latest")'
+    local = f'EchoEnv(base_url="{_ADDRESS}")'
+    code = _code("Quick start, 1")
+    assert from_image in code
+    assert f"`{local}` instead" in _TEXT
+    assert run_python(code.replace(from_image, local)) == _code("Quick start, 2")
+
+
+@runs("Connecting to an existing server, 1")
+def test_existing_server_block(run_python: Callable[..., str], server: Any) -> None:
+    printed = run_python(_code("Connecting to an existing server, 1"))
+    assert printed == "Hello! 1\ndemo 1\n"
+    assert requests.get(f"{server.url}/health", timeout=10).ok  # it goes on after `close()`
+
+
+@runs("Context manager, 1")
+def test_context_manager_block(run_python: Callable[..., str]) -> None:
+    printed = run_python(_code("Context manager, 1"))
+    assert printed == "Echo environment ready!\nHello\nWorld\n!\n"
+
+
+@runs("Asynchronous use, 1")
+def test_asynchronous_block(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("Asynchronous use, 1")) == "Hello!\n"
+
+
+def test_sync_of_the_framework_works_too(run_python: Callable[..., str]) -> None:
+    assert "`EchoEnv(base_url=…).sync()`" in _TEXT
+    code = _code("Context manager, 1").replace(f'"{_ADDRESS}")', f'"{_ADDRESS}").sync()')
+    assert ".sync() as env" in code
+    assert run_python(code) == "Echo environment ready!\nHello\nWorld\n!\n"
+
+
+@runs("Concurrent sessions, 1", "Concurrent sessions, 2")
+def test_four_clients_fill_an_application_with_four_sessions(
+    run_python: Callable[..., str], start_server: Any, tmp_path: Path
+) -> None:
+    application = tmp_path / "four_sessions.py"
+    application.write_text(_code("Concurrent sessions, 1"))
+    url = start_server(application=application).url
+    printed = run_python(_code("Concurrent sessions, 2"), url)
+    assert f"prints `{printed.strip()}`" in _TEXT
+
+
+@runs("Tools, 1", "Tools, 2")
+def test_tools_block(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("Tools, 1")) == _code("Tools, 2")
+
+
+# The environment
+
+
+@runs("Direct environment testing, 1", "Direct environment testing, 2")
+def test_direct_environment_testing(run_shell: Callable[..., str]) -> None:
+    printed = run_shell(_code("Direct environment testing, 1"))
+    assert printed == _code("Direct environment testing, 2")
+
+
+def test_rewards_are_those_of_the_table(conversation: Any) -> None:
+    for message, reward in _table("Reward"):
+        text = message.strip("`") if message.startswith("`") else ""
+        assert conversation.step(text)["data"]["reward"] == pytest.approx(float(reward))
+
+
+# The protocol
+
+
+@runs("The protocol, 1", "The protocol, 2")
+def test_curl_example(run_shell: Callable[..., str], server: Any) -> None:
+    printed = run_shell(_code("The protocol, 1").replace(_ADDRESS, server.url))
+    assert json.loads(printed) == json.loads(_code("The protocol, 2"))
+
+
+@runs("The protocol, 3")
+def test_websocket_example(conversation: Any) -> None:
+    for line in _code("The protocol, 3").splitlines():
+        direction, frame = line[:2], line[2:]
+        if direction == "> ":
+            conversation.send(frame)
+        else:
+            assert conversation.receive() == json.loads(frame)
+    assert conversation.close_code() == 1000
+
+
+def test_http_table_lists_every_route_and_each_answers(server: Any) -> None:
+    documented = set()
+    for route, body, answer in _table("The protocol"):
+        method, path = route.strip("`").split()
+        documented.add((method.lower(), path))
+        sent = re.match(r"`(.*?)`", body)
+        reply = requests.request(
+            method, server.url + path, json=json.loads(sent[1]) if sent else None, timeout=10
+        )
+        assert reply.ok, reply.text
+        if answer.startswith("`{"):
+            assert reply.json() == json.loads(answer.strip("`"))
+        elif answer not in ("the same", "JSON-RPC 2.0"):
+            assert set(re.findall(r"`(\w+)`", answer)) <= set(reply.json())
+    description = requests.get(f"{server.url}/openapi.json", timeout=10).json()
+    served = {(method, path) for path, item in description["paths"].items() for method in item}
+    assert documented == served
+
+
+def test_error_codes_are_all_of_the_contract() -> None:
+    from openenv.core.env_server.types import WSErrorCode
+
+    sentence = _TEXT.split("The codes are", 1)[1].split(".", 1)[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == {code.value for code in WSErrorCode}
+
+
+# The files
+
+
+@runs("Project structure, 1")
+def test_project_structure_is_the_tree() -> None:
+    documented = set()
+    folders: list[str] = []
+    for line in _code("Project structure, 1").splitlines()[1:]:
+        match = re.match(r"([│ ]*)[├└]── (\S+)", line)
+        assert match, line
+        depth = len(match[1]) // 4
+        folders[depth:] = [match[2].rstrip("/")]
+        documented.add("/".join(folders) + ("/" if match[2].endswith("/") else ""))
+    for path in documented:
+        assert (_ROOT / path).exists(), f"{path} is in the README only"
+    # A folder whose contents are not listed stands for them.
+    closed = tuple(
+        path for path in documented if path.endswith("/") and not _has_children(path, documented)
+    )
+    for path in _own_files():
+        assert path in documented or path.startswith(closed), f"{path} is not in the README"
+
+
+def _has_children(folder: str, paths: set[str]) -> bool:
+    return any(path != folder and path.startswith(folder) for path in paths)
+
+
+def _own_files() -> Iterator[str]:
+    """What belongs to the repository, also where it is no git repository: nothing made by tools."""
+    made = re.compile(
+        r"(^|/)(\.git|\.venv[^/]*|__pycache__|\.\w+_cache|[^/]+\.egg-info|build|dist)/"
+        r"|^(\.coverage[^/]*|uv\.lock)$|\.pyc$"
+    )
+    for path in _ROOT.rglob("*"):
+        relative = path.relative_to(_ROOT).as_posix()
+        if path.is_file() and not made.search(relative):
+            yield relative
+
+
+def test_front_matter_is_what_a_docker_space_needs() -> None:
+    matter = yaml.safe_load(_TEXT.split("---\n")[1])
+    colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {matter.pop("colorFrom"), matter.pop("colorTo")} <= colors
+    assert matter.pop("title")
+    assert matter.pop("emoji")
+    assert matter == {
+        "sdk": "docker",
+        "pinned": False,
+        "app_port": Settings.model_fields["port"].default,
+        "base_path": "/web",
+        "tags": ["openenv"],
+    }
+    assert "base_path: /web" in _TEXT  # as it stands, or `openenv push` rewrites the front matter
+
+
+# Installing, building, deploying
+
+
+@runs("Installing with `openenv` 0.10, 1")
+def test_wheel_without_dependencies_serves_on_openenv_0_10(
+    run_shell: Callable[..., str],
+    serve_with_shell: Any,
+    clone: Path,
+    free_port: int,
+) -> None:
+    run_shell(_code("Installing with `openenv` 0.10, 1"))
+    assert "`.venv-openenv/bin/server` serves" in _TEXT
+    python = clone / ".venv-openenv" / "bin" / "python"
+    listing = [python, "-c", _LIST_OPENENV]
+    printed = subprocess.run(listing, capture_output=True, text=True, check=True, cwd="/").stdout
+    assert re.fullmatch(r"openenv 0\.1\d\.\d+\n", printed)
+    url = serve_with_shell(".venv-openenv/bin/server", free_port, PORT=str(free_port))
+    answer = requests.post(f"{url}/step", json={"action": {"message": "Hi"}}, timeout=10).json()
+    assert answer["observation"]["metadata"]["step"] == 1
+
+
+_LIST_OPENENV = """
+from importlib.metadata import distributions
+for name, version in sorted((d.name, d.version) for d in distributions()):
+    if name in ("openenv", "openenv-core"):
+        print(name, version)
+"""
+
+
+@runs("Deploying to Hugging Face Spaces, 1", "Deploying to Hugging Face Spaces, 2")
+@pytest.mark.parametrize(
+    "block", ["Deploying to Hugging Face Spaces, 1", "Deploying to Hugging Face Spaces, 2"]
+)
+def test_push_to_a_stand_in_for_the_hub(
+    block: str, run_shell: Callable[..., str], tmp_path: Path, shell_environment: dict[str, str]
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    _write_program(programs / "openenv", _PUSH_TO_A_STAND_IN)
+    record = tmp_path / "uploads.jsonl"
+    path = f"{programs}{os.pathsep}{shell_environment['PATH']}"
+    run_shell(_code(block), PATH=path, RECORD=str(record))
+    uploads = [json.loads(line) for line in record.read_text().splitlines()]
+    commands = [shlex.split(line) for line in _code(block).splitlines()]
+    assert len(uploads) == len(commands)
+    for upload, command in zip(uploads, commands, strict=True):
+        space = command[command.index("--repo-id") + 1] if "--repo-id" in command else "me/echo_env"
+        assert upload["repo_id"] == space
+        assert upload["private"] == ("--private" in command)
+        assert {"Dockerfile", "README.md", "openenv.yaml", "server/app.py"} <= set(upload["files"])
+        assert upload["readme"] == _TEXT  # front matter and all, nothing inserted
+        dockerfile = (_ROOT / "server" / "Dockerfile").read_text()
+        if "--base-image" in command:
+            base = command[command.index("--base-image") + 1]
+            dockerfile = dockerfile.replace("FROM ${BASE_IMAGE}", f"FROM {base}")
+        assert upload["dockerfile"] == dockerfile
+
+
+# The framework's own command, with a Hub that only writes down what it gets.
+_PUSH_TO_A_STAND_IN = """
+import json, os, pathlib
+import echo_env  # postpones what the framework would import and `push` does not use
+from openenv.cli.commands import push
+from openenv.cli.__main__ import main
+
+class StandInForTheHub:
+    def create_repo(self, **options):
+        self.options = options
+
+    def upload_folder(self, **options):
+        folder = pathlib.Path(options["folder_path"])
+        upload = {
+            "repo_id": options["repo_id"],
+            "private": self.options["private"],
+            "files": [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()],
+            "readme": (folder / "README.md").read_text(),
+            "dockerfile": (folder / "Dockerfile").read_text(),
+        }
+        with open(os.environ["RECORD"], "a") as record:
+            print(json.dumps(upload), file=record)
+
+push.HfApi = StandInForTheHub
+push.whoami = lambda: {"name": "me"}
+main()
+"""
+
+
+def test_documented_push_options_exist(run: Any) -> None:
+    listed = _TEXT.split("What it takes:", 1)[1].split("and, for example", 1)[0]
+    options = set(re.findall(r"`(-[\w-]+)`", listed))
+    assert options == {"--repo-id", "-r", "--base-image", "-b", "--private"}
+    found = run("-c", _LIST_PUSH_OPTIONS)
+    assert found.returncode == 0, found.stderr
+    assert options <= set(found.stdout.split())
+    assert "DIRECTORY" in found.stdout.split()
+
+
+_LIST_PUSH_OPTIONS = """
+import typer.main
+import echo_env  # as above
+from openenv.cli.__main__ import app
+command = typer.main.get_command(app).commands["push"]
+for parameter in command.params:
+    if parameter.param_type_name == "argument":
+        print(parameter.name.upper())
+    print(*parameter.opts)
+"""
+
+
+@pytest.mark.engine
+@runs("Building the Docker image, 1", "Quick start, 1")
+def test_image_builds_and_quick_start_runs_in_it(
+    run_shell: Callable[..., str], run_python: Callable[..., str]
+) -> None:
+    run_shell(_code("Building the Docker image, 1"))
+    assert run_python(_code("Quick start, 1")) == _code("Quick start, 2")
+
+
+# What is different from the stock template, where no other test module holds it
+
+
+def test_difference_a_session_needs_no_thread_of_its_own(start_server: Any, connect: Any) -> None:
+    server = start_server()
+    threads = Path(f"/proc/{server.process.pid}/task")
+    if not threads.exists():
+        pytest.skip("counting another process's threads needs /proc")
+    sessions = [connect(server.ws_url) for _ in range(2)]
+    before = len(list(threads.iterdir()))
+    sessions += [connect(server.ws_url) for _ in range(50)]
+    for session in sessions:
+        assert session.step("Hi")["data"]["observation"]["message_length"] == 2
+    assert len(list(threads.iterdir())) == before
+
+
+def test_contributing_names_the_commands_that_exist() -> None:
+    text = (_ROOT / "CONTRIBUTING.md").read_text()
+    gate = "uv run --group check python tests/check.py"
+    assert gate in text
+    assert gate in (_ROOT / ".ci" / "run").read_text().replace(" --quiet", "")
+    refresh = re.search(r"^uv (export .*) --quiet > requirements.lock$", text, re.MULTILINE)
+    assert refresh
+    assert f'"{refresh[1]}"' in (_ROOT / "tests" / "test_packaging.py").read_text()
