@@ -167,7 +167,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts further servers: `start_server("--workers", "2", env={…}, application=…)`.
 
     `application` is an import string or a Python file with an `app`, served by uvicorn instead of
-    the echo environment; `command` starts something else, the port in place of `{port}`.
+    the echo environment; `command` starts something else, the port in place of `{port}`; `port`
+    is one that a stopped server had.
     """
     with ExitStack() as servers:
         yield _starter(servers, tmp_path)
@@ -180,8 +181,9 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
         application: str | Path | None = None,
         command: list[str] | None = None,
         cwd: Path | None = None,
+        port: int | None = None,
     ) -> Server:
-        port = _free_port()
+        port = port or _free_port()
         if command is None:
             arguments = _command(port, options, application)
         else:
@@ -209,6 +211,13 @@ def stock_server(
         file.write_text(text.replace("__ENV_NAME__", "echo"))
         file.rename(file.with_name(file.name.replace("__ENV_NAME__", "echo")))
     return start_shared_server("--app-dir", str(folder), application="server.app:app", cwd=folder)
+
+
+@pytest.fixture(params=["ours", "stock"])
+def either_server(request: pytest.FixtureRequest) -> Server:
+    """Our server, then the framework's: what holds for both."""
+    found: Server = request.getfixturevalue("server" if request.param == "ours" else "stock_server")
+    return found
 
 
 @pytest.fixture

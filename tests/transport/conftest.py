@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The server of `rendezvous_server.py`, and clients of it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echo_env import EchoAction, EchoEnv
+
+
+@pytest.fixture(scope="session")
+def rendezvous(start_shared_server: Callable[..., Any]) -> Any:
+    """A server whose steps wait for what their message names."""
+    return start_shared_server(application=Path(__file__).with_name("rendezvous_server.py"))
+
+
+@pytest.fixture
+def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
+    """Sends one message in a session of its own and returns the echo: `other("release x")`."""
+    with EchoEnv(rendezvous.url) as client:
+        yield lambda message: client.step(EchoAction(message=message)).observation.echoed_message
