@@ -3,7 +3,7 @@
 
 # First: it decides how everything below imports the framework.
 from echo_env import _framework  # noqa: F401
-from echo_env.client import EchoEnv
+from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction, EchoObservation
 
-__all__ = ["EchoAction", "EchoEnv", "EchoObservation"]
+__all__ = ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]

@@ -8,6 +8,7 @@ from openenv.core.client_types import StepResult
 from echo_env.models import EchoAction, EchoObservation
 from echo_env.transport.pending import AwaitableState
 from echo_env.transport.session_client import SessionClient
+from echo_env.transport.session_pool import SessionPool
 
 
 class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
@@ -40,3 +41,15 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
     def _parse_state(self, payload: dict[str, Any]) -> AwaitableState:
         """The `data` of a `state` frame."""
         return AwaitableState(**payload)
+
+
+class EchoEnvPool(SessionPool[EchoAction, EchoObservation]):
+    """`num_envs` sessions with an echo server, stepped together.
+
+    with EchoEnvPool("http://localhost:8000", num_envs=64) as pool:
+        pool.reset()
+        results = pool.step([EchoAction(message=f"Hello {i}") for i in range(64)])
+    """
+
+    def __init__(self, base_url: str, num_envs: int, **client_options: Any) -> None:
+        super().__init__(EchoEnv, base_url, num_envs, **client_options)

@@ -129,6 +129,37 @@ class Connection:
                 await self._read_async(sock, deadline)
             return self._received.popleft()
 
+    def send(self, request: str, timeout_s: float) -> None:
+        """The first half of an exchange, for whoever watches many connections at once.
+
+        Until `receive` has returned the reply, or `drop` was called, nobody else may use this one.
+        """
+        sock = self._require_socket()
+        self.in_use.acquire()
+        with self._dropped_on_failure(timeout_s):
+            sock.settimeout(timeout_s)
+            self._write(sock, self._encode(sock, request))
+
+    def receive(self) -> str | None:
+        """The second half: the reply, or `None` while it is not there, or not all of it."""
+        sock = self._require_socket()
+        with self._dropped_on_failure(0):
+            if not self._received:
+                self._drain(sock)
+            if not self._received:
+                return None
+        self.in_use.release()
+        return self._received.popleft()
+
+    def give_up(self, timeout_s: float) -> None:
+        """Raise `ReplyTimeoutError` for a reply that was waited for long enough."""
+        with self._dropped_on_failure(timeout_s):
+            raise TimeoutError
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector; -1 when the connection is gone."""
+        return -1 if self._sock is None else self._sock.fileno()
+
     @property
     def is_open(self) -> bool:
         return self._sock is not None

@@ -27,6 +27,11 @@ class AwaitableStepResult(StepResult[ObsT]):
 
     metadata: dict[str, Any] | None = None
 
+    @property
+    def error(self) -> BaseException | None:
+        """What reading the other fields raises: always `None`, but for results of a pool."""
+        return None
+
     def __await__(self) -> "Generator[Any, None, Self]":
         return self
         yield  # makes this a generator, as `await` wants it
@@ -94,10 +99,14 @@ class Call(Generic[ResultT]):
             raise self.error
         return self._result
 
-    def read(self) -> ResultT:
-        """The result, performing the call on the spot if need be."""
+    def perform(self) -> None:
+        """Perform the call on the spot, unless that was done before."""
         if not self.is_done:
             self._performer.perform_up_to(self)
+
+    def read(self) -> ResultT:
+        """The result, performing the call on the spot if need be."""
+        self.perform()
         return self.outcome()
 
     async def wait(self) -> ResultT:
@@ -113,10 +122,18 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
     def __init__(self, call: Call[AwaitableStepResult[ObsT]]) -> None:
         object.__setattr__(self, "_call", call)
 
+    @property
+    def error(self) -> BaseException | None:
+        call = _call_of(self)
+        call.perform()
+        return call.error
+
     def __await__(self) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
         return _call_of(self).wait().__await__()  # type: ignore[no-any-return]
 
     def __getattribute__(self, name: str) -> Any:
+        if name == "error":
+            return object.__getattribute__(self, name)
         return _read_through(self, name)
 
     def __eq__(self, other: object) -> bool:

@@ -123,8 +123,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
         Opens a new session where the last one was lost.
         """
-        request = _encode({"type": "reset", "data": kwargs}, "The arguments of reset()")
-        return self._call_for_result(request, self._parse_result, starts_episode=True)
+        call = self._reset_call(kwargs)
+        return PendingStepResult(call) if self._defer(call) else self._perform(call)
 
     @overload  # type: ignore[override]
     def step(
@@ -141,19 +141,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
         Raises `InvalidActionError` before anything is sent, else what `errors` lists.
         """
-        if isinstance(action, CallToolAction):
-            data = action.model_dump(include={"type", "tool_name", "arguments"})
-            return self._call_for_result(_step_request(data), _parse_tool_call)
-        if isinstance(action, ListToolsAction):
-            return self._call_for_result(_step_request({"type": "list_tools"}), _parse_tools)
-        try:
-            payload = self._step_payload(action)
-        except (AttributeError, TypeError, KeyError) as error:
-            raise InvalidActionError(
-                f"{type(self).__name__} cannot send {action!r} of type {type(action).__name__}: "
-                f"{error}. Nothing was sent."
-            ) from error
-        return self._call_for_result(_step_request(payload), self._parse_result)
+        call = self._step_call(action)
+        return PendingStepResult(call) if self._defer(call) else self._perform(call)
 
     def state(self) -> StateT:  # type: ignore[override]
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
@@ -376,6 +365,34 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     return call.finish(reply)
                 await asyncio.sleep(pause)
 
+    # The same in two halves, for `SessionPool`, which waits for many sessions at once.
+
+    def _begin(self, call: Call[Any]) -> Connection | None:
+        """Send a call's request; `None` when it failed, and the call with it."""
+        with suppress(Exception), self._outcome_noted(call):
+            is_fresh = self._connection is None
+            try:
+                connection = self._require_connection(reopen=call.starts_episode)
+                connection.send(call.request, self._message_timeout)
+            except SessionLostError:
+                self._forget_ended_connection(call, is_fresh)
+                connection = self._require_connection(reopen=True)
+                connection.send(call.request, self._message_timeout)
+        return None if call.is_done else self._connection
+
+    def _go_on(self, call: Call[Any], *, is_overdue: bool) -> bool:
+        """Take in what has arrived; say whether the call is done, one way or the other."""
+        with self._outcome_noted(call):
+            assert self._connection is not None
+            reply = self._connection.receive()
+            if reply is not None:
+                if _is_refusal(reply):
+                    self._drop_connection()
+                call.finish(reply)
+            elif is_overdue:
+                self._connection.give_up(self._message_timeout)
+        return call.is_done
+
     @contextmanager
     def _outcome_noted(self, call: Call[Any]) -> Iterator[None]:
         """Keep a failure for whoever asks for the result, and what it means for the session."""
@@ -431,22 +448,29 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     # The connection.
 
     def _require_connection(self, *, reopen: bool) -> Connection:
+        """The open connection; a new one if there was none yet, or if the lost one may be replaced."""
         connection = self._connection
         if connection is not None and connection.process_id != os.getpid():
             # Two processes reading one socket would each get the other's replies.
-            self._connection = None
-            self._lost = self._lost or SessionLostError(
-                f"The session with {self._ws_url} belongs to the process this one was forked from. "
-                "Call `reset()` to open one of this process's own."
-            )
+            self._lose_session("it belongs to the process this one was forked from.")
+        elif connection is not None and not connection.is_open:
+            self._lose_session("its connection was dropped.")
         if self._lost is not None and not reopen:
             raise self._lost
-        if self._connection is None or not self._connection.is_open:
+        if self._connection is None:
             self._connection = Connection(
                 self._ws_url, self._headers, self._connect_timeout, self._max_message_size
             )
         self._lost = None
         return self._connection
+
+    def _lose_session(self, why: str) -> None:
+        """The episode is gone with the connection: until `reset()`, every call says so."""
+        self._connection = None
+        self._lost = SessionLostError(
+            f"The session with {self._ws_url} is lost: {why} The episode ended with it; call "
+            "`reset()` to open a new one."
+        )
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -454,19 +478,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             connection.drop()
 
     def _note_loss(self, error: BaseException | None) -> None:
-        """After a failed exchange the episode is gone: until `reset()`, every call says so."""
         connection = self._connection
         if error is None or connection is None or connection.is_open:
             return
-        self._connection = None
+        self._lose_session(str(error) or type(error).__name__)
         if isinstance(error, SessionLostError):
             self._lost = error
-        else:
-            what = str(error) or type(error).__name__
-            self._lost = SessionLostError(
-                f"The session with {self._ws_url} was given up after: {what} "
-                "The episode ended with it; call `reset()` to start a new one."
-            )
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
@@ -504,20 +521,38 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         loop.call_later(_UNREAD_AFTER_S, self._perform_unread, call)
         return True
 
+    def _reset_call(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
+        request = _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
+        return self._result_call(request, self._parse_result, starts_episode=True)
+
+    def _step_call(self, action: Any) -> Call[AwaitableStepResult[Any]]:
+        if isinstance(action, CallToolAction):
+            data = action.model_dump(include={"type", "tool_name", "arguments"})
+            return self._result_call(_step_request(data), _parse_tool_call)
+        if isinstance(action, ListToolsAction):
+            return self._result_call(_step_request({"type": "list_tools"}), _parse_tools)
+        try:
+            payload = self._step_payload(action)
+        except (AttributeError, TypeError, KeyError) as error:
+            raise InvalidActionError(
+                f"{type(self).__name__} cannot send {action!r} of type {type(action).__name__}: "
+                f"{error}. Nothing was sent."
+            ) from error
+        return self._result_call(_step_request(payload), self._parse_result)
+
     def _perform_unread(self, call: Call[Any]) -> None:
         if not call.is_done and call in self._calls:
             task = asyncio.ensure_future(self.perform_up_to_async(call))
             _unread_tasks.add(task)
             task.add_done_callback(_unread_tasks.discard)
 
-    def _call_for_result(
+    def _result_call(
         self, request: str, parse: Callable[[Any], Any], *, starts_episode: bool = False
-    ) -> AwaitableStepResult[Any]:
+    ) -> Call[AwaitableStepResult[Any]]:
         def parse_reply(reply: str) -> AwaitableStepResult[Any]:
             return _with_metadata(self._parsed(parse, self._data(reply, "observation")))
 
-        call = Call(self, request, parse_reply, starts_episode=starts_episode)
-        return PendingStepResult(call) if self._defer(call) else self._perform(call)
+        return Call(self, request, parse_reply, starts_episode=starts_episode)
 
     def _call_for_value(
         self, data: dict[str, Any], parse: Callable[[Any], Any], value_of: Callable[[Any], Any]
