@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a client is told when an environment fails: what its author said to it, nothing internal."""
+
+import re
+from typing import Any
+
+import pytest
+
+_FIXED = r"The environment failed unexpectedly; the server's log says why \(id ([0-9a-f]{12})\)"
+
+
+def _failure(answer: Any) -> str:
+    assert answer["type"] == "error"
+    assert set(answer["data"]) == {"message", "code"}
+    assert answer["data"]["code"] == "EXECUTION_ERROR"
+    message: str = answer["data"]["message"]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"type": "step", "data": {"message": "ValueError"}}, "Messages end with a full stop"),
+        ({"type": "step", "data": {"message": "lone surrogate"}}, "not text: \\ud800"),
+        ({"type": "reset", "data": {"level": 9}}, "There is no level 9"),
+    ],
+    ids=["step", "text that cannot be encoded", "reset"],
+)
+def test_a_value_error_is_the_environment_talking_to_its_user(
+    connect_to: Any, frame: Any, message: str
+) -> None:
+    conversation = connect_to("failing")
+    conversation.step("Hi")
+    assert _failure(conversation.ask(frame)) == message
+    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "logged"),
+    [
+        ("KeyError", "KeyError: '/secret/path'"),
+        ("UnicodeError", "UnicodeEncodeError"),
+        ("ValidationError", "ValidationError: 1 validation error for EchoObservation"),
+        ("no JSON", "PydanticSerializationError"),
+        ("no observation", "AttributeError"),
+    ],
+)
+def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
+    connect_to: Any, environments: Any, asked: str, logged: str
+) -> None:
+    conversation = connect_to("failing")
+    found = re.fullmatch(_FIXED, _failure(conversation.step(asked)))
+    assert found
+    _, _, after = environments.log.partition(f"Environment failed (id {found[1]})")
+    traceback = after.partition("Environment failed (id")[0]
+    assert "Traceback (most recent call last)" in traceback
+    assert logged in traceback
+    assert conversation.step("Hi")["type"] == "observation"
+
+
+def test_a_state_that_fails_does_not_end_the_session(connect_to: Any) -> None:
+    conversation = connect_to("failing")
+    conversation.ask({"type": "reset", "data": {"episode_id": "stateless"}})
+    assert re.fullmatch(_FIXED, _failure(conversation.ask({"type": "state"})))
+    assert conversation.step("Hi")["type"] == "observation"
+
+
+def test_a_reward_that_is_no_number_in_json_is_null(connect_to: Any) -> None:
+    assert connect_to("failing").step("not a number")["data"]["reward"] is None

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sessions: capacity, concurrency, and how environments of every kind are called."""
+
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+_REFUSED = {
+    "type": "error",
+    "data": {
+        "message": "Server at capacity: 4/4 sessions active. Cannot accept new connections.",
+        "code": "CAPACITY_REACHED",
+        "active_sessions": 4,
+        "max_sessions": 4,
+    },
+}
+
+
+@pytest.fixture
+def connect_when_free(connect_to: Any) -> Any:
+    """Connects again until a slot is free: a server notices some disconnects a little later."""
+
+    def open_one(name: str) -> Any:
+        for _ in range(2000):
+            conversation = connect_to(name)
+            try:
+                if conversation.ask({"type": "state"})["type"] == "state":
+                    return conversation
+            except ConnectionClosed:
+                continue
+        return pytest.fail(f"no slot of {name} became free")
+
+    return open_one
+
+
+def test_a_session_above_the_capacity_is_refused_with_the_numbers(
+    connect_to: Any, connect_when_free: Any
+) -> None:
+    sessions = [connect_when_free("full") for _ in range(4)]
+    fifth = connect_to("full")
+    assert fifth.receive() == _REFUSED
+    assert fifth.close_code() == 1000
+    assert [s.step("Hi")["data"]["metadata"]["step"] for s in sessions] == [1, 1, 1, 1]
+
+
+def test_a_close_frame_frees_the_slot_before_the_connection_is_closed(
+    connect_to: Any, connect_when_free: Any
+) -> None:
+    sessions = [connect_when_free("full") for _ in range(4)]
+    for session in sessions:
+        session.send({"type": "close"})
+        assert session.close_code() == 1000
+        assert connect_to("full").step("Hi")["data"]["metadata"]["step"] == 1
+
+
+@pytest.mark.parametrize("abruptly", [False, True], ids=["by closing", "by vanishing"])
+def test_a_client_that_leaves_frees_its_slot(connect_when_free: Any, abruptly: bool) -> None:
+    sessions = [connect_when_free("full") for _ in range(4)]
+    if abruptly:
+        sessions[0].connection.socket.close()
+    else:
+        sessions[0].connection.close()
+    assert connect_when_free("full").step("Hi")["data"]["metadata"]["step"] == 1
+
+
+@pytest.mark.parametrize("name", ["counting", "factory"])
+def test_an_environment_that_does_not_support_more_has_one_session_at_a_time(
+    connect_to: Any, connect_when_free: Any, name: str
+) -> None:
+    first = connect_when_free(name)
+    error = connect_to(name).receive()["data"]
+    assert (error["active_sessions"], error["max_sessions"]) == (1, 1)
+    assert first.step("Hi")["data"]["observation"]["echoed_message"] == "timeout None"
+    assert first.ask({"type": "state"})["data"] == {"episode_id": "only", "step_count": 1}
+
+
+def test_arguments_the_environment_does_not_take_are_left_out(connect_when_free: Any) -> None:
+    data = {"seed": 3, "episode_id": "e", "difficulty": "hard"}
+    answer = connect_when_free("counting").ask({"type": "reset", "data": data})
+    assert answer["data"]["observation"]["echoed_message"] == "seed 3"
+
+
+def test_sessions_of_synchronous_environments_overlap_in_threads(connect_to: Any) -> None:
+    one, other = connect_to("meeting"), connect_to("meeting")
+    for session in (one, other):
+        session.send({"type": "step", "data": {"message": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in (one, other)}
+    assert len(threads) == 2
+    assert all(thread.startswith("environment") for thread in threads)
+
+
+def test_sessions_of_async_environments_overlap_on_the_event_loop(connect_to: Any) -> None:
+    one, other = connect_to("async-meeting"), connect_to("async-meeting")
+    for session in (one, other):
+        session.send({"type": "step", "data": {"message": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in (one, other)}
+    assert threads == {"MainThread"}
+
+
+def test_an_environment_that_asks_for_a_single_thread_is_made_and_called_in_it(
+    connect_to: Any,
+) -> None:
+    answers = {
+        connect_to("one-thread").step("Hi")["data"]["observation"]["echoed_message"]
+        for _ in range(4)
+    }
+    assert len(answers) == 1
+    assert answers.pop().startswith("True ")
+
+
+def test_an_environment_that_cannot_be_made_is_reported_and_logged(
+    connect_to: Any, environments: Any
+) -> None:
+    conversation = connect_to("unbuildable")
+    assert conversation.receive() == {
+        "type": "error",
+        "data": {
+            "message": "Environment factory 'Unbuildable' failed to create instance.",
+            "code": "FACTORY_ERROR",
+            "factory_name": "Unbuildable",
+        },
+    }
+    assert conversation.close_code() == 1000
+    assert "RuntimeError: /secret/path" in environments.log
