@@ -448,7 +448,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     # The connection.
 
     def _require_connection(self, *, reopen: bool) -> Connection:
-        """The open connection; a new one if there was none yet, or if the lost one may be replaced."""
+        """The open connection; a new one if there is none, or if the lost one may be replaced."""
         connection = self._connection
         if connection is not None and connection.process_id != os.getpid():
             # Two processes reading one socket would each get the other's replies.
