@@ -19,6 +19,7 @@ from openenv.core.env_server.types import (
     State,
     StepRequest,
     WSErrorCode,
+    WSResetMessage,
     WSStepMessage,
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
@@ -64,6 +65,9 @@ class _CallTool(CallToolAction):
 
 
 _TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": _ListTools, "call_tool": _CallTool}
+
+# What says that `data` is no object without naming the model it would become.
+_LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step": WSStepMessage}
 
 _MOST_DIGITS = 4300
 
@@ -180,8 +184,8 @@ class MessageDecoder:
                     ResetRequest.model_validate(data)
                 elif issubclass(model, StepMessage):
                     self._action_model(data).model_validate(data)
-            elif issubclass(model, StepMessage):
-                model = WSStepMessage
+            elif "data" in value:
+                model = _LOOSE_MESSAGES.get(str(kind), model)
             model.model_validate(value)
         except ValidationError as specific:
             error = specific

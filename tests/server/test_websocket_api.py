@@ -175,7 +175,7 @@ _BAD_FRAMES = [
         id="long episode_id",
     ),
     pytest.param(
-        {"type": "reset", "data": []}, "model_type", ["data"], "dictionary", id="reset with []"
+        {"type": "reset", "data": []}, "dict_type", ["data"], "dictionary", id="reset with []"
     ),
     pytest.param({"type": "mcp"}, "missing", ["data"], "required", id="mcp without data"),
     pytest.param([], "dict_type", [], "JSON object", id="a list"),

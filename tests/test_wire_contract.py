@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The same frames and requests to the framework's stock server and to ours: the same answers.
+
+The stock server is the installed framework's own template, rendered for an environment called echo
+and started beside ours. Where ours answers differently on purpose, `DEVIATIONS` says so and why.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from openenv.core.generic_client import GenericEnvClient
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+_CORE, _LATER = "openenv-core", "openenv"  # the distributions of the two generations
+_BOTH = {_CORE, _LATER}
+_INSTALLED = _CORE if list(metadata.distributions(name=_CORE)) else _LATER
+
+_ONE_BAD_FRAME = "one bad frame should not cost an episode; the stock server ends the session"
+_AS_OVER_HTTP = "what is wrong is said over `/ws` as over HTTP; the stock server ignores it"
+_IN_ONE_FORM = "a body is decoded once, by pydantic; the stock server's web framework does it"
+
+# Each case in which ours does not answer as the stock server: where that is so, and why. A case
+# that is listed has to differ, one that is not has to be the same.
+DEVIATIONS: dict[str, tuple[set[str], str]] = {
+    "a list": (_BOTH, _ONE_BAD_FRAME),
+    "a number": (_BOTH, _ONE_BAD_FRAME),
+    "null": (_BOTH, _ONE_BAD_FRAME),
+    "a binary frame": (_BOTH, _ONE_BAD_FRAME),
+    "5,000 levels": (_BOTH, _ONE_BAD_FRAME),
+    "5,000 digits": (_BOTH, _ONE_BAD_FRAME),
+    "a lone surrogate": (_BOTH, "refused before the environment counts a step it cannot answer"),
+    "a negative seed": (_BOTH, _AS_OVER_HTTP),
+    "a seed that is no number": (_BOTH, _AS_OVER_HTTP),
+    "an episode_id that is too long": (_BOTH, _AS_OVER_HTTP),
+    "an episode_id that is no string": ({_CORE}, _AS_OVER_HTTP),
+    "POST /step with broken JSON": (_BOTH, _IN_ONE_FORM),
+    "POST /step with a list": (_BOTH, _IN_ONE_FORM),
+    "POST /step with nothing": (_BOTH, _IN_ONE_FORM),
+}
+
+_FRAMES: dict[str, Any] = {
+    "reset": {"type": "reset"},
+    "reset with arguments": {"type": "reset", "data": {"seed": 1, "episode_id": "e", "x": [1]}},
+    "reset with a list": {"type": "reset", "data": []},
+    "reset with null": {"type": "reset", "data": None},
+    "reset with an unknown key": {"type": "reset", "loud": 1},
+    "step": {"type": "step", "data": {"message": "Hello"}},
+    "step with metadata": {"type": "step", "data": {"message": "Hello", "metadata": {"a": 1}}},
+    "step with nothing to say": {"type": "step", "data": {"message": ""}},
+    "step with emoji": {"type": "step", "data": {"message": "👩‍🚀"}},
+    "step without data": {"type": "step"},
+    "step with a number": {"type": "step", "data": 5},
+    "step with null": {"type": "step", "data": None},
+    "step without a message": {"type": "step", "data": {}},
+    "step with a number as message": {"type": "step", "data": {"message": 5}},
+    "step with NaN as message": '{"type":"step","data":{"message":NaN}}',
+    "step with an unknown field": {"type": "step", "data": {"message": "Hello", "loud": 1}},
+    "step with an unknown key": {"type": "step", "data": {"message": "Hello"}, "loud": 1},
+    "state": {"type": "state"},
+    "state with data": {"type": "state", "data": {}},
+    "close": {"type": "close"},
+    "close with data": {"type": "close", "data": {}},
+    "mcp without data": {"type": "mcp"},
+    "mcp with a number": {"type": "mcp", "data": 5},
+    "no type": {"data": {}},
+    "an unknown type": {"type": "dance"},
+    "a number as type": {"type": 5},
+    "a list as type": {"type": ["reset"]},
+    "broken JSON": '{"type":',
+    "an empty frame": "",
+    "two objects": '{"type":"state"} {}',
+    "a list": [],
+    "a number": 5,
+    "null": None,
+    "a binary frame": b'{"type":"state"}',
+    "5,000 levels": "[" * 5000 + "]" * 5000,
+    "5,000 digits": '{"type":"reset","data":{"seed":' + "9" * 5000 + "}}",
+    "a lone surrogate": r'{"type":"step","data":{"message":"\ud800"}}',
+    "a negative seed": {"type": "reset", "data": {"seed": -1}},
+    "a seed that is no number": {"type": "reset", "data": {"seed": "seven"}},
+    "an episode_id that is too long": {"type": "reset", "data": {"episode_id": "x" * 256}},
+    "an episode_id that is no string": {"type": "reset", "data": {"episode_id": 5}},
+}
+
+_REQUESTS: dict[str, Any] = {
+    "POST /reset": {},
+    "POST /reset with nothing": None,
+    "POST /reset with arguments": {"seed": 1, "episode_id": "e", "x": [1]},
+    "POST /reset with a negative seed": {"seed": -1},
+    "POST /reset with a long episode_id": {"episode_id": "x" * 256},
+    "POST /step": {"action": {"message": "Hello"}},
+    "POST /step with options": {"action": {"message": "Hi"}, "timeout_s": 1.5, "request_id": "r"},
+    "POST /step with nothing": None,
+    "POST /step with a list": [],
+    "POST /step with broken JSON": '{"action":',
+    "POST /step without an action": {},
+    "POST /step without a message": {"action": {}},
+    "POST /step with a number as message": {"action": {"message": 5}},
+    "POST /step with an unknown field": {"action": {"message": "Hi", "loud": 1}},
+    "POST /step without time": {"action": {"message": "Hi"}, "timeout_s": 0},
+    "GET /state": None,
+    "GET /health": None,
+    "GET /nope": None,
+    "GET /step": None,
+    "POST /state": {},
+}
+
+
+@pytest.fixture(scope="session")
+def stock(start_shared_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The installed framework's template, as `openenv init echo` renders it, with four sessions."""
+    package = util.find_spec("openenv.cli")
+    assert package is not None
+    assert package.origin is not None
+    template = Path(package.origin).parent / "templates" / "openenv_env"
+    project = tmp_path_factory.mktemp("stock")
+    words = {"__ENV_CLASS_NAME__": "Echo", "__ENV_TITLE_NAME__": "Echo", "__ENV_NAME__": "echo"}
+    words["max_concurrent_envs=1"] = "max_concurrent_envs=4"
+    for source in template.rglob("*.py"):
+        name, text = str(source.relative_to(template)), source.read_text()
+        for placeholder, word in words.items():
+            name, text = name.replace(placeholder, word), text.replace(placeholder, word)
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text)
+    uvicorn = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "{port}"]
+    return start_shared_server("--ws", "websockets-sansio", command=uvicorn, cwd=project)
+
+
+@pytest.fixture
+def servers(stock: Any, server: Any) -> tuple[Any, Any]:
+    """The stock server and ours."""
+    return stock, server
+
+
+def _essence(answer: Any) -> Any:
+    """What of an answer, a frame's or a response's, has to be the same."""
+    if "detail" in answer and isinstance(answer["detail"], list):
+        return [(entry["type"], entry["loc"]) for entry in answer["detail"]]
+    kind, data = answer.get("type"), answer.get("data", answer)
+    if kind == "error":
+        # Of the texts, those that the framework's clients read.
+        text = data["message"] if data["code"] in {"INVALID_JSON", "CAPACITY_REACHED"} else None
+        entries = [(e["type"], e["loc"], e["msg"]) for e in data.get("errors", ())]
+        return kind, data["code"], text, entries
+    if "observation" in data:
+        data = {**data, "observation": dict(data["observation"])}
+        if _INSTALLED == _CORE:  # which drops it
+            data["observation"].pop("metadata", None)
+            data.pop("metadata", None)
+    elif "episode_id" in data:
+        data = {**data, "episode_id": type(data["episode_id"]).__name__}
+        data.pop("seed", None)  # the echo environment's own: the template keeps no seed
+    return kind, data
+
+
+def _tell(connect: Callable[..., Any], server: Any, frame: Any) -> list[Any]:
+    """The essence of a conversation: a step, `frame`, another step and the state."""
+    conversation = connect(server.ws_url)
+    told = []
+    after = [{"type": "step", "data": {"message": "after"}}, {"type": "state"}]
+    for sent in ({"type": "step", "data": {"message": "before"}}, frame, *after):
+        try:
+            told.append(_essence(conversation.ask(sent)))
+        except ConnectionClosed as closed:
+            told.append(("closed", closed.rcvd and closed.rcvd.code))
+            break
+    return told
+
+
+def _is_deviation(case: str) -> bool:
+    return case in DEVIATIONS and _INSTALLED in DEVIATIONS[case][0]
+
+
+@pytest.mark.parametrize("case", [case for case in _FRAMES if not _is_deviation(case)])
+def test_a_frame_is_answered_as_by_the_stock_server(
+    connect: Any, servers: tuple[Any, Any], case: str
+) -> None:
+    stock, ours = (_tell(connect, server, _FRAMES[case]) for server in servers)
+    assert ours == stock
+
+
+@pytest.mark.parametrize("case", [case for case in _FRAMES if _is_deviation(case)])
+def test_a_frame_that_ours_answers_otherwise_is_explained_and_the_session_goes_on(
+    connect: Any, servers: tuple[Any, Any], case: str
+) -> None:
+    stock, ours = (_tell(connect, server, _FRAMES[case]) for server in servers)
+    assert ours != stock
+    before, (kind, code, _, entries), step, state = ours
+    assert before == stock[0]
+    assert (kind, code, len(entries)) == ("error", "VALIDATION_ERROR", 1)
+    assert step[0] == "observation"
+    assert state[1]["step_count"] == 2
+
+
+def _request(server: Any, case: str) -> tuple[int, Any]:
+    method, path = case.split()[:2]
+    body = _REQUESTS[case]
+    response = requests.request(
+        method,
+        server.url + path,
+        data=None if body is None else body if isinstance(body, str) else json.dumps(body),
+        headers={"Content-Type": "application/json"},
+        timeout=60,
+    )
+    return response.status_code, _essence(response.json())
+
+
+@pytest.mark.parametrize("case", _REQUESTS)
+def test_a_request_is_answered_as_by_the_stock_server(servers: tuple[Any, Any], case: str) -> None:
+    (stock_status, stock), (our_status, ours) = (_request(server, case) for server in servers)
+    assert our_status == stock_status
+    assert (ours != stock) is _is_deviation(case)
+
+
+def test_every_deviation_is_a_case_with_a_reason() -> None:
+    assert set(DEVIATIONS) <= set(_FRAMES) | set(_REQUESTS)
+    assert all(reason for _, reason in DEVIATIONS.values())
+
+
+def test_the_capacity_is_refused_as_by_the_stock_server(
+    connect: Any, stock: Any, start_server: Any
+) -> None:
+    ours = start_server(env={"MAX_CONCURRENT_ENVS": "4"})
+    refused = []
+    for server in (stock, ours):
+        taken = [connect(server.ws_url) for _ in range(4)]
+        assert [session.step("Hi")["type"] for session in taken] == ["observation"] * 4
+        fifth = connect(server.ws_url)
+        refused.append((fifth.receive(), fifth.close_code()))
+        for session in taken:
+            session.send({"type": "close"})
+            session.close_code()
+    assert refused[0] == refused[1]
+
+
+def test_an_unknown_path_is_refused_as_by_the_stock_server(
+    connect: Any, servers: tuple[Any, Any]
+) -> None:
+    for server in servers:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(server.ws_url + "/nope")
+        assert refused.value.response.status_code == 403
+
+
+def test_the_schemas_describe_the_same_messages(servers: tuple[Any, Any]) -> None:
+    stock, ours = (requests.get(f"{server.url}/schema", timeout=60).json() for server in servers)
+    for part in ("action", "observation", "state"):
+        assert set(ours[part]["properties"]) == set(stock[part]["properties"])
+        assert ours[part].get("required") == stock[part].get("required")
+
+
+def test_openapi_has_the_same_routes_and_major_version(servers: tuple[Any, Any]) -> None:
+    stock, ours = (requests.get(f"{s.url}/openapi.json", timeout=60).json() for s in servers)
+    for openapi in (stock, ours):
+        assert openapi["info"]["version"].startswith("1.")
+        assert {"/reset", "/step", "/state", "/schema", "/health"} <= set(openapi["paths"])
+
+
+def test_an_empty_json_rpc_request_is_answered(servers: tuple[Any, Any]) -> None:
+    for server in servers:
+        response = requests.post(f"{server.url}/mcp", json={}, timeout=60)
+        assert (response.status_code, response.json()["jsonrpc"]) == (200, "2.0")
+
+
+def test_the_frameworks_generic_client_gets_what_it_gets_from_the_stock_server(
+    servers: tuple[Any, Any],
+) -> None:
+    async def episode(url: str) -> list[Any]:
+        async with GenericEnvClient(base_url=url) as client:
+            results = [await client.reset(seed=1), await client.step({"message": "Hi"})]
+            state = await client.state()
+            told: list[Any] = [
+                (result.observation["echoed_message"], result.reward, result.done)
+                for result in results
+            ]
+            return [*told, state["step_count"]]
+
+    stock, ours = (asyncio.run(episode(server.url)) for server in servers)
+    assert ours == stock == [("Echo environment ready!", 0.0, False), ("Hi", 0.2, False), 1]
