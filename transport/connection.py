@@ -169,6 +169,7 @@ class Connection:
         if self._sock is None or not self.in_use.acquire(blocking=False):
             return
         try:
+            self._flush(self._sock)  # a pong to a ping that came together with a reply
             self._drain(self._sock)
         except Exception:  # noqa: BLE001 - the next call finds the connection lost and says so
             self._lost_while_idle()
