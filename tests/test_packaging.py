@@ -182,7 +182,7 @@ def test_the_version_is_the_same_everywhere(root: Path, project: dict[str, objec
 
 
 def test_what_the_package_exports() -> None:
-    assert echo_env.__all__ == ["EchoAction", "EchoEnv", "EchoObservation"]
+    assert echo_env.__all__ == ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
     for name in echo_env.__all__:
         assert getattr(echo_env, name).__name__ == name
 
