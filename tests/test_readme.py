@@ -6,6 +6,7 @@ Blocks that need a container engine carry the marker `engine`. The one stand-in 
 Hub, which records what `openenv push` uploads.
 """
 
+import builtins
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import pytest
 import requests
 import yaml
 
+from echo_env import errors
 from echo_env.server.settings import Settings
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -327,9 +329,26 @@ def test_four_clients_fill_an_application_with_four_sessions(
     assert f"prints `{printed.strip()}`" in _TEXT
 
 
+@runs("Concurrent sessions, 3")
+def test_pool_block(run_python: Callable[..., str]) -> None:
+    expected = "['Client 0', 'Client 1', 'Client 2', 'Client 3']\n"
+    assert run_python(_code("Concurrent sessions, 3")) == expected
+
+
 @runs("Tools, 1", "Tools, 2")
 def test_tools_block(run_python: Callable[..., str]) -> None:
     assert run_python(_code("Tools, 1")) == _code("Tools, 2")
+
+
+def test_errors_are_also_the_built_in_ones_that_the_text_names() -> None:
+    section = _TEXT.split("### When something goes wrong", 1)[1].split("\n#", 1)[0]
+    names = re.findall(r"`(\w+Error)`", section)
+    assert names.pop(0) == "EnvClientError"
+    assert names.pop() == "SessionLostError"
+    for ours, built_in in zip(names[::2], names[1::2], strict=True):
+        error = getattr(errors, ours)
+        assert issubclass(error, errors.EnvClientError)
+        assert issubclass(error, getattr(builtins, built_in))
 
 
 # The environment
