@@ -165,8 +165,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def connect(self) -> "Self":  # type: ignore[override]
         """Open the session now instead of with the first call; `await` it on a running loop."""
         if not _loop_is_running() or self._blocking:
-            with self._turn:
-                self._require_connection(reopen=True)
+            self._connected_now()
         return self
 
     def disconnect(self) -> "Closed":  # type: ignore[override]
@@ -296,12 +295,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
             )
-        with self._turn:
-            try:
+        try:
+            with self._turn:
                 while not call.is_done:
                     self._perform_one(self._next_due(call))
-            finally:
-                self._wake_next()
+        finally:
+            self._wake_next()  # not before: woken while the turn is held, it would wait for nobody
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """Perform, without blocking the loop, what was called before `call`, and `call`."""
@@ -507,8 +506,11 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         return Closed()
 
     def _connected_now(self) -> "Self":
-        with self._turn:
-            self._require_connection(reopen=True)
+        try:
+            with self._turn:
+                self._require_connection(reopen=True)
+        finally:
+            self._wake_next()
         return self
 
     # From a call to its result.
