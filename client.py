@@ -19,6 +19,8 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
         print(env.step(EchoAction(message="Hello")).observation.echoed_message)
     """
 
+    server_module = "echo_env.server.app"
+
     def _step_payload(self, action: EchoAction) -> dict[str, Any]:
         """The `data` of a `step` frame."""
         if action.metadata:

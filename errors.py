@@ -9,10 +9,18 @@ EnvClientError
 │   └── CapacityReachedError                  … because all its sessions are taken
 ├── ProtocolViolationError  RuntimeError      the reply is not what the protocol promises
 ├── InvalidActionError      ValueError        the action cannot be sent; nothing was
+├── ServerStartError        RuntimeError      the server this client was to run did not start
+│   ├── CommandNotFoundError                  … because `docker`, or `uv`, is not installed
+│   ├── DockerUnavailableError                … because the Docker daemon does not answer
+│   ├── ImageNotFoundError                    … because its image is nowhere to be found
+│   ├── PortTakenError                        … because something else listens on its port
+│   ├── ServerExitedError                     … because it ended before it was healthy
+│   └── ServerNotHealthyError   TimeoutError  … because it was not healthy in time
 └── UsageError              RuntimeError      the call cannot work in this place
 """
 
 import asyncio
+import sys
 from typing import Any
 
 
@@ -36,7 +44,7 @@ class SessionLostError(EnvClientError, ConnectionError):
         self.reason = reason
 
 
-if asyncio.TimeoutError is TimeoutError:
+if sys.version_info >= (3, 11):  # where it is also `asyncio.TimeoutError`
 
     class _AnyTimeoutError(TimeoutError):
         pass
@@ -86,6 +94,37 @@ class ProtocolViolationError(EnvClientError, RuntimeError):
 
 class InvalidActionError(EnvClientError, ValueError):
     """The action cannot be sent. Nothing was sent, and the episode is where it was."""
+
+
+class ServerStartError(EnvClientError, RuntimeError):
+    """The server did not start, and nothing of it was left running.
+
+    The message ends with the last lines of its log, if it got as far as that.
+    """
+
+
+class CommandNotFoundError(ServerStartError):
+    """The command that starts the server is not installed."""
+
+
+class DockerUnavailableError(ServerStartError):
+    """Docker is installed, but its daemon does not answer."""
+
+
+class ImageNotFoundError(ServerStartError):
+    """The image is neither on this machine nor could it be pulled."""
+
+
+class PortTakenError(ServerStartError):
+    """Something else listens on the port."""
+
+
+class ServerExitedError(ServerStartError):
+    """The server ended before it was healthy."""
+
+
+class ServerNotHealthyError(ServerStartError, _AnyTimeoutError):
+    """The server was not healthy within `wait_timeout`; it was stopped."""
 
 
 class UsageError(EnvClientError, RuntimeError):

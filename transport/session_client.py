@@ -8,12 +8,13 @@ A subclass says what its actions, observations and states look like (`_step_payl
 import asyncio
 import os
 import random
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from openenv.core.client_types import StepResult
 from openenv.core.env_client import EnvClient
@@ -37,6 +38,7 @@ from echo_env.errors import (
     UsageError,
 )
 from echo_env.transport.connection import Connection
+from echo_env.transport.launch import DockerContainer, module_server, uv_server
 from echo_env.transport.pending import (
     AwaitableList,
     AwaitableStepResult,
@@ -69,6 +71,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     When the connection is lost, so is the episode. The call in question says so, and so does every
     further one until `reset()` (or `connect()`) opens a new session.
     """
+
+    server_module: ClassVar[str | None] = None
+    """The module that `python -m` serves the environment with, for `from_local`."""
 
     def __init__(
         self,
@@ -155,7 +160,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
-        return self._call_for_value({"type": "list_tools"}, _parse_tools, _tools)
+        listed: AwaitableList[Tool]
+        listed = self._call_for_value({"type": "list_tools"}, _parse_tools, _tools)
+        return listed
 
     def call_tool(self, name: str, /, **arguments: Any) -> Any:
         """Call a tool and return its result. Raises `ServerError` when the tool could not run."""
@@ -231,26 +238,24 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     @classmethod
     def from_docker_image(  # type: ignore[override]
-        cls: type[ClientT], image: str, provider: Any = None, **kwargs: Any
+        cls: type[ClientT],
+        image: str,
+        provider: Any = None,
+        *,
+        wait_timeout: float | None = None,
+        **options: Any,
     ) -> ClientT:
-        """Start a container and return a client connected to it; `close()` removes the container.
+        """Start a container at once and return a client connected to it, which may be awaited.
 
-        Keywords of the client (`message_timeout_s`, …) go to the client, all others to
-        `provider.start_container` (`port`, `env_vars`, …). May be awaited. When anything fails, the
-        container is removed before the exception is raised.
+        `close()` removes the container, and so does the end of this process or any failure here,
+        which is one of `ServerStartError`. `options` are `port` (on this machine, where only this
+        machine can reach it), `container_port=8000`, `env_vars`, `docker_args` (further options of
+        `docker run`), `cmd`, and the client's own, such as `message_timeout_s`. The server has
+        `wait_timeout` seconds (60) from the start of the container to be healthy. A `provider` of
+        the framework gets what is not the client's own.
         """
-        if provider is None:
-            from openenv.core.containers.runtime import LocalDockerProvider
-
-            provider = LocalDockerProvider()
-        options = {name: kwargs.pop(name) for name in _CLIENT_OPTIONS if name in kwargs}
-        try:
-            url = provider.start_container(image, **kwargs)
-            provider.wait_for_ready(url)
-            return cls(base_url=url, provider=provider, **options)._connected_now()
-        except BaseException:
-            provider.stop_container()
-            raise
+        provider = DockerContainer() if provider is None else provider
+        return cls._started(provider, wait_timeout, options, image)
 
     @classmethod
     def from_env(  # type: ignore[override]
@@ -259,31 +264,68 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         *,
         use_docker: bool = True,
         provider: Any = None,
-        **kwargs: Any,
+        wait_timeout: float | None = None,
+        **options: Any,
     ) -> ClientT:
-        """Start a Hugging Face Space on this machine and return a client connected to it.
+        """Start a Hugging Face Space on this machine, as `from_docker_image` does.
 
-        With Docker from its registry image (`tag`), otherwise with `uv` from its repository or,
-        given `project_path`, from a folder. `close()` stops it. May be awaited.
+        From its image (`tag="latest"`), or with `use_docker=False` and `uv` from its repository or
+        the folder `project_path`; `wait_timeout` is 300 there, as `uv` may have to install it.
         """
         if use_docker:
-            image = f"registry.hf.space/{repo_id.replace('/', '-')}:{kwargs.pop('tag', 'latest')}"
-            return cls.from_docker_image(image, provider, **kwargs)
-        options = {name: kwargs.pop(name) for name in _CLIENT_OPTIONS if name in kwargs}
-        start = {
-            name: kwargs.pop(name) for name in ("port", "env_vars", "workers") if name in kwargs
-        }
+            subdomain = re.sub("[^a-z0-9]", "-", repo_id.lower())  # as the Hub makes it
+            image = f"registry.hf.space/{subdomain}:{options.pop('tag', 'latest')}"
+            return cls.from_docker_image(image, provider, wait_timeout=wait_timeout, **options)
         if provider is None:
-            from openenv.core.containers.runtime import UVProvider
+            repository = f"git+https://huggingface.co/spaces/{repo_id}"
+            provider = uv_server(options.pop("project_path", None) or repository)
+            wait_timeout = 300.0 if wait_timeout is None else wait_timeout
+        return cls._started(provider, wait_timeout, options)
 
-            kwargs.setdefault("project_path", f"git+https://huggingface.co/spaces/{repo_id}")
-            provider = UVProvider(**kwargs)
+    @classmethod
+    def from_local(
+        cls: type[ClientT],
+        port: int | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        *,
+        wait_timeout: float | None = None,
+        **client_options: Any,
+    ) -> ClientT:
+        """Start the environment's server as a child process, and return a client connected to it.
+
+        For tests and notebooks: it needs only the environment's package. Otherwise as
+        `from_docker_image`; even a client that is killed leaves no server behind.
+        """
+        if cls.server_module is None:
+            raise UsageError(
+                f"{cls.__name__} does not say what its server is. Set `server_module` in the "
+                'class, such as "my_env.server.app".'
+            )
+        options = {"port": port, "env_vars": env_vars, **client_options}
+        return cls._started(module_server(cls.server_module), wait_timeout, options)
+
+    @classmethod
+    def _started(
+        cls: type[ClientT],
+        provider: Any,
+        wait_timeout: float | None,
+        options: dict[str, Any],
+        *image: str,
+    ) -> ClientT:
+        """Have the server started, wait for it and connect; when that fails, stop the server."""
+        own = {name: options.pop(name) for name in _CLIENT_OPTIONS if name in options}
+        limit = {} if wait_timeout is None else {"timeout_s": wait_timeout}
         try:
-            url = provider.start(**start)
-            provider.wait_for_ready()
-            return cls(base_url=url, provider=provider, **options)._connected_now()
+            if image:
+                url = provider.start_container(*image, **options)
+                provider.wait_for_ready(url, **limit)
+            else:
+                url = provider.start(**options)
+                provider.wait_for_ready(**limit)
+            return cls(base_url=url, provider=provider, **own)._connected_now()
         except BaseException:
-            provider.stop()
+            with suppress(Exception):
+                _stop(provider)
             raise
 
     # Performing calls: the `Performer` of `pending`.
@@ -496,8 +538,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         finally:
             provider, self._provider = self._provider, None
             if provider is not None:
-                stop = getattr(provider, "stop_container", None) or provider.stop
-                stop()
+                _stop(provider)
 
     def _finish(self, close: Callable[[], None]) -> "Closed":
         if self._calls and not self._is_awaited_here():
@@ -646,6 +687,10 @@ _unread_tasks: set[asyncio.Future[None]] = set()
 
 def _is_refusal(reply: str) -> bool:
     return '"error"' in reply[:20] and '"CAPACITY_REACHED"' in reply
+
+
+def _stop(provider: Any) -> None:
+    (getattr(provider, "stop_container", None) or provider.stop)()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
