@@ -128,8 +128,10 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
         call.perform()
         return call.error
 
-    def __await__(self) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
-        return _call_of(self).wait().__await__()  # type: ignore[no-any-return]
+    def __await__(  # type: ignore[override]
+        self,
+    ) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
+        return _call_of(self).wait().__await__()
 
     def __getattribute__(self, name: str) -> Any:
         if name == "error":
@@ -152,7 +154,7 @@ class PendingState(AwaitableState):
         object.__setattr__(self, "_call", call)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return _call_of(self).wait().__await__()  # type: ignore[no-any-return]
+        return _call_of(self).wait().__await__()
 
     def __getattribute__(self, name: str) -> Any:
         return _read_through(self, name)
