@@ -213,6 +213,12 @@ def stock_server(
     return start_shared_server("--app-dir", str(folder), application="server.app:app", cwd=folder)
 
 
+@pytest.fixture(scope="session")
+def one_session_server(start_shared_server: Callable[..., Server]) -> Server:
+    """Our server with room for one session at a time; who uses it closes what it opened."""
+    return start_shared_server(env={"MAX_CONCURRENT_ENVS": "1"})
+
+
 @pytest.fixture(params=["ours", "stock"])
 def either_server(request: pytest.FixtureRequest) -> Server:
     """Our server, then the framework's: what holds for both."""

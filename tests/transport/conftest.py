@@ -13,7 +13,9 @@ from echo_env import EchoAction, EchoEnv
 @pytest.fixture(scope="session")
 def rendezvous(start_shared_server: Callable[..., Any]) -> Any:
     """A server whose steps wait for what their message names."""
-    return start_shared_server(application=Path(__file__).with_name("rendezvous_server.py"))
+    application = Path(__file__).with_name("rendezvous_server.py")
+    # A step that nobody releases any more must not hold up the end of the tests.
+    return start_shared_server("--timeout-graceful-shutdown", "1", application=application)
 
 
 @pytest.fixture
