@@ -102,7 +102,8 @@ def installed(
 def test_the_wheel_holds_the_package_and_nothing_else(
     committed: list[Path], built: dict[str, Path]
 ) -> None:
-    modules = {path for path in committed if path.suffix == ".py" and path.parts[0] != "tests"}
+    packages = {path.parent for path in committed if path.name == "__init__.py"}
+    modules = {path for path in committed if path.suffix == ".py" and path.parent in packages}
     pages = {path for path in committed if path.parts[:2] == ("server", "web")}
     expected = modules | pages | {Path("openenv.yaml"), Path("py.typed")}
     with zipfile.ZipFile(built[".whl"]) as wheel:
