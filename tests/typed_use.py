@@ -10,7 +10,7 @@ from typing import Any
 from openenv.core.env_server.types import State
 from typing_extensions import assert_type
 
-from echo_env import EchoAction, EchoObservation
+from echo_env import EchoAction, EchoEnv, EchoObservation
 from echo_env.server.echo_env_environment import EchoEnvironment
 
 
@@ -35,3 +35,21 @@ def use_environment() -> None:
     assert_type(environment.state, State)
     environment.close(1)  # type: ignore[call-arg]
     environment.step("Hi")  # type: ignore[arg-type]
+
+
+def use_client() -> None:
+    with EchoEnv(base_url="http://localhost:8000") as env:
+        assert_type(env, EchoEnv)
+        assert_type(env.reset(seed=1).observation, EchoObservation)
+        result = env.step(EchoAction(message="Hi"))
+        assert_type(result.observation.message_length, int)
+        assert_type(env.state().step_count, int)
+        env.step("Hi")  # type: ignore[call-overload]
+        env.restart()  # type: ignore[attr-defined]
+
+
+async def await_client() -> None:
+    async with EchoEnv(base_url="http://localhost:8000") as env:
+        assert_type(env, EchoEnv)
+        result = await env.step(EchoAction(message="Hi"))
+        assert_type(result.observation, EchoObservation)
