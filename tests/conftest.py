@@ -276,13 +276,17 @@ def run(
 
 @pytest.fixture(scope="session")
 def python_without_echo_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has everything this one has, except this package."""
+    """An interpreter that has everything this one has, except this package.
+
+    It does not measure coverage either: what it runs are copies.
+    """
     folder = tmp_path_factory.mktemp("interpreter")
     venv.create(folder, symlinks=True, with_pip=False)
     packages = next(folder.glob("lib/python*/site-packages"))
     for installed in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(installed).iterdir():
-            if "echo_env" not in entry.name and not (packages / entry.name).exists():
+            unwanted = "echo_env" in entry.name or "coverage" in entry.name
+            if not unwanted and not (packages / entry.name).exists():
                 (packages / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
 
