@@ -8,14 +8,14 @@ advance who will call it, and needs no thread and no loop of its own.
 
 import asyncio
 import os
+import re
 import select
 import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,10 +34,12 @@ from echo_env.errors import (
     SessionLostError,
 )
 from echo_env.transport.keepalive import tend
+from echo_env.transport.readiness import Readiness
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 2.0
 _SHORTEST_WAIT_S = 0.001  # a timeout of 0 would make the socket non-blocking
+_ERROR_FRAME = re.compile(r'\s*\{\s*"type"\s*:\s*"error"')
 _DATA_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 # What a non-blocking socket raises when there is nothing to read, or no room to write.
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -70,7 +72,10 @@ class Connection:
         self.in_use = threading.Lock()
         self._received: deque[str] = deque()
         self._fragments: list[bytes] = []
+        self._has_asked = False
         self._sock: socket.socket | None = None
+        self._timeout_s: float | None = None  # the socket's, to set it only when it changes
+        self._readiness: Readiness | None = None
         self._poll: Any = None
         try:
             opened: Any = open_websocket(
@@ -107,27 +112,47 @@ class Connection:
         them the connection is gone.
         """
         sock = self._require_socket()
-        with self.in_use, self._dropped_on_failure(timeout_s):
-            deadline = time.monotonic() + timeout_s
-            sock.settimeout(timeout_s)
-            self._write(sock, self._encode(sock, request))
-            while not self._received:
-                self._take(sock.recv(_READ_SIZE))
-                if not self._received:  # rare: a ping, or a reply in several pieces
-                    self._flush(sock)
-                    sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
-            return self._received.popleft()
+        with self.in_use:
+            try:
+                if self._readiness is not None:
+                    self._stop_watching()
+                self._set_timeout(sock, timeout_s)
+                self._write(sock, self._encode(sock, request))
+                deadline = time.monotonic() + timeout_s
+                while True:
+                    self._take(sock.recv(_READ_SIZE))
+                    if self._received:
+                        return self._received.popleft()
+                    self._flush(sock)  # rare: a ping, or a reply in several pieces
+                    self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+            except BaseException as error:
+                self._drop_after(error, timeout_s)
+                raise
 
     async def exchange_async(self, request: str, timeout_s: float) -> str:
         """`exchange` without blocking the event loop; when cancelled, the connection is dropped."""
         sock = self._require_socket()
-        with self.in_use, self._dropped_on_failure(timeout_s):
-            deadline = time.monotonic() + timeout_s
-            sock.settimeout(0)
-            await self._write_async(sock, self._encode(sock, request), deadline)
-            while not self._received:
-                await self._read_async(sock, deadline)
-            return self._received.popleft()
+        with self.in_use:
+            try:
+                self._set_timeout(sock, 0)
+                readiness = self._readiness
+                if readiness is None or readiness.loop is not asyncio.get_running_loop():
+                    self._stop_watching()
+                    readiness = self._readiness = Readiness(sock, self)
+                deadline = time.monotonic() + timeout_s
+                await self._write_async(sock, self._encode(sock, request), deadline)
+                while True:
+                    # Not tried before: the reply is never there yet.
+                    await readiness.wait(deadline)
+                    with suppress(*_WOULD_BLOCK):
+                        while True:  # TLS may hold more than the socket shows
+                            self._take(sock.recv(_READ_SIZE))
+                            if self._received:
+                                return self._received.popleft()
+                    await self._write_async(sock, self._outgoing(), deadline)
+            except BaseException as error:
+                self._drop_after(error, timeout_s)
+                raise
 
     def send(self, request: str, timeout_s: float) -> None:
         """The first half of an exchange, for whoever watches many connections at once.
@@ -136,25 +161,31 @@ class Connection:
         """
         sock = self._require_socket()
         self.in_use.acquire()
-        with self._dropped_on_failure(timeout_s):
-            sock.settimeout(timeout_s)
+        try:
+            self._stop_watching()
+            self._set_timeout(sock, timeout_s)
             self._write(sock, self._encode(sock, request))
+        except BaseException as error:
+            self._drop_after(error, timeout_s)
+            raise
 
     def receive(self) -> str | None:
         """The second half: the reply, or `None` while it is not there, or not all of it."""
         sock = self._require_socket()
-        with self._dropped_on_failure(0):
+        try:
             if not self._received:
                 self._drain(sock)
-            if not self._received:
-                return None
+        except BaseException as error:
+            self._drop_after(error, 0)
+            raise
+        if not self._received:
+            return None
         self.in_use.release()
         return self._received.popleft()
 
     def give_up(self, timeout_s: float) -> None:
         """Raise `ReplyTimeoutError` for a reply that was waited for long enough."""
-        with self._dropped_on_failure(timeout_s):
-            raise TimeoutError
+        self._drop_after(TimeoutError(), timeout_s)
 
     def fileno(self) -> int:
         """The socket's descriptor, for a selector; -1 when the connection is gone."""
@@ -198,9 +229,20 @@ class Connection:
 
     def drop(self) -> None:
         """Close the socket without a word."""
+        self._stop_watching()
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
+
+    def _stop_watching(self) -> None:
+        readiness, self._readiness = self._readiness, None
+        if readiness is not None:
+            readiness.stop()
+
+    def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
+        if timeout_s != self._timeout_s:  # a system call, for once in a client's life
+            sock.settimeout(timeout_s)
+            self._timeout_s = timeout_s
 
     def __del__(self) -> None:
         # A client that is dropped without `close()` frees its slot on the server all the same.
@@ -213,11 +255,11 @@ class Connection:
             request.headers[name] = value
         protocol.send_request(request)
         deadline = time.monotonic() + timeout_s
-        sock.settimeout(timeout_s)
+        self._set_timeout(sock, timeout_s)
         self._flush(sock)
         while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
             self._take(sock.recv(_READ_SIZE))
-            sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+            self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
         error = protocol.handshake_exc
         if error is not None:
             response = getattr(error, "response", None)
@@ -233,13 +275,27 @@ class Connection:
         if self._received or self._something_arrived(sock):
             self._drain(sock)
         if self._received:
-            raise ProtocolViolationError(
-                f"{self.url} sent a reply that belongs to no request: {self._received[0][:200]}. "
-                "The connection is dropped, so that it is not taken for another call's; "
-                "`reset()` starts a new episode."
-            )
+            if _is_error(self._received[0]) and not self._has_asked:
+                return b""  # a server refuses a session (at capacity, say) before it is asked
+            raise self._unasked(self._received[0])
+        self._has_asked = True
         self._protocol.send_text(request.encode())
+        return self._outgoing()
+
+    def _outgoing(self) -> bytes:
         return b"".join(self._protocol.data_to_send())
+
+    def _unasked(self, message: str) -> EnvClientError:
+        if _is_error(message):  # the last words of a server that ends the session (idle, say)
+            return SessionLostError(
+                f"The session with {self.url} is lost: the server ended it with {message[:500]}. "
+                "Call `reset()` to connect again and start a new episode."
+            )
+        return ProtocolViolationError(
+            f"{self.url} sent a reply that belongs to no request: {message[:200]}. The connection "
+            "is dropped, so that it is not taken for another call's; `reset()` starts a new "
+            "episode."
+        )
 
     def _something_arrived(self, sock: socket.socket) -> bool:
         if self._poll is None or isinstance(sock, ssl.SSLSocket):
@@ -248,8 +304,8 @@ class Connection:
 
     def _drain(self, sock: socket.socket) -> None:
         """Take in what has already arrived."""
-        timeout = sock.gettimeout()
-        sock.settimeout(0)
+        timeout_s = self._timeout_s
+        self._set_timeout(sock, 0)
         try:
             while True:
                 self._take(sock.recv(_READ_SIZE))
@@ -257,7 +313,8 @@ class Connection:
         except _WOULD_BLOCK:
             pass
         finally:
-            sock.settimeout(timeout)
+            if timeout_s is not None:
+                self._set_timeout(sock, timeout_s)
 
     def _take(self, data: bytes) -> None:
         """Feed received bytes to the protocol; complete messages end up in `_received`.
@@ -304,33 +361,22 @@ class Connection:
         if self._protocol.state is State.OPEN:
             self._protocol.receive_eof()
 
-    @contextmanager
-    def _dropped_on_failure(self, timeout_s: float) -> Iterator[None]:
-        """Whatever fails, a reply may still be under way: drop the connection, and say why."""
-        try:
-            yield
-        except EnvClientError:
-            self.drop()
-            raise
-        except TimeoutError as error:
-            self.drop()
+    def _drop_after(self, error: BaseException, timeout_s: float) -> None:
+        """A reply may still be under way, so drop the connection; raise what `error` means."""
+        self.drop()
+        if isinstance(error, TimeoutError):
             raise ReplyTimeoutError(
                 f"{self.url} sent no reply within {timeout_s:g} s. The connection is dropped, so "
                 "that a late reply is not taken for another call's; `reset()` starts a new episode "
                 "(`message_timeout_s` sets the limit)."
             ) from error
-        except UnicodeDecodeError as error:
-            self.drop()
+        if isinstance(error, UnicodeDecodeError):
             raise ProtocolViolationError(f"{self.url} sent a reply that is no text.") from error
-        except OSError as error:
-            self.drop()
+        if isinstance(error, OSError) and not isinstance(error, EnvClientError):
             raise SessionLostError(
                 f"The session with {self.url} is lost: {error}. The episode ended with it; call "
                 "`reset()` to connect again and start a new one."
             ) from error
-        except BaseException:  # interrupted or cancelled
-            self.drop()
-            raise
 
     def _require_socket(self) -> socket.socket:
         if self._sock is None:
@@ -338,7 +384,7 @@ class Connection:
         return self._sock
 
     def _flush(self, sock: socket.socket) -> None:
-        data = b"".join(self._protocol.data_to_send())
+        data = self._outgoing()
         if data:
             self._write(sock, data)
 
@@ -354,63 +400,45 @@ class Connection:
             self._take(sock.recv(_READ_SIZE))
 
     async def _write_async(self, sock: socket.socket, data: bytes, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
+        while data:
             try:
-                view = view[sock.send(view) :]
+                data = data[sock.send(data) :]
             except _WOULD_BLOCK:
-                await _wait_until(sock, deadline, writable=True)
+                await _wait_until_writable(sock, deadline)
             except (BrokenPipeError, ConnectionResetError):
                 self._take_the_rest(sock)
                 return
-
-    async def _read_async(self, sock: socket.socket, deadline: float) -> None:
-        try:
-            data = sock.recv(_READ_SIZE)
-        except _WOULD_BLOCK:
-            await _wait_until(sock, deadline, writable=False)
-            return
-        self._take(data)
-        if not self._received:
-            answer = b"".join(self._protocol.data_to_send())
-            await self._write_async(sock, answer, deadline)
 
     def _say_goodbye(self, sock: socket.socket, farewell: str) -> None:
         if self._protocol.state is not State.OPEN:
             return
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-        sock.settimeout(_CLOSE_TIMEOUT_S)
+        self._stop_watching()
+        self._set_timeout(sock, _CLOSE_TIMEOUT_S)
         self._protocol.send_text(farewell.encode())
         self._flush(sock)
         while self._protocol.state is State.OPEN:
             self._received.clear()
             self._take(sock.recv(_READ_SIZE))
-            sock.settimeout(max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+            self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
 
 
-async def _wait_until(sock: socket.socket, deadline: float, *, writable: bool) -> None:
-    """Wait on the running loop until the socket can be read from or written to."""
+async def _wait_until_writable(sock: socket.socket, deadline: float) -> None:
+    """Wait on the running loop for room in a full send buffer: rare, so set up anew each time."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
-    def set_ready() -> None:
+    def settle(error: Exception | None) -> None:
         if not ready.done():
-            ready.set_result(None)
+            ready.set_exception(error) if error else ready.set_result(None)
 
-    def expire() -> None:
-        if not ready.done():
-            ready.set_exception(TimeoutError())
-
-    watch, unwatch = (
-        (loop.add_writer, loop.remove_writer) if writable else (loop.add_reader, loop.remove_reader)
-    )
-    watch(sock, set_ready)
-    timer = loop.call_later(deadline - time.monotonic(), expire)
+    loop.add_writer(sock, settle, None)
+    timer = loop.call_later(deadline - time.monotonic(), settle, TimeoutError())
     try:
         await ready
     finally:
         timer.cancel()
-        unwatch(sock)
+        loop.remove_writer(sock)
 
 
 def _is_loopback(url: str) -> bool:
@@ -419,3 +447,7 @@ def _is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_error(message: str) -> bool:
+    return '"error"' in message[:20]
