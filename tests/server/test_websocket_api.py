@@ -178,6 +178,20 @@ _BAD_FRAMES = [
         {"type": "reset", "data": []}, "dict_type", ["data"], "dictionary", id="reset with []"
     ),
     pytest.param({"type": "mcp"}, "missing", ["data"], "required", id="mcp without data"),
+    pytest.param(
+        {"type": "reset", "data": {}, "loud": 1},
+        "extra_forbidden",
+        ["loud"],
+        "not permitted",
+        id="unknown key beside reset's data",
+    ),
+    pytest.param(
+        {"type": "mcp", "data": {}, "loud": 1},
+        "extra_forbidden",
+        ["loud"],
+        "not permitted",
+        id="unknown key beside mcp's data",
+    ),
     pytest.param([], "dict_type", [], "JSON object", id="a list"),
     pytest.param('"step"', "dict_type", [], "JSON object", id="a string"),
     pytest.param("5", "dict_type", [], "JSON object", id="a number"),
