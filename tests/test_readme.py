@@ -440,7 +440,12 @@ def _has_children(folder: str, paths: set[str]) -> bool:
 
 
 def _own_files() -> Iterator[str]:
-    """What belongs to the repository, also where it is no git repository: nothing made by tools."""
+    """What is in git; where git does not know, everything that is not made by tools."""
+    if (_ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-c", "safe.directory=*", "ls-files"]
+        listed = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
+        yield from (path for path in listed.stdout.splitlines() if (_ROOT / path).exists())
+        return
     made = re.compile(
         r"(^|/)(\.git|\.venv[^/]*|__pycache__|\.\w+_cache|[^/]+\.egg-info|build|dist)/"
         r"|^(\.coverage[^/]*|uv\.lock)$|\.pyc$"
