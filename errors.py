@@ -71,12 +71,16 @@ class ServerError(EnvClientError, RuntimeError):
         self.code = str(data.get("code", "UNKNOWN"))
         self.errors: list[dict[str, Any]] = data.get("errors") or []
         self.data = data
+        self.server = server
         reasons = "; ".join(
             f"{'.'.join(map(str, error.get('loc', ())))}: {error.get('msg', '')}"
             for error in self.errors
         )
         details = f" [{reasons}]" if reasons else ""
         super().__init__(f"Server error: {self.message} (code: {self.code}){details} from {server}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.data, self.server)  # a process pool sends errors to its parent
 
 
 class CapacityReachedError(ServerError):

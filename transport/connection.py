@@ -307,8 +307,11 @@ class Connection:
         timeout_s = self._timeout_s
         self._set_timeout(sock, 0)
         try:
-            while True:
-                self._take(sock.recv(_READ_SIZE))
+            at_end = False
+            while not at_end:  # of a closed connection there is always “more”: nothing
+                data = sock.recv(_READ_SIZE)
+                at_end = not data
+                self._take(data)
                 self._flush(sock)
         except _WOULD_BLOCK:
             pass
