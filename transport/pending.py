@@ -138,6 +138,9 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
             return object.__getattribute__(self, name)
         return _read_through(self, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(_call_of(self).read(), name, value)
+
     def __eq__(self, other: object) -> bool:
         return bool(_call_of(self).read() == _settled(other))
 
@@ -158,6 +161,9 @@ class PendingState(AwaitableState):
 
     def __getattribute__(self, name: str) -> Any:
         return _read_through(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(_call_of(self).read(), name, value)
 
     def __eq__(self, other: object) -> bool:
         return bool(_call_of(self).read() == _settled(other))
