@@ -200,7 +200,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     async def __aenter__(self) -> "Self":
         return await self
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, error_type: Any, *_: Any) -> None:
+        if self._calls and error_type is None:
+            await self.perform_up_to_async(self._calls[-1])
         await asyncio.to_thread(self._close_everything)
 
     def __await__(self) -> "Generator[Any, None, Self]":
