@@ -2,11 +2,12 @@
 """Servers that the client starts itself: a child process, a `uv` project, a Docker container.
 
 Each is a child process of ours whose output goes to a file; for a container it is `docker run`.
-Whatever happens, it is stopped: by `stop`, by garbage collection, or when the interpreter exits.
-`ServerProcess` and `DockerContainer` have the methods of the framework's providers, so a client
-treats them and a provider of the user's alike.
+It is stopped by `stop`, by garbage collection, or when the interpreter exits. `ServerProcess` and
+`DockerContainer` have the methods of the framework's providers, so that a client treats them and
+a provider of the user's alike.
 """
 
+import http.client
 import json
 import os
 import secrets
@@ -20,11 +21,9 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
-
-import requests
 
 from echo_env.errors import (
     CommandNotFoundError,
@@ -41,7 +40,6 @@ _LOOPBACK = "127.0.0.1"
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
-_POLL_DOCKER_S = 0.1
 _STOP_GRACE_S = 1.5  # for a server told to stop, before it is killed
 _DOCKER_TIMEOUT_S = 20.0  # for commands that ask the daemon for next to nothing
 _DOCKER_OWN_FAILURE = 125  # the exit code of `docker run` when the container was not started
@@ -52,13 +50,13 @@ class _Launched:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._url = ""
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = Path()
         self._end: Callable[[], Any] = lambda: None
 
     def _launch(
-        self, command: Sequence[str], env: Mapping[str, str], then: Sequence[str] = ()
+        self, command: Sequence[str], env_vars: Mapping[str, str], then: Sequence[str] = ()
     ) -> None:
         """Start `command`; `then` is a command that removes what is left when it has ended."""
         if self._process is not None:
@@ -68,39 +66,37 @@ class _Launched:
         with os.fdopen(descriptor, "wb") as log:
             self._process = subprocess.Popen(
                 command,
-                # Ends with this process, however that ends: `owned_server` watches it.
-                stdin=subprocess.PIPE,
+                stdin=subprocess.PIPE,  # ends with this process: `owned_server` watches it
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
+                env={**os.environ, **env_vars},
                 start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop the server
             )
-        # Runs once: when called, when this object is garbage, or when the interpreter exits.
-        self._end = weakref.finalize(
-            self, _end_process, self._process, self._log_file, os.getpid(), then
-        )
+        self._end = weakref.finalize(self, _end, self._process, self._log_file, os.getpid(), then)
 
     def _wait_until_healthy(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy's loopback is not ours
-            while not self._is_healthy(session, deadline):
-                self._require_running()
-                if time.monotonic() >= deadline:
-                    raise ServerNotHealthyError(
-                        f"{self._what} runs, but {self._url}/health gave no good answer within "
-                        f"{timeout_s:g} s. Does its server listen on that port, on all addresses "
-                        f"if in a container? If it only needs longer, set `wait_timeout`."
-                        f"{self._log_tail()}"
-                    )
-                time.sleep(_POLL_S)
+        while not self._is_healthy(max(timeout_s, _POLL_S)):
+            self._require_running()
+            if time.monotonic() >= deadline:
+                raise ServerNotHealthyError(
+                    f"{self._what} runs, but http://{_LOOPBACK}:{self._port}/health gave no good "
+                    f"answer within {timeout_s:g} s. Does it listen on that port, in a container "
+                    "on all addresses? If it only needs longer, set `wait_timeout`."
+                    f"{self._log_tail()}"
+                )
+            time.sleep(_POLL_S)
 
-    def _is_healthy(self, session: requests.Session, deadline: float) -> bool:
-        timeout = max(deadline - time.monotonic(), _POLL_S)
+    def _is_healthy(self, timeout_s: float) -> bool:
+        # Nothing that reads proxy settings, and no exceptions that keep our frames alive.
+        connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=timeout_s)
         try:
-            return session.get(f"{self._url}/health", timeout=timeout).ok
-        except requests.RequestException:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     def _require_running(self) -> None:
         exit_code = None if self._process is None else self._process.poll()
@@ -115,9 +111,7 @@ class _Launched:
 
     def _log_tail(self) -> str:
         lines = self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        return "\n".join(
-            ["\nLast lines of its log:", *(f"  {line}" for line in lines or ["(none)"])]
-        )
+        return "\n  ".join(["\nLast lines of its log:", *(lines or ["(none)"])])
 
 
 class ServerProcess(_Launched):
@@ -126,8 +120,8 @@ class ServerProcess(_Launched):
     def __init__(self, command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> None:
         super().__init__(f"`{shlex.join(command)}`")
         self._command = command
-        self._env_vars = dict(env_vars or {})
-        self._reservation: socket.socket | None = None
+        self._env_vars = env_vars or {}
+        self._reservation = ExitStack()
 
     def start(
         self,
@@ -136,36 +130,31 @@ class ServerProcess(_Launched):
         workers: int | None = None,
     ) -> str:
         """Start it and return its address."""
-        self._reservation = _reserve_port(port)
-        port = self._reservation.getsockname()[1]
+        self._port = self._reservation.enter_context(_reserve_port(port)).getsockname()[1]
         if sys.platform != "linux":
-            self._reservation.close()  # elsewhere the server could not listen either
-        options = ["--host", _LOOPBACK, "--port", str(port)]
+            self._reservation.close()  # elsewhere the server itself could not have it either
+        options = ["--host", _LOOPBACK, "--port", str(self._port)]
         if workers is not None:
             options += ["--workers", str(workers)]
         self._launch([*self._command, *options], {**self._env_vars, **(env_vars or {})})
-        self._url = f"http://{_LOOPBACK}:{port}"
-        return self._url
+        return f"http://{_LOOPBACK}:{self._port}"
 
     def wait_for_ready(self, timeout_s: float = 60.0) -> None:
         """Wait until the server is healthy; raises what `ServerStartError` lists."""
         self._wait_until_healthy(timeout_s)
-        self._release_port()
+        self._reservation.close()
 
     def stop(self) -> None:
         """Stop the server. May be called any number of times."""
-        self._release_port()
+        self._reservation.close()
         self._end()
-
-    def _release_port(self) -> None:
-        if self._reservation is not None:
-            self._reservation.close()
 
 
 def module_server(module: str) -> ServerProcess:
-    """A module to run with this interpreter; it finds what this process finds."""
+    """A module to run with this interpreter, which finds there just what this process finds."""
     command = [sys.executable, "-m", "echo_env.transport.owned_server", module]
-    return ServerProcess(command, {"PYTHONPATH": os.pathsep.join(sys.path)})
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    return ServerProcess(command, path)
 
 
 def uv_server(project: str) -> ServerProcess:
@@ -184,9 +173,8 @@ class DockerContainer(_Launched):
 
     def __init__(self) -> None:
         super().__init__("The container")
-        self._docker = _find_command(
-            "docker", "Install Docker, or do without: `from_local()` needs only Python."
-        )
+        advice = "Install Docker, or do without: `from_local()` needs only Python."
+        self._docker = _find_command("docker", advice)
         self._image = ""
 
     def start_container(
@@ -197,7 +185,7 @@ class DockerContainer(_Launched):
         *,
         container_port: int = 8000,
         docker_args: Sequence[str] = (),
-        cmd: Sequence[str] = (),
+        cmd: str | Sequence[str] = (),
     ) -> str:
         """Start `image`, pulling it if need be, and return the server's address.
 
@@ -208,24 +196,16 @@ class DockerContainer(_Launched):
         name = f"openenv-{secrets.token_hex(6)}"
         if port is not None:
             _reserve_port(port).close()
-        variables = [f"--env={key}={value}" for key, value in (env_vars or {}).items()]
-        self._launch(
-            [
-                *(self._docker, "run", "--rm", f"--name={name}", f"--label={_LABEL}={os.getpid()}"),
-                f"--publish={_LOOPBACK}:{port or ''}:{container_port}",
-                *variables,
-                *docker_args,
-                image,
-                *(shlex.split(cmd) if isinstance(cmd, str) else cmd),
-            ],
-            {},
-            then=[self._docker, "rm", "--force", "--volumes", name],
-        )
-        while (published := self._published_port(name, container_port)) is None:
+        run = [self._docker, "run", "--rm", f"--name={name}", f"--label={_LABEL}={os.getpid()}"]
+        run += [f"--publish={_LOOPBACK}:{port or ''}:{container_port}"]
+        run += [f"--env={key}={value}" for key, value in (env_vars or {}).items()]
+        run += [*docker_args, image, *(shlex.split(cmd) if isinstance(cmd, str) else cmd)]
+        self._launch(run, {}, then=[self._docker, "rm", "--force", "--volumes", name])
+        while not (published := self._published_port(name, container_port)):
             self._require_running()
-            time.sleep(_POLL_DOCKER_S)
-        self._url = f"http://{_LOOPBACK}:{published}"
-        return self._url
+            time.sleep(_POLL_S)
+        self._port = published
+        return f"http://{_LOOPBACK}:{published}"
 
     def wait_for_ready(self, base_url: str, timeout_s: float = 60.0) -> None:
         """Wait until the server is healthy; raises what `ServerStartError` lists."""
@@ -238,21 +218,18 @@ class DockerContainer(_Launched):
     def _published_port(self, name: str, container_port: int) -> int | None:
         """The port on this machine, `None` while the container does not run yet."""
         found = _ask([self._docker, "container", "inspect", name])
-        if found.returncode:
-            return None
-        container = json.loads(found.stdout)[0]
-        if not container["State"]["Running"]:
+        container = json.loads(found.stdout)[0] if found.returncode == 0 else None
+        if container is None or not container["State"]["Running"]:
             return None
         bindings = container["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
-        # None with `--network host`, where the container's ports are this machine's.
+        # None with `--network=host`, where the container's ports are this machine's.
         return int(bindings[0]["HostPort"]) if bindings else container_port
 
     def _explain_exit(self, exit_code: int) -> ServerStartError:
         if exit_code != _DOCKER_OWN_FAILURE:
             return super()._explain_exit(exit_code)
         log = self._log_tail()
-        daemon = _ask([self._docker, "version"])
-        if daemon.returncode:
+        if _ask([self._docker, "version"]).returncode:
             return DockerUnavailableError(
                 "Docker is installed, but its daemon does not answer. Start Docker (`docker "
                 f"version` shows whether it runs), or check DOCKER_HOST and your permissions.{log}"
@@ -276,23 +253,28 @@ def _find_command(name: str, advice: str) -> str:
 
 
 def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run a short command to its end, out of reach of Ctrl-C in the terminal."""
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_DOCKER_TIMEOUT_S,
-        start_new_session=True,
-        check=False,
-    )
+    """Run a short `docker` command to its end, out of reach of Ctrl-C in the terminal."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_DOCKER_TIMEOUT_S,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DockerUnavailableError(
+            f"Docker's daemon gave no answer within {_DOCKER_TIMEOUT_S:g} s. Is the machine "
+            "overloaded? Otherwise restart Docker."
+        ) from error
 
 
 def _reserve_port(port: int | None) -> socket.socket:
-    """Bind, without listening, to the port, or to a free one.
+    """Bind to the port, or to a free one, without listening.
 
-    While the socket is open nobody is given that port by chance, but whoever asks for it by number
-    can listen there.
+    While the socket is open, nobody is given that port by chance; who asks for it can listen there.
     """
     reservation = socket.socket()
     try:
@@ -307,22 +289,24 @@ def _reserve_port(port: int | None) -> socket.socket:
     return reservation
 
 
-def _end_process(
+def _end(
     process: "subprocess.Popen[bytes]", log_file: Path, owner: int, then: Sequence[str]
 ) -> None:
-    if os.getpid() != owner:  # a fork has its own copy of this, the process is not its child
+    if os.getpid() != owner:  # in a fork, whose child the process is not
         return
-    _signal_all(process, "SIGTERM")
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_GRACE_S)
-    _signal_all(process, "SIGKILL")
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-    if then:
-        with suppress(OSError, subprocess.TimeoutExpired):
-            _ask(then)
-    log_file.unlink(missing_ok=True)
+    try:
+        _signal_all(process, "SIGTERM")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_GRACE_S)
+    finally:  # also when this is interrupted, by a second Ctrl-C
+        _signal_all(process, "SIGKILL")
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        if then:
+            with suppress(OSError, DockerUnavailableError):
+                _ask(then)
+        log_file.unlink(missing_ok=True)
 
 
 def _signal_all(process: "subprocess.Popen[bytes]", name: str) -> None:

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Runs a command with a Docker Engine of its own:
+#
+#     tests/engine.sh COMMAND…          tests/engine.sh pytest -m engine
+#
+# For a Debian 12 machine without one, as root, such as a CI container that may do what a machine may.
+# Everything of the engine is in a temporary folder, on a network bridge of its own, and gone when
+# the command ends. A package that is missing is installed and stays.
+set -euo pipefail
+
+(($# > 0)) || { sed -n '4,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+fail() {
+    echo "engine.sh: $*" >&2
+    test ! -s "${folder-}/dockerd.log" || tail -n 20 "$folder/dockerd.log" >&2
+    exit 1
+}
+
+((EUID == 0)) || fail "starting a Docker Engine takes root"
+
+# In memory if there is room for a few images: that halves the time of the slow steps.
+room_kb=$(df --output=avail /dev/shm 2>/dev/null | tail -n 1 || true)
+if ((${room_kb:-0} > 4000000)); then
+    folder=$(mktemp -d -p /dev/shm engine.XXXXXX)
+else
+    folder=$(mktemp -d -t engine.XXXXXX)
+fi
+bridge=engine$((BASHPID % 100000))
+subnet=172.$((16 + RANDOM % 16)).$((RANDOM % 256)).0/24
+undo_rules=()
+daemon_pid=
+
+tear_down() {
+    local pid container
+    trap - EXIT
+    trap '' INT TERM HUP
+    set +e
+    for container in $(timeout 10 docker ps --all --quiet 2>/dev/null); do
+        docker rm --force --volumes "$container" >/dev/null
+    done
+    # The daemon ends containerd; one that was killed does not.
+    for pid in $daemon_pid $(cat "$folder"/exec/containerd/containerd.pid 2>/dev/null); do
+        kill "$pid" 2>/dev/null
+        timeout 20 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null
+    done
+    for rule in "${undo_rules[@]}"; do
+        $rule
+    done
+    ip link delete "$bridge" 2>/dev/null
+    umount "$folder"/exec/netns/* 2>/dev/null
+    rm -rf "$folder"
+}
+trap tear_down EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# command:package, the command only telling whether the package is there
+missing=()
+for needed in /usr/sbin/dockerd:docker.io ip:iproute2 iptables:iptables setsid:util-linux; do
+    command -v "${needed%:*}" >/dev/null || missing+=("${needed#*:}")
+done
+if ((${#missing[@]})); then
+    export DEBIAN_FRONTEND=noninteractive
+    echo "engine.sh: installing ${missing[*]}" >&2
+    { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
+        >"$folder/apt.log" 2>&1 || { tail "$folder/apt.log" >&2; fail "cannot install ${missing[*]}"; }
+fi
+
+# The daemon's own rules would be in the way of another engine on this machine, and stay behind.
+accept() {
+    iptables "$@"
+    undo_rules+=("iptables $(sed -E 's/-(I|A) /-D /' <<<"$*")")
+}
+ip link add "$bridge" type bridge
+ip addr add "${subnet%.0/24}.1/24" dev "$bridge"
+ip link set "$bridge" up
+accept -t nat -A POSTROUTING -s "$subnet" ! -o "$bridge" -j MASQUERADE
+accept -I FORWARD -i "$bridge" -j ACCEPT
+accept -I FORWARD -o "$bridge" -j ACCEPT
+
+# A newer client without BuildKit's plugin may come first in PATH: Debian's suits its daemon.
+mkdir "$folder/bin" "$folder/config"
+ln -s /usr/bin/docker "$folder/bin/docker"
+export PATH="$folder/bin:$PATH" DOCKER_HOST="unix://$folder/docker.sock"
+export DOCKER_CONFIG="$folder/config" DOCKER_BUILDKIT=1
+unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
+
+setsid dockerd --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$folder/pid" \
+    --host "$DOCKER_HOST" --bridge "$bridge" --iptables=false --ip6tables=false \
+    </dev/null >"$folder/dockerd.log" 2>&1 &
+daemon_pid=$!
+disown
+
+for ((tries = 0; tries < 300; tries++)); do
+    kill -0 "$daemon_pid" 2>/dev/null || fail "dockerd ended"
+    docker version >/dev/null 2>&1 && break
+    sleep 0.2
+done
+docker version >/dev/null 2>&1 || fail "dockerd does not answer after 60 s"
+
+# As a job, so that Ctrl-C and a signal to this script reach it at once, wherever they come from.
+pass_on() {
+    kill -s "$1" -- "-$command_pid" 2>/dev/null
+    wait "$command_pid" || exit $?
+}
+set -m
+"$@" &
+command_pid=$!
+trap 'pass_on INT' INT
+trap 'pass_on TERM' TERM HUP
+wait "$command_pid"
