@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers ping and drop whoever does not answer; an idle client answers all the same."""
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def impatient_server(start_shared_server: Any) -> Any:
+    """Pings five times a second and gives up after as long again."""
+    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
+    return start_shared_server(*options, application="echo_env.server.app:app")
+
+
+def test_an_idle_client_keeps_its_session_where_a_silent_one_loses_it(
+    impatient_server: Any, run: Any
+) -> None:
+    done = run("-W", "error", "-c", _IDLE, impatient_server.url)
+    assert (done.returncode, done.stdout) == (0, "silent lost, idle 2\n"), done.stderr
+
+
+# The silent neighbour came later and is dropped: by then the idle client, too, would have been.
+_IDLE = """
+import sys
+from echo_env.transport import keepalive
+keepalive._INTERVAL_S = 0.02
+from echo_env import EchoAction, EchoEnv
+from echo_env.errors import SessionLostError
+
+hello = EchoAction(message="hello")
+with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
+    idle.step(hello)
+    keepalive._connections.discard(silent._connection)
+    silent.step(hello)
+    with silent._connection.in_use:
+        received = silent._connection._sock
+        received.settimeout(30)
+        while received.recv(1000):
+            pass
+    try:
+        silent.step(hello)
+    except SessionLostError:
+        print("silent lost, idle", idle.step(hello).metadata["step"])
+"""
+
+
+def test_a_client_that_is_idle_on_a_loop_keeps_its_session(impatient_server: Any, run: Any) -> None:
+    done = run("-W", "error", "-c", _IDLE_ON_A_LOOP, impatient_server.url)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+_IDLE_ON_A_LOOP = """
+import asyncio, sys
+from echo_env.transport import keepalive
+keepalive._INTERVAL_S = 0.02
+from echo_env import EchoAction, EchoEnv
+
+async def main():
+    async with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
+        await idle.step(EchoAction(message="hello"))
+        keepalive._connections.discard(silent._connection)
+        await silent.step(EchoAction(message="hello"))
+        received = silent._connection._sock
+        while await asyncio.get_running_loop().sock_recv(received, 1000):
+            pass
+        print((await idle.step(EchoAction(message="hello"))).metadata["step"])
+
+asyncio.run(main())
+"""
