@@ -12,8 +12,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from openenv.core.client_types import StepResult
@@ -111,6 +111,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         self._connection: Connection | None = None
         self._lost: SessionLostError | None = None
         self._calls: deque[Call[Any]] = deque()  # made, not performed yet
+        self._unread_on: asyncio.AbstractEventLoop | None = None  # which soon performs `_calls`
         self._turn = threading.Lock()  # held by whoever performs calls
         self._turn_loop: asyncio.AbstractEventLoop | None = None  # … and the loop it does that on
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
@@ -369,8 +370,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         return self._calls.popleft() if self._calls else call
 
     def _perform_one(self, call: Call[Any]) -> None:
-        with self._outcome_noted(call):
-            retries = _Retries(self._capacity_wait)
+        retries = None
+        try:
             while True:
                 is_fresh = self._connection is None
                 try:
@@ -380,39 +381,59 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     self._forget_ended_connection(call, is_fresh)
                     continue
                 if not _is_refusal(reply):
-                    return call.finish(reply)
+                    return self._finish_call(call, reply)
                 self._drop_connection()
+                retries = retries or _Retries(self._capacity_wait)
                 if (pause := retries.next_pause()) is None:
-                    return call.finish(reply)
+                    return self._finish_call(call, reply)
                 time.sleep(pause)
+        except BaseException as error:
+            self._fail_call(call, error)
+            if not isinstance(error, Exception):
+                raise
 
     async def _perform_one_async(self, call: Call[Any]) -> None:
-        with self._outcome_noted(call):
-            retries = _Retries(self._capacity_wait)
+        retries = None
+        try:
             while True:
                 is_fresh = self._connection is None
+                reopen = call.starts_episode
                 try:
                     if is_fresh:
-                        await asyncio.to_thread(
-                            self._require_connection, reopen=call.starts_episode
-                        )
-                    connection = self._require_connection(reopen=call.starts_episode)
+                        await asyncio.to_thread(self._require_connection, reopen=reopen)
+                    connection = self._require_connection(reopen=reopen)
                     reply = await connection.exchange_async(call.request, self._message_timeout)
                 except SessionLostError:
                     self._forget_ended_connection(call, is_fresh)
                     continue
                 if not _is_refusal(reply):
-                    return call.finish(reply)
+                    return self._finish_call(call, reply)
                 self._drop_connection()
+                retries = retries or _Retries(self._capacity_wait)
                 if (pause := retries.next_pause()) is None:
-                    return call.finish(reply)
+                    return self._finish_call(call, reply)
                 await asyncio.sleep(pause)
+        except BaseException as error:
+            self._fail_call(call, error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _finish_call(self, call: Call[Any], reply: str) -> None:
+        call.finish(reply)
+        if call.error is not None:
+            self._note_loss(call.error)
+
+    def _fail_call(self, call: Call[Any], error: BaseException) -> None:
+        """Keep a failure for whoever asks for the result, and what it means for the session."""
+        self._note_loss(error)
+        # Interrupted or cancelled, which is for the caller of now: others learn what it led to.
+        call.fail(error if isinstance(error, Exception) else self._lost or error)
 
     # The same in two halves, for `SessionPool`, which waits for many sessions at once.
 
     def _begin(self, call: Call[Any]) -> Connection | None:
         """Send a call's request; `None` when it failed, and the call with it."""
-        with suppress(Exception), self._outcome_noted(call):
+        try:
             is_fresh = self._connection is None
             try:
                 connection = self._require_connection(reopen=call.starts_episode)
@@ -421,34 +442,26 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 self._forget_ended_connection(call, is_fresh)
                 connection = self._require_connection(reopen=True)
                 connection.send(call.request, self._message_timeout)
-        return None if call.is_done else self._connection
+        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            self._fail_call(call, error)
+            return None
+        return connection
 
     def _go_on(self, call: Call[Any], *, is_overdue: bool) -> bool:
         """Take in what has arrived; say whether the call is done, one way or the other."""
-        with self._outcome_noted(call):
-            assert self._connection is not None
-            reply = self._connection.receive()
+        connection = self._connection
+        assert connection is not None
+        try:
+            reply = connection.receive()
             if reply is not None:
                 if _is_refusal(reply):
                     self._drop_connection()
-                call.finish(reply)
+                self._finish_call(call, reply)
             elif is_overdue:
-                self._connection.give_up(self._message_timeout)
+                connection.give_up(self._message_timeout)
+        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            self._fail_call(call, error)
         return call.is_done
-
-    @contextmanager
-    def _outcome_noted(self, call: Call[Any]) -> Iterator[None]:
-        """Keep a failure for whoever asks for the result, and what it means for the session."""
-        try:
-            yield
-            self._note_loss(call.error)
-        except Exception as error:  # noqa: BLE001 - raised where the result is asked for
-            self._note_loss(error)
-            call.fail(error)
-        except BaseException as error:  # interrupted or cancelled: that goes to the caller, now
-            self._note_loss(error)
-            call.fail(self._lost or error)
-            raise
 
     def _forget_ended_connection(self, call: Call[Any], is_fresh: bool) -> None:
         """A new episode does not need the old session: if that ended while idle, try a new one."""
@@ -563,8 +576,19 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         if self._blocking or not (loop := _running_loop()):
             return False
         self._calls.append(call)
-        loop.call_later(_UNREAD_AFTER_S, self._perform_unread, call)
+        if self._unread_on is not loop:  # one timer for all calls of a while
+            self._unread_on = loop
+            loop.call_later(_UNREAD_AFTER_S, self._perform_unread, loop)
         return True
+
+    def _perform_unread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Perform what was called on this loop and has been left alone since."""
+        self._unread_on = None
+        if self._calls:
+            last = self._calls[-1]
+            task = loop.create_task(self.perform_up_to_async(last))
+            _unread_tasks.add(task)
+            task.add_done_callback(_unread_tasks.discard)
 
     def _reset_call(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
         request = _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
@@ -584,12 +608,6 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 f"{error}. Nothing was sent."
             ) from error
         return self._result_call(_step_request(payload), self._parse_result)
-
-    def _perform_unread(self, call: Call[Any]) -> None:
-        if not call.is_done and call in self._calls:
-            task = asyncio.ensure_future(self.perform_up_to_async(call))
-            _unread_tasks.add(task)
-            task.add_done_callback(_unread_tasks.discard)
 
     def _result_call(
         self, request: str, parse: Callable[[Any], Any], *, starts_episode: bool = False
