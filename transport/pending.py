@@ -8,6 +8,7 @@ Calls of one client are performed in the order in which they were made.
 """
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -141,6 +142,9 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(_call_of(self).read(), name, value)
 
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return copy, (_call_of(self).read(),)
+
     def __eq__(self, other: object) -> bool:
         return bool(_call_of(self).read() == _settled(other))
 
@@ -164,6 +168,9 @@ class PendingState(AwaitableState):
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(_call_of(self).read(), name, value)
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return copy, (_call_of(self).read(),)
 
     def __eq__(self, other: object) -> bool:
         return bool(_call_of(self).read() == _settled(other))
@@ -207,7 +214,7 @@ class PendingValue(Generic[ResultT]):
         return repr(self._call.read())
 
 
-_OWN = frozenset({"__class__", "__await__", "_call"})
+_OWN = frozenset({"__class__", "__await__", "__reduce_ex__", "_call"})
 
 
 def _call_of(pending: Any) -> Call[Any]:

@@ -5,6 +5,7 @@ import asyncio
 import copy
 import dataclasses
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -62,11 +63,15 @@ def test_a_result_behaves_like_the_dataclass_it_stands_for(server: Any) -> None:
         assert list(dataclasses.asdict(env.step(HELLO))) == expected
         result = env.step(HELLO)
         assert result == result
-        assert copy.copy(result) == copy.deepcopy(result) == result
+        for twin in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+            assert twin == result
+            twin.reward = 9.0
+            assert result.reward == 0.5
         assert "echoed_message='hello'" in repr(result)
         assert vars(result.observation)["echoed_message"] == "hello"
         assert isinstance(result.observation, EchoObservation)
         assert hash(result) == hash(result)
+        assert pickle.loads(pickle.dumps(env.state())).step_count == 3
 
     on_a_loop(server.url, use)
 

@@ -210,6 +210,20 @@ def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None
     env.close()
 
 
+def test_replies_are_never_mixed_between_two_loops(server: Any) -> None:
+    env = EchoEnv(base_url=server.url)
+
+    async def steps(loop: int) -> bool:
+        messages = [f"{loop}:{step}" for step in range(25)]
+        results = await asyncio.gather(*(env.step(EchoAction(message=m)) for m in messages))
+        return [result.observation.echoed_message for result in results] == messages
+
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(lambda loop: asyncio.run(steps(loop)), range(2)))
+    assert env.state().step_count == 50
+    env.close()
+
+
 # Waiting for each other.
 
 
