@@ -112,7 +112,7 @@ def describe(error: Exception) -> dict[str, Any]:
             "max_sessions": error.max_sessions,
         }
     if isinstance(error, EnvironmentFactoryError):
-        _log_with_id(error)
+        log_failure(error)
         return {
             "message": str(error),
             "code": WSErrorCode.FACTORY_ERROR,
@@ -123,12 +123,13 @@ def describe(error: Exception) -> dict[str, Any]:
     ):
         return {"message": _encodable(str(error)), "code": WSErrorCode.EXECUTION_ERROR}
     message = (
-        f"The environment failed unexpectedly; the server's log says why (id {_log_with_id(error)})"
+        f"The environment failed unexpectedly; the server's log says why (id {log_failure(error)})"
     )
     return {"message": message, "code": WSErrorCode.EXECUTION_ERROR}
 
 
-def _log_with_id(error: Exception) -> str:
+def log_failure(error: Exception) -> str:
+    """Log an environment's exception with its traceback; return the id it is logged under."""
     correlation_id = uuid4().hex[:12]
     logger.error("Environment failed (id %s)", correlation_id, exc_info=error)
     return correlation_id

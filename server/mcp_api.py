@@ -69,7 +69,8 @@ def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, _OfferedToo
 class ToolBox:
     """The tools of an environment, called by name."""
 
-    def specifications(self, environment: AnyEnvironment) -> list[Tool]:
+    def specifications(self, environment: object) -> list[Tool]:
+        """The tools of an environment or of its class."""
         return [tool.specification for tool in self._tools(environment).values()]
 
     async def call(self, environment: AnyEnvironment, name: str, arguments: dict[str, Any]) -> Any:
@@ -109,7 +110,7 @@ class ToolBox:
         return observation
 
     @staticmethod
-    def _tools(environment: AnyEnvironment) -> dict[str, _OfferedTool]:
+    def _tools(environment: object) -> dict[str, _OfferedTool]:
         return _offered(tuple(getattr(environment, "TOOLS", ())))
 
 

@@ -24,6 +24,7 @@ from openenv.core.env_server.exceptions import (
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 
+from echo_env.server.errors import log_failure
 from echo_env.server.settings import Settings
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
@@ -180,10 +181,13 @@ class Sessions:
         return Session(environment, self._convention(type(environment)), self._run_in_thread)
 
     async def _close_environment(self, session: Session) -> None:
-        if self._construct_in_thread:
-            await self._run_in_thread(session.environment.close)
-        else:
-            session.environment.close()
+        try:
+            if self._construct_in_thread:
+                await self._run_in_thread(session.environment.close)
+            else:
+                session.environment.close()
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and the session is over
+            log_failure(error)
 
     async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

@@ -7,6 +7,7 @@ stock servers say it.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
@@ -146,17 +147,14 @@ class MessageDecoder:
 
     def _load(self, text: str | bytes) -> Any:
         """`json.loads` within the limits, so that whatever passes can be stored and sent back."""
-        limit = self._max_json_depth
-        too_deep = f"JSON may nest {limit} levels deep at most"
+        if _nesting(text) > self._max_json_depth:
+            reason = f"JSON may nest {self._max_json_depth} levels deep at most"
+            raise MessageError.invalid("json_depth", (), reason, None)
         try:
             value = json.loads(text, parse_int=_bounded_int)
-        except RecursionError:
-            raise MessageError.invalid("json_depth", (), too_deep, None) from None
         except ValueError as error:
             raise MessageError(WSErrorCode.INVALID_JSON, f"Invalid JSON: {error}") from None
         for location, item in _walk(value):
-            if isinstance(item, dict | list) and len(location) >= limit:
-                raise MessageError.invalid("json_depth", location[:3], too_deep, None)
             if isinstance(item, _OversizedInteger):
                 reason = f"An integer may have {_MOST_DIGITS} digits at most"
                 raise MessageError.invalid("int_parsing_size", location, reason, item.digits)
@@ -215,6 +213,23 @@ class MessageDecoder:
         if "type" in self._action_cls.model_fields or not isinstance(kind, str):
             return self._action_cls
         return _TOOL_ACTIONS.get(kind, self._action_cls)
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
+
+
+def _nesting(text: str | bytes) -> int:
+    """How deep the text nests, found without parsing: a parser's own limit is its interpreter's."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")  # brackets and quotes are ASCII, whatever else there is
+    depth = deepest = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+    return deepest
 
 
 class _OversizedInteger:

@@ -122,6 +122,9 @@ class Failing(EchoEnvironment):
             raise ValueError(f"There is no level {kwargs['level']}")
         return super().reset(seed, episode_id)
 
+    def close(self) -> None:
+        raise RuntimeError("not closed: /secret/path")
+
 
 class Unbuildable(EchoEnvironment):
     def __init__(self) -> None:
@@ -149,14 +152,6 @@ class WithTools(EchoEnvironment):
     TOOLS = (shout, whisper, explain, crash)
 
 
-def reset() -> None:
-    """A name that the protocol keeps for itself."""
-
-
-class WithReservedTool(EchoEnvironment):
-    TOOLS = (reset,)
-
-
 def make_counting() -> Counting:
     return Counting()
 
@@ -180,7 +175,6 @@ app = Starlette(
         Mount("/failing", _serve(Failing)),
         Mount("/unbuildable", _serve(Unbuildable)),
         Mount("/tools", _serve(WithTools)),
-        Mount("/reserved-tool", _serve(WithReservedTool)),
         Mount("/full", _serve(EchoEnvironment, max_concurrent_envs=4)),
         Mount("/mcp-full", _serve(EchoEnvironment, max_concurrent_envs=2)),
     ]

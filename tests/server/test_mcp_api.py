@@ -8,6 +8,10 @@ import pytest
 import requests
 from openenv.core.mcp_client import MCPToolClient
 
+from echo_env.models import EchoAction, EchoObservation
+from echo_env.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+
 _TOOLS = ["echo_message", "echo_with_length"]
 
 
@@ -193,9 +197,15 @@ def test_an_environment_without_tools_offers_none(environments: Any, over_http: 
     assert "offered: none" in over_http(_call("shout"), url)["error"]["message"]
 
 
-def test_a_tool_with_a_name_of_the_protocol_is_refused(connect_to: Any) -> None:
-    answer = connect_to("reserved-tool").ask({"type": "mcp", "data": _request("tools/list")})
-    assert "'reset'" in answer["data"]["message"]
+def test_a_tool_with_a_name_of_the_protocol_is_refused_when_the_application_is_made() -> None:
+    def reset() -> None:
+        """A name that the protocol keeps for itself."""
+
+    class WithReservedTool(EchoEnvironment):
+        TOOLS = (reset,)
+
+    with pytest.raises(ValueError, match="may not be called 'reset'"):
+        create_app(WithReservedTool, EchoAction, EchoObservation)
 
 
 def test_a_session_created_over_mcp_is_attached_to_and_outlives_the_connection(

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import requests
 from websockets.exceptions import ConnectionClosed
 
 _REFUSED = {
@@ -122,3 +123,11 @@ def test_an_environment_that_cannot_be_made_is_reported_and_logged(
     }
     assert conversation.close_code() == 1000
     assert "RuntimeError: /secret/path" in environments.log
+
+
+def test_an_environment_that_fails_to_close_harms_nobody(environments: Any) -> None:
+    reply = requests.post(
+        f"{environments.url}/failing/step", json={"action": {"message": "Hi"}}, timeout=60
+    )
+    assert (reply.status_code, reply.json()["reward"]) == (200, 0.2)
+    assert "RuntimeError: not closed: /secret/path" in environments.log
