@@ -2,9 +2,13 @@
 """Servers that the client starts itself: a child process, a `uv` project, a Docker container.
 
 Each is a child process of ours whose output goes to a file; for a container it is `docker run`.
-It is stopped by `stop`, by garbage collection, or when the interpreter exits. `ServerProcess` and
-`DockerContainer` have the methods of the framework's providers, so that a client treats them and
-a provider of the user's alike.
+It is stopped by `stop`, by garbage collection, or when the interpreter exits. Of a client that was
+killed, containers remain; this removes them all:
+
+docker rm -f $(docker ps -aq --filter label=openenv.client)
+
+`ServerProcess` and `DockerContainer` have the methods of the framework's providers, so that a
+client treats them and a provider of the user's alike.
 """
 
 import http.client
@@ -36,7 +40,6 @@ from echo_env.errors import (
 )
 
 _LOOPBACK = "127.0.0.1"
-# What a killed client leaves behind: `docker rm -f $(docker ps -aq --filter label=openenv.client)`.
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
@@ -72,11 +75,12 @@ class _Launched:
                 env={**os.environ, **env_vars},
                 start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop the server
             )
-        self._end = weakref.finalize(self, _end, self._process, self._log_file, os.getpid(), then)
+        left = (self._process, self._log_file, then, os.getpid())
+        self._end = weakref.finalize(self, _end_process, *left)
 
     def _wait_until_healthy(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while not self._is_healthy(max(timeout_s, _POLL_S)):
+        while not self._is_healthy(max(deadline - time.monotonic(), _POLL_S)):
             self._require_running()
             if time.monotonic() >= deadline:
                 raise ServerNotHealthyError(
@@ -289,8 +293,8 @@ def _reserve_port(port: int | None) -> socket.socket:
     return reservation
 
 
-def _end(
-    process: "subprocess.Popen[bytes]", log_file: Path, owner: int, then: Sequence[str]
+def _end_process(
+    process: "subprocess.Popen[bytes]", log_file: Path, then: Sequence[str], owner: int
 ) -> None:
     if os.getpid() != owner:  # in a fork, whose child the process is not
         return

@@ -250,8 +250,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     ) -> ClientT:
         """Start a container at once and return a client connected to it, which may be awaited.
 
-        `close()` removes the container, and so does the end of this process or any failure here,
-        which is one of `ServerStartError`. `options` are `port` (on this machine, where only this
+        `close()` removes the container, and so does the end of this process (unless it is killed:
+        see `launch`) or any failure here, mostly a `ServerStartError`. `options` are `port` (on this machine, where only this
         machine can reach it), `container_port=8000`, `env_vars`, `docker_args` (further options of
         `docker run`), `cmd`, and the client's own, such as `message_timeout_s`. The server has
         `wait_timeout` seconds (60) from the start of the container to be healthy. A `provider` of
