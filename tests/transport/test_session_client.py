@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -495,6 +495,14 @@ def test_a_server_at_capacity(one_session_server: Any, call: Any, connected: boo
         assert holder.step(HELLO).metadata["step"] == 2
     assert call(refused, lambda env: env.reset()).reward == 0.0
     refused.close()
+
+
+def test_a_stock_server_at_capacity(stock_server: Any) -> None:
+    with ExitStack() as sessions:
+        clients = [sessions.enter_context(EchoEnv(base_url=stock_server.url)) for _ in range(65)]
+        with pytest.raises(CapacityReachedError) as caught:
+            [client.step(HELLO) for client in clients]
+    assert (caught.value.active_sessions, caught.value.max_sessions) == (64, 64)
 
 
 def test_waiting_for_a_server_at_capacity(one_session_server: Any) -> None:
