@@ -251,11 +251,11 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         """Start a container at once and return a client connected to it, which may be awaited.
 
         `close()` removes the container, and so does the end of this process (unless it is killed:
-        see `launch`) or any failure here, mostly a `ServerStartError`. `options` are `port` (on this machine, where only this
-        machine can reach it), `container_port=8000`, `env_vars`, `docker_args` (further options of
-        `docker run`), `cmd`, and the client's own, such as `message_timeout_s`. The server has
-        `wait_timeout` seconds (60) from the start of the container to be healthy. A `provider` of
-        the framework gets what is not the client's own.
+        see `launch`) or any failure here, mostly a `ServerStartError`. `options` are `port` (on
+        this machine, where only this machine can reach it), `container_port=8000`, `env_vars`,
+        `docker_args` (further options of `docker run`), `cmd`, and the client's own, such as
+        `message_timeout_s`. The server has `wait_timeout` seconds (60) from the start of the
+        container to be healthy. A `provider` of the framework gets what is not the client's own.
         """
         provider = DockerContainer() if provider is None else provider
         return cls._started(provider, wait_timeout, options, image)
