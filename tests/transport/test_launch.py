@@ -740,7 +740,7 @@ class TestDockerContainerThatDoesNotStart:
 
     def test_it_is_never_healthy(self, image: Image) -> None:
         with pytest.raises(ServerNotHealthyError, match="on all addresses") as caught:
-            image.start(cmd=["sh", "-c", "echo waiting; sleep 1000"], wait_timeout=1)
+            image.start(cmd=["sh", "-c", "echo waiting; sleep 1000"], wait_timeout=3)
         assert str(caught.value).endswith("  waiting")
 
     def test_docker_does_not_take_an_argument(self, image: Image) -> None:
