@@ -7,7 +7,6 @@ advance who will call it, and needs no thread and no loop of its own.
 """
 
 import asyncio
-import os
 import re
 import select
 import socket
@@ -33,7 +32,7 @@ from echo_env.errors import (
     ReplyTimeoutError,
     SessionLostError,
 )
-from echo_env.transport.keepalive import tend
+from echo_env.transport.keepalive import fork_generation, tend
 from echo_env.transport.readiness import Readiness
 
 _READ_SIZE = 65536
@@ -67,7 +66,7 @@ class Connection:
     ) -> None:
         """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`."""
         self.url = url
-        self.process_id = os.getpid()
+        self._generation = fork_generation()
         # Held during an exchange; what tends idle connections only ever tries to take it.
         self.in_use = threading.Lock()
         self._received: deque[str] = deque()
@@ -141,18 +140,21 @@ class Connection:
                     readiness = self._readiness = Readiness(sock, self)
                 deadline = time.monotonic() + timeout_s
                 await self._write_async(sock, self._encode(sock, request), deadline)
-                while True:
-                    # Not tried before: the reply is never there yet.
+                if not self._received:  # as it is only where a session is refused at once
                     await readiness.wait(deadline)
-                    with suppress(*_WOULD_BLOCK):
-                        while True:  # TLS may hold more than the socket shows
-                            self._take(sock.recv(_READ_SIZE))
-                            if self._received:
-                                return self._received.popleft()
-                    await self._write_async(sock, self._outgoing(), deadline)
+                return self._received.popleft()
             except BaseException as error:
                 self._drop_after(error, timeout_s)
                 raise
+
+    def read_available(self) -> bool:
+        """Take in what can be read, for `Readiness`; say whether a whole message is there."""
+        sock = self._require_socket()
+        with suppress(*_WOULD_BLOCK):
+            while not self._received:  # TLS may hold more than the socket shows
+                self._take(sock.recv(_READ_SIZE))
+                self._flush(sock)
+        return bool(self._received)
 
     def send(self, request: str, timeout_s: float) -> None:
         """The first half of an exchange, for whoever watches many connections at once.
@@ -194,6 +196,11 @@ class Connection:
     @property
     def is_open(self) -> bool:
         return self._sock is not None
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether the process is still the one that connected, not a fork of it."""
+        return self._generation == fork_generation()
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection, without waiting for anything."""
@@ -331,6 +338,9 @@ class Connection:
             protocol.receive_eof()
         for event in protocol.events_received():
             if isinstance(event, Frame) and event.opcode in _DATA_OPCODES:
+                if event.fin and not self._fragments:
+                    self._received.append(str(event.data, "utf-8"))
+                    continue
                 self._fragments.append(bytes(event.data))
                 if event.fin:
                     message, self._fragments = b"".join(self._fragments), []

@@ -22,6 +22,7 @@ class _Tended(Protocol):
 _connections: "weakref.WeakSet[_Tended]" = weakref.WeakSet()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
+_generation = 0
 
 
 def tend(connection: _Tended) -> None:
@@ -44,9 +45,15 @@ def _run() -> None:
         del connections
 
 
+def fork_generation() -> int:
+    """How many forks lie between the first process and this one; cheaper than a process id."""
+    return _generation
+
+
 def _after_fork_in_child() -> None:
     # Neither the thread nor the parent's connections are the child's.
-    global _lock, _thread
+    global _generation, _lock, _thread
+    _generation += 1
     _lock = threading.Lock()
     _thread = None
     _connections.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tells one connection, on one event loop, that something can be read from its socket.
+"""Has an event loop read the socket of one connection, and wakes the call that waits for it.
 
 The loop watches the socket from the first awaited call on, not anew for each: that halves the cost
 of an awaited step. Between calls it lets the connection answer pings.
@@ -13,14 +13,15 @@ from contextlib import suppress
 from typing import Protocol
 
 
-class _Idle(Protocol):
+class _Readable(Protocol):
+    def read_available(self) -> bool: ...
     def answer_pings(self) -> None: ...
 
 
 class Readiness:
     """Watches a socket on the running loop until `stop`."""
 
-    def __init__(self, sock: socket.socket, connection: _Idle) -> None:
+    def __init__(self, sock: socket.socket, connection: _Readable) -> None:
         self.loop = asyncio.get_running_loop()
         self._sock = sock
         # The loop holds this object; held by it in turn, a dropped client would never be collected.
@@ -31,7 +32,7 @@ class Readiness:
         self.loop.add_reader(sock, self._on_readable)
 
     async def wait(self, deadline: float) -> None:
-        """Return when something can be read; raise `TimeoutError` at `deadline` (monotonic)."""
+        """Return when a message is there; raise `TimeoutError` at `deadline` (monotonic)."""
         self._waiter = self.loop.create_future()
         self._deadline = deadline
         if self._timer is None:  # one timer for many calls: each only moves the deadline
@@ -52,15 +53,18 @@ class Readiness:
                 self.loop.call_soon_threadsafe(self.loop.remove_reader, self._sock.fileno())
 
     def _on_readable(self) -> None:
-        waiter = self._waiter
-        if waiter is None:
-            connection = self._connection()
-            if connection is None:
-                self.stop()
-            else:
-                connection.answer_pings()
+        connection, waiter = self._connection(), self._waiter
+        if connection is None:
+            self.stop()
+        elif waiter is None:
+            connection.answer_pings()
         elif not waiter.done():
-            waiter.set_result(None)
+            # Read at once: were it left to the waiting call, the loop would report it once more.
+            try:
+                if connection.read_available():
+                    waiter.set_result(None)
+            except Exception as error:  # noqa: BLE001 - raised in the waiting call
+                waiter.set_exception(error)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -6,7 +6,6 @@ A subclass says what its actions, observations and states look like (`_step_payl
 """
 
 import asyncio
-import os
 import random
 import re
 import threading
@@ -506,7 +505,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def _require_connection(self, *, reopen: bool) -> Connection:
         """The open connection; a new one if there is none, or if the lost one may be replaced."""
         connection = self._connection
-        if connection is not None and connection.process_id != os.getpid():
+        if connection is not None and connection.is_open and connection.is_of_this_process:
+            return connection
+        if connection is not None and not connection.is_of_this_process:
             # Two processes reading one socket would each get the other's replies.
             self._lose_session("it belongs to the process this one was forked from.")
         elif connection is not None and not connection.is_open:
@@ -544,7 +545,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
         self._lost = None
-        if connection is not None and connection.process_id == os.getpid():
+        if connection is not None and connection.is_of_this_process:
             connection.close(_FAREWELL, wait=not self._is_awaited_here())
 
     def _close_everything(self) -> None:
