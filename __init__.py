@@ -4,6 +4,45 @@
 # First: it decides how everything below imports the framework.
 from echo_env import _framework  # noqa: F401
 from echo_env.client import EchoEnv, EchoEnvPool
+from echo_env.errors import (
+    CapacityReachedError,
+    CommandNotFoundError,
+    ConnectFailedError,
+    DockerUnavailableError,
+    EnvClientError,
+    ImageNotFoundError,
+    InvalidActionError,
+    PortTakenError,
+    ProtocolViolationError,
+    ReplyTimeoutError,
+    ServerError,
+    ServerExitedError,
+    ServerNotHealthyError,
+    ServerStartError,
+    SessionLostError,
+    UsageError,
+)
 from echo_env.models import EchoAction, EchoObservation
 
-__all__ = ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
+__all__ = [
+    "CapacityReachedError",
+    "CommandNotFoundError",
+    "ConnectFailedError",
+    "DockerUnavailableError",
+    "EchoAction",
+    "EchoEnv",
+    "EchoEnvPool",
+    "EchoObservation",
+    "EnvClientError",
+    "ImageNotFoundError",
+    "InvalidActionError",
+    "PortTakenError",
+    "ProtocolViolationError",
+    "ReplyTimeoutError",
+    "ServerError",
+    "ServerExitedError",
+    "ServerNotHealthyError",
+    "ServerStartError",
+    "SessionLostError",
+    "UsageError",
+]

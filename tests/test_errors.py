@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import echo_env
 from echo_env import errors
 
 _LINE = re.compile(r"^([│├└─ ]*)(\w+)(?: +(\w+Error|…))?")
@@ -42,6 +43,10 @@ def test_the_picture_of_the_tree_shows_every_error_and_its_bases() -> None:
         own = {base.__name__ for base in error.__bases__}
         private = {base for base in own if base.startswith("_")}
         assert own - private <= bases | {"Exception"}
+
+
+def test_every_error_is_at_the_root_of_the_package_too() -> None:
+    assert set(_drawn()) <= set(echo_env.__all__)
 
 
 def test_a_timeout_is_what_asyncio_raises_too() -> None:

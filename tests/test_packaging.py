@@ -183,7 +183,28 @@ def test_the_version_is_the_same_everywhere(root: Path, project: dict[str, objec
 
 
 def test_what_the_package_exports() -> None:
-    assert echo_env.__all__ == ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
+    assert echo_env.__all__ == [
+        "CapacityReachedError",
+        "CommandNotFoundError",
+        "ConnectFailedError",
+        "DockerUnavailableError",
+        "EchoAction",
+        "EchoEnv",
+        "EchoEnvPool",
+        "EchoObservation",
+        "EnvClientError",
+        "ImageNotFoundError",
+        "InvalidActionError",
+        "PortTakenError",
+        "ProtocolViolationError",
+        "ReplyTimeoutError",
+        "ServerError",
+        "ServerExitedError",
+        "ServerNotHealthyError",
+        "ServerStartError",
+        "SessionLostError",
+        "UsageError",
+    ]
     for name in echo_env.__all__:
         assert getattr(echo_env, name).__name__ == name
 
