@@ -29,10 +29,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "notebook: needs Jupyter, the dependency group `notebook`")
-
-
 @dataclass(frozen=True)
 class Server:
     """A server process that answers."""

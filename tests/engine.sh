@@ -3,14 +3,22 @@
 #
 # Runs a command with a Docker Engine of its own:
 #
-#     tests/engine.sh COMMAND…          tests/engine.sh pytest -m engine
+#     tests/engine.sh [--base-image] COMMAND…     tests/engine.sh --base-image pytest -m engine
 #
 # For a Debian 12 machine without one, as root, such as a CI container that may do what a machine may.
 # Everything of the engine is in a temporary folder, on a network bridge of its own, and gone when
 # the command ends. A package that is missing is installed and stays.
+#
+# With `--base-image`, a stand-in for the image that server/Dockerfile builds on is there under its
+# name: this machine's Debian with Python and uv, so that a build needs no image registry.
 set -euo pipefail
 
-(($# > 0)) || { sed -n '4,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+base_image=
+if [[ ${1-} == --base-image ]]; then
+    base_image=$(sed -n 's/^ARG BASE_IMAGE=//p' "$(dirname "$0")/../server/Dockerfile")
+    shift
+fi
+(($# > 0)) || { sed -n '4,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 fail() {
     echo "engine.sh: $*" >&2
@@ -56,16 +64,22 @@ trap tear_down EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$folder/apt.log" 2>&1 \
+        || { tail "$folder/apt.log" >&2; fail "apt-get $1 failed"; }
+}
+
 # command:package, the command only telling whether the package is there
+needs=(/usr/sbin/dockerd:docker.io ip:iproute2 iptables:iptables setsid:util-linux)
+test -z "$base_image" || needs+=(mmdebstrap:mmdebstrap)
 missing=()
-for needed in /usr/sbin/dockerd:docker.io ip:iproute2 iptables:iptables setsid:util-linux; do
+for needed in "${needs[@]}"; do
     command -v "${needed%:*}" >/dev/null || missing+=("${needed#*:}")
 done
 if ((${#missing[@]})); then
-    export DEBIAN_FRONTEND=noninteractive
     echo "engine.sh: installing ${missing[*]}" >&2
-    { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } \
-        >"$folder/apt.log" 2>&1 || { tail "$folder/apt.log" >&2; fail "cannot install ${missing[*]}"; }
+    apt update
+    apt install --yes --no-install-recommends "${missing[@]}"
 fi
 
 # The daemon's own rules would be in the way of another engine on this machine, and stay behind.
@@ -99,6 +113,30 @@ for ((tries = 0; tries < 300; tries++)); do
     sleep 0.2
 done
 docker version >/dev/null 2>&1 || fail "dockerd does not answer after 60 s"
+
+# The machine's Debian sources and its bundle of CA certificates are what a build can rely on here.
+debian_sources() {
+    apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' 'Origin: Debian'
+}
+make_base_image() {
+    local uv bundle=/etc/ssl/certs/ca-certificates.crt
+    uv=${UV:-$(uv run --no-project printenv UV)} || fail "--base-image needs uv: pip install uv"
+    test -n "$(debian_sources)" || apt update
+    debian_sources | mmdebstrap --quiet --mode=root --variant=minbase \
+        --include=python3,ca-certificates \
+        --customize-hook="upload '$uv' /usr/local/bin/uv" \
+        --customize-hook='chmod 755 "$1/usr/local/bin/uv"' \
+        --customize-hook="upload '${SSL_CERT_FILE:-${PIP_CERT:-$bundle}}' $bundle" \
+        "$(. /etc/os-release && echo "$VERSION_CODENAME")" - - 2>"$folder/base.log" \
+        | docker import --change "ENV SSL_CERT_FILE=$bundle" - "$base_image" >/dev/null \
+        || { tail "$folder/base.log" >&2; fail "cannot make $base_image"; }
+}
+if [[ -n $base_image ]]; then
+    started=$SECONDS
+    make_base_image
+    echo "engine.sh: made $base_image in $((SECONDS - started)) s" >&2
+fi
 
 # As a job, so that Ctrl-C and a signal to this script reach it at once, wherever they come from.
 pass_on() {

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -196,8 +195,6 @@ def test_unsloth_in_a_jupyter_kernel(url: str) -> None:
 
 def _run_notebook(*cells: str) -> None:
     """Execute cells in a kernel of this interpreter; the first one that fails raises."""
-    if find_spec("nbclient") is None or find_spec("ipykernel") is None:
-        pytest.skip("needs Jupyter: `uv run --group notebook pytest -m notebook`")
     # In a program of its own: the kernel's libraries warn of themselves.
     done = subprocess.run(
         [sys.executable, "-c", _NOTEBOOK, *cells],

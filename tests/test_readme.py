@@ -136,7 +136,8 @@ print(urllib.request.urlopen(request).read().decode(), end="")
 
 
 def _write_program(path: Path, code: str) -> None:
-    path.write_text(f"#!{sys.executable}\n{code}")
+    # Read by the shell, then by Python: a `#!` line cannot name an interpreter in "my folder/".
+    path.write_text(f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n{code}""")
     path.chmod(0o755)
 
 
