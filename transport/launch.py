@@ -169,6 +169,9 @@ def uv_server(project: str) -> ServerProcess:
     uv = _find_command("uv", "Install it with `pip install uv`, or use Docker.")
     if project.startswith("git+"):
         return ServerProcess([uv, "tool", "run", "--from", project, "server"])
+    # Elsewhere `uv run` would start whatever `server` command comes first in PATH.
+    if not Path(project, "pyproject.toml").is_file():
+        raise ServerStartError(f"There is no project in {project!r}: it has no pyproject.toml.")
     return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, "server"])
 
 
