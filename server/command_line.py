@@ -42,7 +42,7 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         workers=settings.workers,
         reload=reload,
         log_level=settings.log_level,
-        ws="websockets-sansio",
+        ws="echo_env.server.websocket_protocol:WebSocketProtocol",
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )
 

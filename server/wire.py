@@ -267,24 +267,32 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 80 else text[:80] + "…"
 
 
+_BESIDE_THE_OBSERVATION = {"reward", "done"}
+
+
 def encode_observation(observation: Observation) -> str:
     """An HTTP response body; `metadata` beside the observation is null when it is empty."""
-    return _encode_result(observation, _json(observation.metadata or None))
+    result = _result(observation)
+    result["metadata"] = observation.metadata or None
+    return _json(result, exclude={"observation": _BESIDE_THE_OBSERVATION})
 
 
 def encode_observation_frame(observation: Observation) -> str:
     """An `observation` frame; `metadata` beside the observation is left out when it is empty."""
-    metadata = _json(observation.metadata) if observation.metadata else None
-    return f'{{"type":"observation","data":{_encode_result(observation, metadata)}}}'
+    result = _result(observation)
+    if observation.metadata:
+        result["metadata"] = observation.metadata
+    frame = {"type": "observation", "data": result}
+    return _json(frame, exclude={"data": {"observation": _BESIDE_THE_OBSERVATION}})
 
 
-def _encode_result(observation: Observation, metadata: str | None) -> str:
-    inner = observation.model_dump_json(exclude={"reward", "done"})
-    outer = "" if metadata is None else f',"metadata":{metadata}'
-    return (
-        f'{{"observation":{inner},"reward":{_json(observation.reward)},'
-        f'"done":{_json(observation.done)}{outer}}}'
-    )
+def _result(observation: Observation) -> dict[str, Any]:
+    # The observation itself is encoded as its model says, serialisers and all.
+    return {
+        "observation": observation,
+        "reward": observation.reward,
+        "done": observation.done,
+    }
 
 
 def encode_state_frame(state: State) -> str:
@@ -296,6 +304,6 @@ def encode_frame(kind: str, data: dict[str, Any]) -> str:
     return _json({"type": kind, "data": data})
 
 
-def _json(value: Any) -> str:
+def _json(value: Any, exclude: Any = None) -> str:
     # JSON has no NaN and no infinities; null is what the stock servers send for them.
-    return to_json(value, inf_nan_mode="null").decode()
+    return to_json(value, exclude=exclude, inf_nan_mode="null").decode()

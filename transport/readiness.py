@@ -31,16 +31,13 @@ class Readiness:
         self._timer: asyncio.TimerHandle | None = None
         self.loop.add_reader(sock, self._on_readable)
 
-    async def wait(self, deadline: float) -> None:
-        """Return when a message is there; raise `TimeoutError` at `deadline` (monotonic)."""
-        self._waiter = self.loop.create_future()
+    def message(self, deadline: float) -> "asyncio.Future[None]":
+        """Done when a message is there; a `TimeoutError` from `deadline` (monotonic) on."""
+        waiter = self._waiter = self.loop.create_future()
         self._deadline = deadline
         if self._timer is None:  # one timer for many calls: each only moves the deadline
             self._timer = self.loop.call_later(deadline - time.monotonic(), self._on_timer)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def stop(self) -> None:
         """Stop watching, from whichever thread."""
@@ -56,9 +53,9 @@ class Readiness:
         connection, waiter = self._connection(), self._waiter
         if connection is None:
             self.stop()
-        elif waiter is None:
+        elif waiter is None or waiter.done():
             connection.answer_pings()
-        elif not waiter.done():
+        else:
             # Read at once: were it left to the waiting call, the loop would report it once more.
             try:
                 if connection.read_available():

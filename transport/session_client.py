@@ -348,11 +348,13 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """Perform, without blocking the loop, what was called before `call`, and `call`."""
-        await self._take_turn()
+        if self._turn.acquire(blocking=False):
+            self._turn_loop = asyncio.get_running_loop()
+        else:
+            await self._take_turn()
         try:
             while not call.is_done:
-                due = self._next_due(call)
-                await self._perform_one_async(due)
+                await self._perform_one_async(self._next_due(call))
         finally:
             self._end_turn()
 
