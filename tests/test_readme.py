@@ -6,7 +6,11 @@ Blocks that need a container engine carry the marker `engine`. The one stand-in 
 Hub, which records what `openenv push` uploads.
 """
 
+import ast
+import asyncio
 import builtins
+import importlib.util
+import inspect
 import json
 import os
 import re
@@ -16,18 +20,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
 import requests
 import yaml
 
-from echo_env import errors
+from echo_env import EchoAction, EchoEnv, errors
 from echo_env.server.settings import Settings
+from echo_env.transport.launch import DockerContainer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TEXT = (_ROOT / "README.md").read_text()
@@ -291,7 +299,9 @@ def test_quick_start_against_a_local_server(run_python: Callable[..., str]) -> N
     code = _code("Quick start, 1")
     assert from_image in code
     assert f"`{local}` instead" in _TEXT
-    assert run_python(code.replace(from_image, local)) == _code("Quick start, 2")
+    assert "`EchoEnv.from_local()` start one" in _TEXT
+    for instead in (local, "EchoEnv.from_local()"):
+        assert run_python(code.replace(from_image, instead)) == _code("Quick start, 2")
 
 
 @runs("Connecting to an existing server, 1")
@@ -299,6 +309,27 @@ def test_existing_server_block(run_python: Callable[..., str], server: Any) -> N
     printed = run_python(_code("Connecting to an existing server, 1"))
     assert printed == "Hello! 1\ndemo 1\n"
     assert requests.get(f"{server.url}/health", timeout=10).ok  # it goes on after `close()`
+
+
+@runs("Starting a server, 1")
+def test_local_server_block(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("Starting a server, 1")) == "0.5\n"
+
+
+def test_options_of_a_start_are_its_parameters() -> None:
+    start = inspect.signature(DockerContainer.start_container).parameters
+    wait = inspect.signature(DockerContainer.wait_for_ready).parameters
+    defaults = {name: parameter.default for name, parameter in start.items()}
+    del defaults["self"], defaults["image"]
+    defaults["wait_timeout"] = wait["timeout_s"].default
+    documented = {option.strip("`"): default for option, default, _ in _table("Starting a server")}
+    assert set(documented) == set(defaults)
+    for name, default in defaults.items():
+        assert documented[name].startswith("`") == bool(default)
+        assert not default or documented[name] == f"`{default:g}`"
+    assert "`from_local` takes `port`, `env_vars` and `wait_timeout`" in _TEXT
+    local = set(inspect.signature(EchoEnv.from_local).parameters)
+    assert local == {"port", "env_vars", "wait_timeout", "client_options"}
 
 
 @runs("Context manager, 1")
@@ -310,6 +341,34 @@ def test_context_manager_block(run_python: Callable[..., str]) -> None:
 @runs("Asynchronous use, 1")
 def test_asynchronous_block(run_python: Callable[..., str]) -> None:
     assert run_python(_code("Asynchronous use, 1")) == "Hello!\n"
+
+
+@runs("Asynchronous use, 2")
+def test_notebook_block_on_a_running_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = compile(
+        _code("Asynchronous use, 2"), "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )
+
+    async def execute() -> None:
+        await eval(cell, {})
+
+    asyncio.run(execute())
+    assert capsys.readouterr().out == "Read\nAwaited\n"
+
+
+@pytest.mark.notebook
+def test_notebook_block_in_a_jupyter_kernel() -> None:
+    _test_module("test_consumers.py")._run_notebook(_code("Asynchronous use, 2"))
+
+
+def _test_module(path: str) -> ModuleType:
+    """Another module of the tests, whose tests are not run again."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, _ROOT / "tests" / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_sync_of_the_framework_works_too(run_python: Callable[..., str]) -> None:
@@ -343,13 +402,174 @@ def test_tools_block(run_python: Callable[..., str]) -> None:
 
 def test_errors_are_also_the_built_in_ones_that_the_text_names() -> None:
     section = _TEXT.split("### When something goes wrong", 1)[1].split("\n#", 1)[0]
-    names = re.findall(r"`(\w+Error)`", section)
+    names = re.findall(r"`(\w+Error)`", section.split("and so on", 1)[0])
     assert names.pop(0) == "EnvClientError"
-    assert names.pop() == "SessionLostError"
     for ours, built_in in zip(names[::2], names[1::2], strict=True):
         error = getattr(errors, ours)
         assert issubclass(error, errors.EnvClientError)
         assert issubclass(error, getattr(builtins, built_in))
+
+
+# Each row of the table of errors is brought about, those of a broken line as in
+# transport/test_connection.py.
+_FAULTS_OF_ROW = {
+    "No reply, or one that comes too late": {"silence", "late", "slow_drip"},
+    "The connection is cut or closed": {"cut", "cut_in_mid_frame", "abort", "close_with_reason"},
+    "A frame that is too large or broken": {"oversized", "no_websocket_frame"},
+    "A reply that is no text, no JSON or of the wrong kind": {
+        "not_utf8",
+        "broken_json",
+        "no_object",
+        "missing_field",
+        "wrong_type",
+    },
+}
+_LONG_S = 30.0  # “at once” is far below it, on whatever machine
+
+
+def _what_happens(row: str) -> tuple[type[Exception], str, str]:
+    """The row of the table of errors: the error, when it is noticed, what further calls do."""
+    rows = {happens: cells for happens, *cells in _table("When something goes wrong")}
+    error, noticed, further = rows[row]
+    raised: type[Exception] = getattr(errors, error.strip("`"))
+    return raised, noticed, further
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    return _test_module("transport/test_connection.py")
+
+
+@pytest.fixture
+def through_proxy(server: Any, faults: ModuleType) -> Any:
+    """A client of the server behind a proxy that breaks the reply to "fault"."""
+
+    @contextmanager
+    def broken_line(fault: Any, message_timeout_s: float) -> Iterator[EchoEnv]:
+        proxy = faults.FaultProxy(server.port, fault)
+        threading.Thread(target=proxy.serve_forever, args=(0.01,)).start()
+        try:
+            with EchoEnv(
+                proxy.url,
+                message_timeout_s=message_timeout_s,
+                max_message_size_mb=faults._LIMIT_MB,
+            ) as env:
+                env.reset()
+                yield env
+        finally:
+            proxy.shutdown()
+            proxy.server_close()
+
+    return broken_line
+
+
+def _step(env: EchoEnv, message: str = "Hi") -> int:
+    step: int = env.step(EchoAction(message=message)).observation.metadata["step"]
+    return step
+
+
+def test_table_of_errors_names_what_every_fault_raises(faults: ModuleType) -> None:
+    raised = {fault.__name__[1:]: error for fault, error, _ in faults._FAULTS}
+    documented = {
+        fault: _what_happens(row)[0] for row, names in _FAULTS_OF_ROW.items() for fault in names
+    }
+    assert documented == raised
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [(row, fault) for row, names in _FAULTS_OF_ROW.items() for fault in sorted(names)],
+)
+def test_a_fault_is_noticed_when_the_table_says(
+    row: str, fault: str, faults: ModuleType, through_proxy: Any
+) -> None:
+    error, noticed, further = _what_happens(row)
+    assert further == "are refused"
+    limit = {"at once": _LONG_S, "after `message_timeout_s`": faults._TIMEOUT_S}[noticed]
+    with through_proxy(getattr(faults, f"_{fault}"), limit) as env:
+        started = time.monotonic()
+        with pytest.raises(error):
+            _step(env, "fault")
+        elapsed = time.monotonic() - started
+        assert elapsed < _LONG_S / 2 if noticed == "at once" else elapsed >= limit
+        with pytest.raises(errors.SessionLostError):
+            _step(env)
+        env.reset()
+        assert _step(env) == 1
+
+
+def test_a_second_reply_is_noticed_when_the_table_says(
+    faults: ModuleType, through_proxy: Any
+) -> None:
+    error, noticed, further = _what_happens("A second reply to one call")
+    assert (noticed, further) == ("by the next call", "are refused")
+    with through_proxy(faults._twice, _LONG_S) as env:
+        assert _step(env, "fault") == 1
+        with pytest.raises(error):
+            _step(env)
+        with pytest.raises(errors.SessionLostError):
+            _step(env)
+
+
+def test_no_connection_is_noticed_when_the_table_says(start_server: Any) -> None:
+    error, noticed, further = _what_happens("The server cannot be reached")
+    assert (noticed, further) == ("within `connect_timeout_s`", "connect again")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        env = EchoEnv(f"http://127.0.0.1:{port}", connect_timeout_s=0.2)
+        with pytest.raises(error, match=r"0\.2 s"):
+            env.reset()
+    env = EchoEnv(f"http://127.0.0.1:{port}")
+    with pytest.raises(error):
+        env.reset()
+    start_server(port=port)
+    assert _step(env) == 1
+    env.close()
+
+
+def test_capacity_is_noticed_when_the_table_says(one_session_server: Any) -> None:
+    error, noticed, further = _what_happens("The server is at capacity")
+    assert (noticed, further) == ("at once", "connect again")
+    refused = EchoEnv(one_session_server.url, message_timeout_s=_LONG_S)
+    with EchoEnv(one_session_server.url) as env:
+        env.reset()
+        started = time.monotonic()
+        with pytest.raises(error):
+            refused.reset()
+        assert time.monotonic() - started < _LONG_S / 2
+    assert _step(refused) == 1
+    refused.close()
+
+
+@pytest.mark.parametrize(
+    ("row", "call"),
+    [
+        ("The server answers with an error", lambda env: env.reset(seed="no number")),
+        ("The action cannot be sent", lambda env: env.step("no action")),
+    ],
+)
+def test_an_episode_goes_on_where_the_table_says(
+    row: str, call: Callable[[EchoEnv], Any], server: Any
+) -> None:
+    error, noticed, further = _what_happens(row)
+    assert (noticed, further) == ("at once", "go on in the episode")
+    with EchoEnv(server.url) as env:
+        assert _step(env) == 1
+        with pytest.raises(error):
+            call(env)
+        assert _step(env) == 2
+
+
+def test_every_row_of_the_table_of_errors_is_brought_about() -> None:
+    others = {
+        "The server cannot be reached",
+        "The server is at capacity",
+        "The server answers with an error",
+        "The action cannot be sent",
+        "A second reply to one call",
+    }
+    rows = {happens for happens, *_ in _table("When something goes wrong")}
+    assert rows == others | set(_FAULTS_OF_ROW)
 
 
 # The environment
@@ -582,13 +802,44 @@ for parameter in command.params:
 """
 
 
+@pytest.fixture(scope="session")
+def image(clone: Path, shell_environment: dict[str, str]) -> str:
+    """The image that the block of the README builds."""
+    subprocess.run(
+        ["bash", "-euc", _code("Building the Docker image, 1")],
+        cwd=clone,
+        env=shell_environment,
+        timeout=_PATIENCE_S,
+        check=True,
+    )
+    return "echo-env:latest"
+
+
 @pytest.mark.engine
 @runs("Building the Docker image, 1", "Quick start, 1")
 def test_image_builds_and_quick_start_runs_in_it(
-    run_shell: Callable[..., str], run_python: Callable[..., str]
+    image: str, run_python: Callable[..., str]
 ) -> None:
-    run_shell(_code("Building the Docker image, 1"))
     assert run_python(_code("Quick start, 1")) == _code("Quick start, 2")
+
+
+@pytest.mark.engine
+@runs("Starting a server, 2")
+def test_clean_up_line_removes_the_container_of_a_killed_client(
+    image: str, run_shell: Callable[..., str]
+) -> None:
+    code = f"""
+import os, signal
+from echo_env import EchoEnv
+env = EchoEnv.from_docker_image({image!r})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], timeout=_PATIENCE_S, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = "docker ps -aq --filter label=openenv.client"
+    assert run_shell(left)
+    run_shell(_code("Starting a server, 2"))
+    assert not run_shell(left)
 
 
 # What is different from the stock template, where no other test module holds it
@@ -607,11 +858,25 @@ def test_difference_a_session_needs_no_thread_of_its_own(start_server: Any, conn
     assert len(list(threads.iterdir())) == before
 
 
+def test_difference_measured_by_a_benchmark_that_is_there(run: Any) -> None:
+    command = re.search(r"`uv run python (\S+)`\s+\(\[source\]\((\S+)\)\)", _TEXT)
+    assert command
+    assert command[1] == command[2]
+    assert "--rounds" in run(_ROOT / command[1], "--help").stdout
+
+
 def test_contributing_names_the_commands_that_exist() -> None:
     text = (_ROOT / "CONTRIBUTING.md").read_text()
     gate = "uv run --group check python tests/check.py"
     assert gate in text
     assert gate in (_ROOT / ".ci" / "run").read_text().replace(" --quiet", "")
+    ci = (_ROOT / ".ci" / "run").read_text()
+    for command in ("uv run --group notebook pytest -m notebook", "tests/engine.sh --base-image"):
+        assert command in " ".join(text.split())
+        assert command in ci.replace(" --quiet", "")
+    benchmark = re.search(r"^uv run python (\S+)$", text, re.MULTILINE)
+    assert benchmark
+    assert (_ROOT / benchmark[1]).exists()
     refresh = re.search(r"^uv (export .*) --quiet > requirements.lock$", text, re.MULTILINE)
     assert refresh
     assert f'"{refresh[1]}"' in (_ROOT / "tests" / "test_packaging.py").read_text()
