@@ -156,11 +156,14 @@ class Connection:
     def read_available(self) -> bool:
         """Take in what can be read, for `Readiness`; say whether a whole message is there."""
         sock = self._require_socket()
-        with suppress(*_WOULD_BLOCK):
-            while not self._received:  # TLS may hold more than the socket shows
+        try:
+            while True:  # TLS may hold more than the socket shows
                 self._take(sock.recv(_READ_SIZE))
-                self._flush(sock)
-        return bool(self._received)
+                if self._received:
+                    return True
+                self._flush(sock)  # rare: a ping, or a reply in several pieces
+        except _WOULD_BLOCK:
+            return False
 
     def send(self, request: str, timeout_s: float) -> None:
         """The first half of an exchange, for whoever watches many connections at once.
@@ -202,6 +205,11 @@ class Connection:
     @property
     def is_open(self) -> bool:
         return self._sock is not None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open, and this process's own."""
+        return self._sock is not None and self._generation == fork_generation()
 
     @property
     def is_of_this_process(self) -> bool:

@@ -8,11 +8,11 @@ A subclass says what its actions, observations and states look like (`_step_payl
 import asyncio
 import random
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 from openenv.core.client_types import StepResult
@@ -46,6 +46,7 @@ from echo_env.transport.pending import (
     PendingStepResult,
     PendingValue,
 )
+from echo_env.transport.turn import Turn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -111,9 +112,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         self._lost: SessionLostError | None = None
         self._calls: deque[Call[Any]] = deque()  # made, not performed yet
         self._unread_on: asyncio.AbstractEventLoop | None = None  # which soon performs `_calls`
-        self._turn = threading.Lock()  # held by whoever performs calls
-        self._turn_loop: asyncio.AbstractEventLoop | None = None  # … and the loop it does that on
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._turn = Turn()  # to perform calls
         self._being_awaited: Generator[Any, None, Any] | None = None
 
     @property
@@ -152,10 +151,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def state(self) -> StateT:  # type: ignore[override]
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
 
-        def parse(reply: str) -> StateT:
-            return self._parsed(self._parse_state, self._data(reply, "state"))
-
-        call = Call(self, '{"type":"state"}', parse)
+        call = Call(self, '{"type":"state"}', self._state_of)
         return cast(StateT, PendingState(call) if self._defer(call) else self._perform(call))
 
     def list_tools(self) -> AwaitableList[Tool]:
@@ -207,12 +203,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
 
     def __await__(self) -> "Generator[Any, None, Self]":
         async def connected() -> "Self":
-            await self._take_turn()
+            await self._turn.take()
             try:
                 if self._connection is None:
                     await asyncio.to_thread(self._require_connection, reopen=True)
             finally:
-                self._end_turn()
+                self._turn.end()
             return self
 
         return connected().__await__()
@@ -339,36 +335,28 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
             )
-        try:
-            with self._turn:
-                while not call.is_done:
-                    self._perform_one(self._next_due(call))
-        finally:
-            self._wake_next()  # not before: woken while the turn is held, it would wait for nobody
+        with self._turn:
+            while not call.is_done:
+                self._perform_one(self._calls.popleft() if self._calls else call)
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """Perform, without blocking the loop, what was called before `call`, and `call`."""
-        if self._turn.acquire(blocking=False):
-            self._turn_loop = asyncio.get_running_loop()
-        else:
-            await self._take_turn()
+        if not self._turn.take_at_once(asyncio.get_running_loop()):
+            await self._turn.take()
         try:
             while not call.is_done:
-                await self._perform_one_async(self._next_due(call))
+                await self._perform_one_async(self._calls.popleft() if self._calls else call)
         finally:
-            self._end_turn()
+            self._turn.end()
 
     def _is_awaited_here(self) -> bool:
         """Whether a call of this client is under way on the event loop of this thread."""
-        return self._turn_loop is not None and self._turn_loop is _running_loop()
+        return self._turn.is_taken_on(_running_loop())
 
     def _perform(self, call: Call[ResultT]) -> ResultT:
         """Perform a call that was not noted down: the ordinary, blocking way."""
         self.perform_up_to(call)
         return call.outcome()
-
-    def _next_due(self, call: Call[Any]) -> Call[Any]:
-        return self._calls.popleft() if self._calls else call
 
     def _perform_one(self, call: Call[Any]) -> None:
         retries = None
@@ -470,44 +458,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             raise
         self._drop_connection()
 
-    async def _take_turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._turn.acquire(blocking=False):
-            # Blocking the loop for a thread's turn to end would stop everything else on it.
-            turn_ended = loop.create_future()
-            waiting = (loop, turn_ended)
-            self._waiting.append(waiting)
-            try:
-                if self._turn.acquire(blocking=False):  # it ended before we were in the queue
-                    break
-                await turn_ended
-            except BaseException:
-                if waiting not in self._waiting:  # woken for nothing: the next one's turn
-                    self._wake_next()
-                raise
-            finally:
-                with suppress(ValueError):
-                    self._waiting.remove(waiting)
-        self._turn_loop = loop
-
-    def _end_turn(self) -> None:
-        self._turn_loop = None
-        self._turn.release()
-        self._wake_next()
-
-    def _wake_next(self) -> None:
-        while self._waiting:
-            loop, turn_ended = self._waiting.popleft()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, turn_ended)
-                return
-
     # The connection.
 
     def _require_connection(self, *, reopen: bool) -> Connection:
         """The open connection; a new one if there is none, or if the lost one may be replaced."""
         connection = self._connection
-        if connection is not None and connection.is_open and connection.is_of_this_process:
+        if connection is not None and connection.is_usable:
             return connection
         if connection is not None and not connection.is_of_this_process:
             # Two processes reading one socket would each get the other's replies.
@@ -565,11 +521,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         return Closed()
 
     def _connected_now(self) -> "Self":
-        try:
-            with self._turn:
-                self._require_connection(reopen=True)
-        finally:
-            self._wake_next()
+        with self._turn:
+            self._require_connection(reopen=True)
         return self
 
     # From a call to its result.
@@ -615,18 +568,30 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def _result_call(
         self, request: str, parse: Callable[[Any], Any], *, starts_episode: bool = False
     ) -> Call[AwaitableStepResult[Any]]:
-        def parse_reply(reply: str) -> AwaitableStepResult[Any]:
-            return _with_metadata(self._parsed(parse, self._data(reply, "observation")))
+        read = partial(self._result_of, parse)
+        return Call(self, request, read, starts_episode=starts_episode)
 
-        return Call(self, request, parse_reply, starts_episode=starts_episode)
+    def _result_of(self, parse: Callable[[Any], Any], reply: str) -> AwaitableStepResult[Any]:
+        data = self._data(reply, "observation")
+        try:
+            result = parse(data)
+        except _UNREADABLE as error:
+            raise self._violation(str(data), "valid") from error
+        return result if type(result) is AwaitableStepResult else _with_metadata(result)
+
+    def _state_of(self, reply: str) -> StateT:
+        data = self._data(reply, "state")
+        try:
+            return self._parse_state(data)
+        except _UNREADABLE as error:
+            raise self._violation(str(data), "valid") from error
 
     def _call_for_value(
         self, data: dict[str, Any], parse: Callable[[Any], Any], value_of: Callable[[Any], Any]
     ) -> Any:
-        def parse_reply(reply: str) -> Any:
-            return value_of(self._parsed(parse, self._data(reply, "observation")))
-
-        call: Call[Any] = Call(self, _step_request(data), parse_reply)
+        call: Call[Any] = Call(
+            self, _step_request(data), lambda reply: value_of(self._result_of(parse, reply))
+        )
         return PendingValue(call) if self._defer(call) else self._perform(call)
 
     def _data(self, reply: str, expected: str) -> dict[str, Any]:
@@ -642,12 +607,6 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         if kind != expected or not isinstance(data, dict):
             raise self._violation(reply, expected)
         return data
-
-    def _parsed(self, parse: Callable[[dict[str, Any]], ResultT], data: dict[str, Any]) -> ResultT:
-        try:
-            return parse(data)
-        except (ValidationError, KeyError, TypeError, AttributeError) as error:
-            raise self._violation(str(data), "valid") from error
 
     def _violation(self, reply: str, expected: str) -> ProtocolViolationError:
         if self._connection is not None:
@@ -703,6 +662,8 @@ _CLIENT_OPTIONS = (
     "token",
     "capacity_wait_s",
 )
+# What hooks raise for a reply that lacks something, or has it in another form.
+_UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
 # A call whose result nobody has awaited or read by then is performed by the loop.
 _UNREAD_AFTER_S = 0.02
 _unread_tasks: set[asyncio.Future[None]] = set()
@@ -722,11 +683,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _loop_is_running() -> bool:
     return _running_loop() is not None
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _encode(message: Any, what: str) -> str:
