@@ -9,6 +9,7 @@ Hub, which records what `openenv push` uploads.
 import ast
 import asyncio
 import builtins
+import codeop
 import importlib.util
 import inspect
 import json
@@ -213,6 +214,28 @@ def serve_with_shell(clone: Path, shell_environment: dict[str, str], tmp_path: P
 
 def test_every_block_has_a_runner() -> None:
     assert set(_BLOCKS) == _run_by_a_test
+
+
+_PYTHON = [name for name, block in _BLOCKS.items() if block.language == "python"]
+
+
+@pytest.mark.parametrize("name", _PYTHON)
+def test_python_blocks_may_be_pasted_into_a_prompt(name: str) -> None:
+    """There an empty line ends what is indented, and nothing else does; the last is the reader's."""
+    assert "\n\n " not in _code(name)
+    complete = codeop.CommandCompiler()
+    complete.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
+    statement: list[str] = []
+    for line in [*_code(name).splitlines(), ""]:
+        statement.append(line)
+        if complete("\n".join(statement), symbol="single") is not None:
+            statement.clear()
+    assert not statement
+
+
+def test_uv_run_python_finds_the_package(run_shell: Callable[..., str]) -> None:
+    assert "`uv run python`:" in _TEXT
+    assert run_shell("uv run python -c 'from echo_env import EchoEnv; print(1)'") == "1\n"
 
 
 # Serving and testing
