@@ -221,7 +221,7 @@ _PYTHON = [name for name, block in _BLOCKS.items() if block.language == "python"
 
 @pytest.mark.parametrize("name", _PYTHON)
 def test_python_blocks_may_be_pasted_into_a_prompt(name: str) -> None:
-    """There an empty line ends what is indented, and nothing else does; the last is the reader's."""
+    """There an empty line ends what is indented, and nothing else does; the last one is typed."""
     assert "\n\n " not in _code(name)
     complete = codeop.CommandCompiler()
     complete.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
