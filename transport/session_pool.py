@@ -130,6 +130,7 @@ class SessionPool(Generic[ActT, ObsT]):
             for index in waiting:  # left half-way: no later call may get these replies
                 self._watch(index, None)
                 self.sessions[index]._drop_connection()
+                self.sessions[index]._lose_session("a reply to it was not waited for.")
 
     def _wait(self, waiting: dict[int, float]) -> list[tuple[int, bool]]:
         """The indices on whose sockets something arrived, and those that waited too long."""

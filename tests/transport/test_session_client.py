@@ -651,3 +651,13 @@ for _ in range(10):
     env = EchoEnv(base_url=sys.argv[1], capacity_wait_s=30)
     USE
 """
+
+
+def test_an_awaited_message_may_be_larger_than_the_sockets_buffer(server: Any) -> None:
+    large = EchoAction(message="x" * 8_000_000)
+
+    async def send() -> int:
+        async with EchoEnv(server.url) as client:
+            return (await client.step(large)).observation.message_length
+
+    assert asyncio.run(send()) == len(large.message)
