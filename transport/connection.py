@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One WebSocket connection: a request goes out, its reply comes back.
 
-The protocol itself is the sans-I/O layer of `websockets`; here is only the socket under it. The
-same connection serves blocking callers and callers on an event loop, so a client need not know in
-advance who will call it, and needs no thread and no loop of its own.
+The protocol itself is the sans-I/O layer of `websockets`, with a short cut for the plain frames of
+requests and replies (`frames`); here is the socket under it. The same connection serves blocking
+callers and callers on an event loop, so a client need not know in advance who will call it, and
+needs no thread and no loop of its own.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from echo_env.errors import (
     ReplyTimeoutError,
     SessionLostError,
 )
+from echo_env.transport.frames import NotPlainError, plain_frame, text_frame
 from echo_env.transport.keepalive import fork_generation, tend
 from echo_env.transport.readiness import Readiness
 
@@ -76,7 +78,11 @@ class Connection:
         # Held during an exchange; what tends idle connections only ever tries to take it.
         self.in_use = threading.Lock()
         self._received: deque[str] = deque()
-        self._fragments: list[bytes] = []
+        self._is_plain = True  # whether only plain frames came so far: see `frames`
+        self._partial = bytearray()  # of a plain frame that is not all there
+        self._fragments: list[bytes] = []  # of a message the protocol parsed
+        self._owes_bytes = False  # whether the protocol may have something to send
+        self._max_size = max_size
         self._has_asked = False
         self._sock: socket.socket | None = None
         self._timeout_s: float | None = None  # the socket's, to set it only when it changes
@@ -286,8 +292,19 @@ class Connection:
         deadline = time.monotonic() + timeout_s
         self._set_timeout(sock, timeout_s)
         self._flush(sock)
+        head = b""
         while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
-            self._take(sock.recv(_READ_SIZE))
+            data = sock.recv(_READ_SIZE)
+            # The parser gets the handshake and no more: after it, frames begin.
+            known = len(head)
+            head += data
+            end = head.find(b"\r\n\r\n") + 4
+            data, rest = (data[: end - known], data[end - known :]) if end > known else (data, b"")
+            self._take_handshake(data)
+            if protocol.state is State.CONNECTING and rest:
+                self._take_handshake(rest)  # the body of a refusal
+            elif rest:
+                self._take(rest)
             self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
         error = protocol.handshake_exc
         if error is not None:
@@ -297,6 +314,13 @@ class Connection:
                 f"Failed to connect to {self.url}: the server refused the WebSocket: "
                 f"{status}({error})"
             ) from error
+
+    def _take_handshake(self, data: bytes) -> None:
+        if data:
+            self._protocol.receive_data(data)
+        else:
+            self._protocol.receive_eof()
+        self._protocol.events_received()  # the response, which the protocol checked itself
 
     def _encode(self, sock: socket.socket, request: str) -> bytes:
         # Whatever is there before the request was sent cannot be its reply. Taken for one, it would
@@ -308,10 +332,14 @@ class Connection:
                 return b""  # a server refuses a session (at capacity, say) before it is asked
             raise self._unasked(self._received[0])
         self._has_asked = True
-        self._protocol.send_text(request.encode())
-        return self._outgoing()
+        if self._protocol.state is not State.OPEN:
+            raise self._lost()
+        frame = text_frame(request.encode())
+        return self._outgoing() + frame if self._owes_bytes else frame
 
     def _outgoing(self) -> bytes:
+        """What the protocol has to say by itself: the answers to pings and to a close frame."""
+        self._owes_bytes = False
         return b"".join(self._protocol.data_to_send())
 
     def _unasked(self, message: str) -> EnvClientError:
@@ -352,20 +380,53 @@ class Connection:
             self._set_timeout(sock, timeout_s)
 
     def _take(self, data: bytes) -> None:
-        """Feed received bytes to the protocol; complete messages end up in `_received`.
+        """Take in received bytes, none at the end; whole messages end up in `_received`.
 
         Raises `SessionLostError` when the connection ended and there is no message left.
         """
+        if data and self._is_plain:
+            data = self._take_plain(data)
+            if not data:
+                return
+        self._take_any(data)
+
+    def _take_plain(self, data: bytes) -> bytes:
+        """Take in plain frames, keep one that is not whole; return what is left for the parser."""
+        received: bytes | bytearray = data
+        if self._partial:
+            self._partial += data
+            received = self._partial
+        try:
+            while received:
+                frame = plain_frame(received, self._max_size)
+                if frame is None:
+                    break
+                is_text, begin, end = frame
+                if is_text:
+                    self._received.append(str(received[begin:end], "utf-8"))
+                else:
+                    self._take_any(bytes(received[:end]))
+                received = received[end:]
+        except NotPlainError:
+            # The parser has all of it from here on: only it knows where the next frame begins.
+            self._is_plain = False
+            self._partial = bytearray()
+            return bytes(received)
+        if received is not self._partial and (received or self._partial):
+            self._partial = bytearray(received)
+        return b""
+
+    def _take_any(self, data: bytes) -> None:
         protocol = self._protocol
         if data:
             protocol.receive_data(data)
         else:
+            if self._partial:
+                protocol.receive_data(bytes(self._partial))
             protocol.receive_eof()
+        self._owes_bytes = True
         for event in protocol.events_received():
             if isinstance(event, Frame) and event.opcode in _DATA_OPCODES:
-                if event.fin and not self._fragments:
-                    self._received.append(str(event.data, "utf-8"))
-                    continue
                 self._fragments.append(bytes(event.data))
                 if event.fin:
                     message, self._fragments = b"".join(self._fragments), []
