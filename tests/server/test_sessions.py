@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sessions: capacity, concurrency, and how environments of every kind are called."""
 
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -58,7 +59,9 @@ def test_a_close_frame_frees_the_slot_before_the_connection_is_closed(
 def test_a_client_that_leaves_frees_its_slot(connect_when_free: Any, abruptly: bool) -> None:
     sessions = [connect_when_free("full") for _ in range(4)]
     if abruptly:
-        sessions[0].connection.socket.close()
+        # Not `close`: while a thread reads from it, that neither tells the server nor keeps the
+        # descriptor's number from the next connection.
+        sessions[0].connection.socket.shutdown(socket.SHUT_RDWR)
     else:
         sessions[0].connection.close()
     assert connect_when_free("full").step("Hi")["data"]["metadata"]["step"] == 1
