@@ -151,7 +151,13 @@ class Connection:
                     self._stop_watching()
                     readiness = self._readiness = Readiness(sock, self)
                 deadline = time.monotonic() + timeout_s
-                await self._write_async(sock, self._encode(sock, request), deadline)
+                data = self._encode(sock, request)
+                try:
+                    sent = sock.send(data)
+                except (*_WOULD_BLOCK, BrokenPipeError, ConnectionResetError):
+                    sent = 0
+                if sent < len(data):
+                    await self._write_async(sock, data[sent:], deadline)
                 if not self._received:  # as it is only where a session is refused at once
                     await readiness.message(deadline)
                 return self._received.popleft()

@@ -114,7 +114,9 @@ class Call(Generic[ResultT]):
         """The result, performing the call without blocking the loop if need be."""
         if not self.is_done:
             await self._performer.perform_up_to_async(self)
-        return self.outcome()
+        if self.error is not None:
+            raise self.error
+        return self._result
 
 
 class PendingStepResult(AwaitableStepResult[ObsT]):
@@ -132,7 +134,8 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
     def __await__(  # type: ignore[override]
         self,
     ) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
-        return _call_of(self).wait().__await__()
+        call: Call[AwaitableStepResult[ObsT]] = object.__getattribute__(self, "_call")
+        return call.wait().__await__()
 
     def __getattribute__(self, name: str) -> Any:
         if name == "error":

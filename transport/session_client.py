@@ -662,6 +662,7 @@ _CLIENT_OPTIONS = (
     "token",
     "capacity_wait_s",
 )
+_running_loop = asyncio._get_running_loop  # `get_running_loop`, but `None` where there is none
 # What hooks raise for a reply that lacks something, or has it in another form.
 _UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
 # A call whose result nobody has awaited or read by then is performed by the loop.
@@ -675,10 +676,6 @@ def _is_refusal(reply: str) -> bool:
 
 def _stop(provider: Any) -> None:
     (getattr(provider, "stop_container", None) or provider.stop)()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    return asyncio._get_running_loop()
 
 
 def _loop_is_running() -> bool:
