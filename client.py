@@ -23,9 +23,10 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
 
     def _step_payload(self, action: EchoAction) -> dict[str, Any]:
         """The `data` of a `step` frame."""
+        payload: dict[str, Any] = {"message": action.message}
         if action.metadata:
-            return {"message": action.message, "metadata": action.metadata}
-        return {"message": action.message}
+            payload["metadata"] = action.metadata
+        return payload
 
     def _parse_result(self, payload: dict[str, Any]) -> StepResult[EchoObservation]:
         """The `data` of an `observation` frame; unknown keys are ignored."""

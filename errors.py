@@ -49,7 +49,7 @@ if sys.version_info >= (3, 11):  # where it is also `asyncio.TimeoutError`
     class _AnyTimeoutError(TimeoutError):
         pass
 
-else:  # Python 3.10, where asyncio has a class of its own
+else:  # pragma: no cover - Python 3.10, where asyncio has a class of its own
 
     class _AnyTimeoutError(TimeoutError, asyncio.TimeoutError):
         pass
@@ -69,7 +69,12 @@ class ServerError(EnvClientError, RuntimeError):
     def __init__(self, data: dict[str, Any], server: str) -> None:
         self.message = str(data.get("message", "no message"))
         self.code = str(data.get("code", "UNKNOWN"))
-        self.errors: list[dict[str, Any]] = data.get("errors") or []
+        errors = data.get("errors")
+        self.errors: list[dict[str, Any]] = (
+            [error for error in errors if isinstance(error, dict)]
+            if isinstance(errors, list)
+            else []
+        )
         self.data = data
         self.server = server
         reasons = "; ".join(

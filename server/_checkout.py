@@ -12,7 +12,9 @@ import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-if "echo_env" not in sys.modules and find_spec("echo_env") is None:
+if (
+    "echo_env" not in sys.modules and find_spec("echo_env") is None
+):  # pragma: no cover - its interpreters are not measured
     _root = Path(__file__).resolve().parent.parent
     _spec = spec_from_file_location(
         "echo_env", _root / "__init__.py", submodule_search_locations=[str(_root)]

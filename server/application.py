@@ -49,9 +49,8 @@ def create_app(
     sessions = Sessions(env, max_concurrent_envs, settings)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
-    tools.specifications(
-        env
-    )  # a tool that cannot be offered stops the server, not its first caller
+    # A tool that cannot be offered stops the server here, not its first caller.
+    tools.specifications(env)
     json_rpc = JsonRpc(sessions, tools)
 
     @asynccontextmanager

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
@@ -106,7 +107,7 @@ class Connection:
         except ConnectFailedError:
             self.drop()
             raise
-        except Exception as error:
+        except (OSError, EOFError, ValueError, WebSocketException) as error:
             self.drop()
             timed_out = isinstance(error, _TIMED_OUT)
             reason = f"no answer within {timeout_s:g} s" if timed_out else str(error)

@@ -9,7 +9,12 @@ for a step. Whatever is not plain is left to it: see `Connection`.
 import os
 import struct
 
-from websockets.frames import apply_mask
+try:
+    from websockets.speedups import apply_mask
+except (
+    ImportError
+):  # pragma: no cover - where `websockets` has no compiled part, the same in Python
+    from websockets.utils import apply_mask
 
 _TEXT = 0x81  # the first byte of a text message that is whole
 _CONTROL = frozenset({0x88, 0x89, 0x8A})  # close, ping, pong

@@ -72,7 +72,7 @@ class _Launched:
                 stdin=subprocess.PIPE,  # ends with this process: `owned_server` watches it
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **env_vars},
+                env={**os.environ, **{name: str(value) for name, value in env_vars.items()}},
                 start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop the server
             )
         left = (self._process, self._log_file, then, os.getpid())

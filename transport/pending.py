@@ -7,6 +7,8 @@ reading it performs it on the spot; left alone, it is performed when the loop ge
 Calls of one client are performed in the order in which they were made.
 """
 
+import inspect
+import logging
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from openenv.core.client_types import StepResult
 from openenv.core.env_server.types import State
+
+logger = logging.getLogger("echo_env.client")
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,6 +84,8 @@ class Call(Generic[ResultT]):
         self._performer = performer
         self._parse = parse
         self._result: ResultT
+        self._coroutine: Coroutine[Any, Any, ResultT] | None = None
+        self._was_read = False
 
     def finish(self, reply: str) -> None:
         """Take the reply; what is wrong with it is kept for whoever asks for the result."""
@@ -96,6 +102,7 @@ class Call(Generic[ResultT]):
 
     def outcome(self) -> ResultT:
         """The result of a call that is done, or its exception raised."""
+        self._was_read = True
         if self.error is not None:
             raise self.error
         return self._result
@@ -110,37 +117,63 @@ class Call(Generic[ResultT]):
         self.perform()
         return self.outcome()
 
+    def as_coroutine(self) -> Coroutine[Any, Any, ResultT]:
+        """`wait`, as one and the same coroutine until that has ended."""
+        if (
+            self._coroutine is None
+            or inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CLOSED
+        ):
+            self._coroutine = self.wait()
+        return self._coroutine
+
     async def wait(self) -> ResultT:
         """The result, performing the call without blocking the loop if need be."""
         if not self.is_done:
             await self._performer.perform_up_to_async(self)
+        self._was_read = True
         if self.error is not None:
             raise self.error
         return self._result
 
+    def failure(self) -> BaseException | None:
+        """What reading the result would raise, performing the call if need be."""
+        self.perform()
+        self._was_read = True
+        return self.error
 
-class PendingStepResult(AwaitableStepResult[ObsT]):
-    """Stands for the `StepResult` of a call that may not have been performed yet."""
+    def __del__(self) -> None:
+        # Nobody asked, as nobody awaits a lost task: then the log is told, as asyncio tells it.
+        if self.error is not None and not self._was_read:
+            logger.error("A call failed, and its result was never read: %s", self.error)
 
-    def __init__(self, call: Call[AwaitableStepResult[ObsT]]) -> None:
+
+class _Pending:
+    """What stands for the result of a call that may not have been performed yet.
+
+    Whatever is asked of it is asked of the result, but for how to await it. It is a coroutine, as
+    the stock client's results are (`asyncio.create_task(env.step(…))`), and can be awaited again.
+    """
+
+    def __init__(self, call: Call[Any]) -> None:
         object.__setattr__(self, "_call", call)
 
-    @property
-    def error(self) -> BaseException | None:
-        call = _call_of(self)
-        call.perform()
-        return call.error
-
-    def __await__(  # type: ignore[override]
-        self,
-    ) -> Generator[Any, None, AwaitableStepResult[ObsT]]:
-        call: Call[AwaitableStepResult[ObsT]] = object.__getattribute__(self, "_call")
+    def __await__(self) -> Generator[Any, None, Any]:
+        call: Call[Any] = object.__getattribute__(self, "_call")
         return call.wait().__await__()
 
+    def send(self, value: Any) -> Any:
+        return _call_of(self).as_coroutine().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return _call_of(self).as_coroutine().throw(*error)
+
+    def close(self) -> None:
+        _call_of(self).as_coroutine().close()
+
     def __getattribute__(self, name: str) -> Any:
-        if name == "error":
+        if name in _OWN:
             return object.__getattribute__(self, name)
-        return _read_through(self, name)
+        return getattr(_call_of(self).read(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(_call_of(self).read(), name, value)
@@ -157,31 +190,16 @@ class PendingStepResult(AwaitableStepResult[ObsT]):
         return repr(_call_of(self).read())
 
 
-class PendingState(AwaitableState):
-    """Stands for the `State` of a call that may not have been performed yet."""
+class PendingStepResult(_Pending, AwaitableStepResult[ObsT]):
+    """Stands for a `StepResult`."""
 
-    def __init__(self, call: Call[Any]) -> None:
-        object.__setattr__(self, "_call", call)
+    @property
+    def error(self) -> BaseException | None:
+        return _call_of(self).failure()
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        return _call_of(self).wait().__await__()
 
-    def __getattribute__(self, name: str) -> Any:
-        return _read_through(self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(_call_of(self).read(), name, value)
-
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        return copy, (_call_of(self).read(),)
-
-    def __eq__(self, other: object) -> bool:
-        return bool(_call_of(self).read() == _settled(other))
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return repr(_call_of(self).read())
+class PendingState(_Pending, AwaitableState):
+    """Stands for a `State`."""
 
 
 class PendingValue(Generic[ResultT]):
@@ -217,18 +235,14 @@ class PendingValue(Generic[ResultT]):
         return repr(self._call.read())
 
 
-_OWN = frozenset({"__class__", "__await__", "__reduce_ex__", "_call"})
+_OWN = frozenset(
+    {"__class__", "__await__", "__reduce_ex__", "_call", "close", "error", "send", "throw"}
+)
 
 
 def _call_of(pending: Any) -> Call[Any]:
     call: Call[Any] = object.__getattribute__(pending, "_call")
     return call
-
-
-def _read_through(pending: Any, name: str) -> Any:
-    if name in _OWN:
-        return object.__getattribute__(pending, name)
-    return getattr(_call_of(pending).read(), name)
 
 
 def _settled(value: Any) -> Any:

@@ -152,7 +152,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
 
         call = Call(self, '{"type":"state"}', self._state_of)
-        return cast(StateT, PendingState(call) if self._defer(call) else self._perform(call))
+        if self._defer(call):
+            return cast(StateT, PendingState(call))  # type: ignore[call-arg, arg-type]
+        return self._perform(call)
 
     def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
@@ -367,8 +369,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     connection = self._require_connection(reopen=call.starts_episode)
                     reply = connection.exchange(call.request, self._message_timeout)
                 except SessionLostError:
-                    self._forget_ended_connection(call, is_fresh)
-                    continue
+                    if self._forget_ended_connection(call, is_fresh):
+                        continue
+                    raise
                 if not _is_refusal(reply):
                     return self._finish_call(call, reply)
                 self._drop_connection()
@@ -393,8 +396,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     connection = self._require_connection(reopen=reopen)
                     reply = await connection.exchange_async(call.request, self._message_timeout)
                 except SessionLostError:
-                    self._forget_ended_connection(call, is_fresh)
-                    continue
+                    if self._forget_ended_connection(call, is_fresh):
+                        continue
+                    raise
                 if not _is_refusal(reply):
                     return self._finish_call(call, reply)
                 self._drop_connection()
@@ -428,7 +432,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 connection = self._require_connection(reopen=call.starts_episode)
                 connection.send(call.request, self._message_timeout)
             except SessionLostError:
-                self._forget_ended_connection(call, is_fresh)
+                if not self._forget_ended_connection(call, is_fresh):
+                    raise
                 connection = self._require_connection(reopen=True)
                 connection.send(call.request, self._message_timeout)
         except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
@@ -445,6 +450,9 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             if reply is not None:
                 if _is_refusal(reply):
                     self._drop_connection()
+                    if self._capacity_wait:
+                        self._perform_one(call)  # waits, and the other sessions with it
+                        return True
                 self._finish_call(call, reply)
             elif is_overdue:
                 connection.give_up(self._message_timeout)
@@ -452,11 +460,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             self._fail_call(call, error)
         return call.is_done
 
-    def _forget_ended_connection(self, call: Call[Any], is_fresh: bool) -> None:
+    def _forget_ended_connection(self, call: Call[Any], is_fresh: bool) -> bool:
         """A new episode does not need the old session: if that ended while idle, try a new one."""
         if is_fresh or not call.starts_episode:
-            raise
+            return False
         self._drop_connection()
+        return True
 
     # The connection.
 
@@ -577,7 +586,13 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             result = parse(data)
         except _UNREADABLE as error:
             raise self._violation(str(data), "valid") from error
-        return result if type(result) is AwaitableStepResult else _with_metadata(result)
+        if type(result) is AwaitableStepResult:
+            return result
+        # Where the hook, or the framework's `StepResult`, has none: the observation's, the frame's.
+        metadata = getattr(result, "metadata", None)
+        if metadata is None:
+            metadata = getattr(result.observation, "metadata", data.get("metadata"))
+        return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
 
     def _state_of(self, reply: str) -> StateT:
         data = self._data(reply, "state")
@@ -601,10 +616,12 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             kind, data = frame["type"], frame["data"]
         except (ValueError, TypeError, KeyError) as error:
             raise self._violation(reply, expected) from error
+        if not isinstance(data, dict):
+            raise self._violation(reply, expected)
         if kind == "error":
             capacity = data.get("code") == "CAPACITY_REACHED"
             raise (CapacityReachedError if capacity else ServerError)(data, self._ws_url)
-        if kind != expected or not isinstance(data, dict):
+        if kind != expected:
             raise self._violation(reply, expected)
         return data
 
@@ -649,6 +666,9 @@ class _Retries:
 class Closed:
     """What `close()` returns: nothing, which may be awaited."""
 
+    def __repr__(self) -> str:
+        return "<closed>"
+
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
@@ -691,11 +711,6 @@ def _encode(message: Any, what: str) -> str:
 
 def _step_request(data: dict[str, Any]) -> str:
     return _encode({"type": "step", "data": data}, "The action")
-
-
-def _with_metadata(result: StepResult[ObsT]) -> AwaitableStepResult[ObsT]:
-    metadata = getattr(result.observation, "metadata", None)
-    return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
 
 
 def _parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:

@@ -74,7 +74,11 @@ class SessionPool(Generic[ActT, ObsT]):
     def step_as_completed(
         self, actions: Sequence[ActT]
     ) -> Iterator[tuple[int, AwaitableStepResult[ObsT]]]:
-        """Take one step in every session; yield (session's index, result) as replies come in."""
+        """Take one step in every session; yield (session's index, result) as replies come in.
+
+        Nothing is sent before the first result is asked for. Whoever leaves early loses the
+        sessions whose replies are still under way.
+        """
         calls = self._step_calls(actions)
         for index in self._perform(calls):
             yield index, _result(calls[index])
@@ -155,6 +159,9 @@ class SessionPool(Generic[ActT, ObsT]):
         self._watched[index] = None
         if connection is not None:
             descriptor = connection.fileno()
+            if (closed := self._selector.get_map().get(descriptor)) is not None:
+                # The number of a socket that was closed without this pool, given out again.
+                self._watch(closed.data, None)
             self._selector.register(descriptor, selectors.EVENT_READ, index)
             self._watched[index] = (connection, descriptor)
 

@@ -86,6 +86,10 @@ def _no_object(client: socket.socket, reply: bytes) -> None:
     client.sendall(_text_frame("[]"))
 
 
+def _error_without_data(client: socket.socket, reply: bytes) -> None:
+    client.sendall(_text_frame('{"type":"error","data":"boom"}'))
+
+
 def _missing_field(client: socket.socket, reply: bytes) -> None:
     client.sendall(_text_frame('{"type":"observation","data":{"observation":{}}}'))
 
@@ -187,6 +191,7 @@ _FAULTS: list[tuple[Fault, type[EnvClientError], str]] = [
     (_not_utf8, ProtocolViolationError, "no text"),
     (_wrong_type, ProtocolViolationError, "no observation reply"),
     (_no_object, ProtocolViolationError, "no observation reply"),
+    (_error_without_data, ProtocolViolationError, "no observation reply"),
     (_missing_field, ProtocolViolationError, "no valid reply"),
 ]
 _each_fault = pytest.mark.parametrize(

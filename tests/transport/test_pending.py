@@ -4,6 +4,7 @@
 import asyncio
 import copy
 import dataclasses
+import gc
 import json
 import pickle
 from collections.abc import Callable
@@ -224,3 +225,30 @@ def test_blocking_results_may_be_awaited_too(server: Any) -> None:
                 assert await result is result
 
     asyncio.run(main())
+
+
+def test_a_result_is_a_coroutine_for_whoever_makes_tasks_of_them(server: Any) -> None:
+    async def episode() -> None:
+        env = EchoEnv(base_url=server.url)
+        result = env.step(EchoAction(message="Hi"))
+        assert asyncio.iscoroutine(result)
+        assert (await asyncio.create_task(result)).reward == 0.2  # type: ignore[arg-type]
+        assert (await asyncio.create_task(env.state())).step_count == 1  # type: ignore[arg-type]
+        assert (await result).reward == 0.2  # … and can be awaited again
+        await env.close()
+
+    asyncio.run(episode())
+
+
+def test_a_failure_that_nobody_reads_is_logged(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def episode() -> None:
+        async with EchoEnv(base_url=server.url) as env:
+            env.reset(seed="not a number")
+            assert (await env.step(EchoAction(message="Hi"))).metadata["step"] == 1
+
+    asyncio.run(episode())
+    gc.collect()
+    assert "never read" in caplog.text
+    assert "VALIDATION_ERROR" in caplog.text

@@ -131,3 +131,16 @@ def test_a_pool_may_be_closed_again_and_used_after_it(pool: EchoEnvPool) -> None
     pool.close()
     pool.reset()
     assert _echoes(pool.step(_actions("a", "b", "c"))) == ["a", "b", "c"]
+
+
+def test_a_pool_can_wait_for_a_server_at_capacity(start_server: Callable[..., Any]) -> None:
+    url = start_server(env={"MAX_CONCURRENT_ENVS": "2"}).url
+    with EchoEnvPool(url, num_envs=3, capacity_wait_s=0.2) as pool:
+        results = pool.reset()
+        assert [type(result.error) for result in results] == [
+            type(None),
+            type(None),
+            CapacityReachedError,
+        ]
+        pool.sessions[0].close()
+        assert pool.reset(only=[2])[0].error is None
