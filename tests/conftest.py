@@ -194,10 +194,8 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
 
 
 @pytest.fixture(scope="session")
-def stock_server(
-    start_shared_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
-) -> Server:
-    """The server of `openenv init`, as the installed framework makes it, for up to 64 sessions."""
+def stock_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `openenv init echo` of the installed framework writes, for up to 64 sessions."""
     framework = importlib.util.find_spec("openenv")
     assert framework is not None
     assert framework.submodule_search_locations is not None
@@ -210,7 +208,14 @@ def stock_server(
         text = text.replace("__ENV_CLASS_NAME__", "Echo").replace("__ENV_TITLE_NAME__", "Echo")
         file.write_text(text.replace("__ENV_NAME__", "echo"))
         file.rename(file.with_name(file.name.replace("__ENV_NAME__", "echo")))
-    return start_shared_server("--app-dir", str(folder), application="server.app:app", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stock_server(start_shared_server: Callable[..., Server], stock_template: Path) -> Server:
+    """The server of the stock template."""
+    options = ("--app-dir", str(stock_template))
+    return start_shared_server(*options, application="server.app:app", cwd=stock_template)
 
 
 @pytest.fixture(scope="session")

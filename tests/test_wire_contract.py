@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,3 +270,28 @@ def test_the_frameworks_generic_client_gets_what_it_gets_from_the_stock_server(
 
     stock, ours = (asyncio.run(episode(server.url)) for server in servers)
     assert ours == stock == [("Echo environment ready!", 0.0, False), ("Hi", 0.2, False), 1]
+
+
+def test_the_stock_templates_client_works_with_this_server_and_gets_the_metadata(
+    server: Any, stock_template: Path, run: Any
+) -> None:
+    done = run(
+        "-c",
+        f"""
+from echo import EchoAction, EchoEnv
+
+with EchoEnv(base_url={server.url!r}).sync() as env:
+    print(env.reset().observation.echoed_message)
+    for message in ("Hi", "Hello, World!"):
+        result = env.step(EchoAction(message=message))
+        print(result.observation.echoed_message, result.reward, result.observation.metadata)
+    print(env.state().step_count)
+""",
+        env={"PYTHONPATH": str(stock_template.parent)},
+    )
+    assert done.stdout.splitlines() == [
+        "Echo environment ready!",
+        "Hi 0.2 {'original_message': 'Hi', 'step': 1}",
+        "Hello, World! 1.3 {'original_message': 'Hello, World!', 'step': 2}",
+        "2",
+    ], done.stderr
