@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
-from openenv.core.client_types import StepResult
 from openenv.core.env_client import EnvClient
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
@@ -25,19 +24,27 @@ from openenv.core.env_server.mcp_types import (
     Tool,
 )
 from openenv.core.env_server.types import State
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
 
 from echo_env.errors import (
-    CapacityReachedError,
     InvalidActionError,
     ProtocolViolationError,
-    ServerError,
     SessionLostError,
     UsageError,
 )
 from echo_env.transport.connection import Connection
 from echo_env.transport.launch import DockerContainer, module_server, uv_server
+from echo_env.transport.messages import (
+    FAREWELL,
+    STATE_REQUEST,
+    is_refusal,
+    parse_tool_call,
+    parse_tools,
+    read_reply,
+    read_result,
+    read_tool_value,
+    reset_request,
+    step_request,
+)
 from echo_env.transport.pending import (
     AwaitableList,
     AwaitableStepResult,
@@ -56,8 +63,6 @@ ObsT = TypeVar("ObsT")
 StateT = TypeVar("StateT", bound=State)
 ClientT = TypeVar("ClientT", bound="SessionClient[Any, Any, Any]")
 ResultT = TypeVar("ResultT")
-
-_FAREWELL = '{"type":"close"}'
 
 
 class SessionClient(EnvClient[ActT, ObsT, StateT]):
@@ -151,7 +156,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def state(self) -> StateT:  # type: ignore[override]
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
 
-        call = Call(self, '{"type":"state"}', self._state_of)
+        call = Call(self, STATE_REQUEST, self._read_state)
         if self._defer(call):
             return cast(StateT, PendingState(call))  # type: ignore[call-arg, arg-type]
         return self._perform(call)
@@ -159,13 +164,13 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
         listed: AwaitableList[Tool]
-        listed = self._call_for_value({"type": "list_tools"}, _parse_tools, _tools)
+        listed = self._call_for_value({"type": "list_tools"}, self._read_tools)
         return listed
 
     def call_tool(self, name: str, /, **arguments: Any) -> Any:
         """Call a tool and return its result. Raises `ServerError` when the tool could not run."""
         data = {"type": "call_tool", "tool_name": name, "arguments": arguments}
-        return self._call_for_value(data, _parse_tool_call, self._tool_value)
+        return self._call_for_value(data, partial(read_tool_value, server=self._ws_url))
 
     def connect(self) -> "Self":  # type: ignore[override]
         """Open the session now instead of with the first call; `await` it on a running loop."""
@@ -372,7 +377,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     if self._forget_ended_connection(call, is_fresh):
                         continue
                     raise
-                if not _is_refusal(reply):
+                if not is_refusal(reply):
                     return self._finish_call(call, reply)
                 self._drop_connection()
                 retries = retries or _Retries(self._capacity_wait)
@@ -399,7 +404,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                     if self._forget_ended_connection(call, is_fresh):
                         continue
                     raise
-                if not _is_refusal(reply):
+                if not is_refusal(reply):
                     return self._finish_call(call, reply)
                 self._drop_connection()
                 retries = retries or _Retries(self._capacity_wait)
@@ -414,6 +419,8 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
     def _finish_call(self, call: Call[Any], reply: str) -> None:
         call.finish(reply)
         if call.error is not None:
+            if isinstance(call.error, ProtocolViolationError) and self._connection is not None:
+                self._connection.drop()  # what else it sends means nothing
             self._note_loss(call.error)
 
     def _fail_call(self, call: Call[Any], error: BaseException) -> None:
@@ -448,7 +455,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         try:
             reply = connection.receive()
             if reply is not None:
-                if _is_refusal(reply):
+                if is_refusal(reply):
                     self._drop_connection()
                     if self._capacity_wait:
                         self._perform_one(call)  # waits, and the other sessions with it
@@ -513,7 +520,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         connection, self._connection = self._connection, None
         self._lost = None
         if connection is not None and connection.is_of_this_process:
-            connection.close(_FAREWELL, wait=not self._is_awaited_here())
+            connection.close(FAREWELL, wait=not self._is_awaited_here())
 
     def _close_everything(self) -> None:
         try:
@@ -556,15 +563,14 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             task.add_done_callback(_unread_tasks.discard)
 
     def _reset_call(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
-        request = _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
-        return self._result_call(request, self._parse_result, starts_episode=True)
+        return self._result_call(reset_request(arguments), self._parse_result, starts_episode=True)
 
     def _step_call(self, action: Any) -> Call[AwaitableStepResult[Any]]:
         if isinstance(action, CallToolAction):
             data = action.model_dump(include={"type", "tool_name", "arguments"})
-            return self._result_call(_step_request(data), _parse_tool_call)
+            return self._result_call(step_request(data), parse_tool_call)
         if isinstance(action, ListToolsAction):
-            return self._result_call(_step_request({"type": "list_tools"}), _parse_tools)
+            return self._result_call(step_request({"type": "list_tools"}), parse_tools)
         try:
             payload = self._step_payload(action)
         except (AttributeError, TypeError, KeyError) as error:
@@ -572,78 +578,27 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
                 f"{type(self).__name__} cannot send {action!r} of type {type(action).__name__}: "
                 f"{error}. Nothing was sent."
             ) from error
-        return self._result_call(_step_request(payload), self._parse_result)
+        return self._result_call(step_request(payload), self._parse_result)
 
     def _result_call(
         self, request: str, parse: Callable[[Any], Any], *, starts_episode: bool = False
     ) -> Call[AwaitableStepResult[Any]]:
-        read = partial(self._result_of, parse)
+        read = partial(self._read_result, parse)
         return Call(self, request, read, starts_episode=starts_episode)
 
-    def _result_of(self, parse: Callable[[Any], Any], reply: str) -> AwaitableStepResult[Any]:
-        data = self._data(reply, "observation")
-        try:
-            result = parse(data)
-        except _UNREADABLE as error:
-            raise self._violation(str(data), "valid") from error
-        if type(result) is AwaitableStepResult:
-            return result
-        # Where the hook, or the framework's `StepResult`, has none: the observation's, the frame's.
-        metadata = getattr(result, "metadata", None)
-        if metadata is None:
-            metadata = getattr(result.observation, "metadata", data.get("metadata"))
-        return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+    def _read_result(self, parse: Callable[[Any], Any], reply: str) -> AwaitableStepResult[Any]:
+        return read_result(parse, reply, self._ws_url)
 
-    def _state_of(self, reply: str) -> StateT:
-        data = self._data(reply, "state")
-        try:
-            return self._parse_state(data)
-        except _UNREADABLE as error:
-            raise self._violation(str(data), "valid") from error
+    def _read_state(self, reply: str) -> StateT:
+        return read_reply(self._parse_state, reply, "state", self._ws_url)
 
-    def _call_for_value(
-        self, data: dict[str, Any], parse: Callable[[Any], Any], value_of: Callable[[Any], Any]
-    ) -> Any:
-        call: Call[Any] = Call(
-            self, _step_request(data), lambda reply: value_of(self._result_of(parse, reply))
-        )
+    def _read_tools(self, reply: str) -> AwaitableList[Tool]:
+        listed = read_reply(parse_tools, reply, "observation", self._ws_url)
+        return AwaitableList(listed.observation.tools)
+
+    def _call_for_value(self, data: dict[str, Any], read: Callable[[str], Any]) -> Any:
+        call: Call[Any] = Call(self, step_request(data), read)
         return PendingValue(call) if self._defer(call) else self._perform(call)
-
-    def _data(self, reply: str, expected: str) -> dict[str, Any]:
-        """The `data` of a reply of the expected type; an `error` frame is raised."""
-        try:
-            frame = from_json(reply)
-            kind, data = frame["type"], frame["data"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._violation(reply, expected) from error
-        if not isinstance(data, dict):
-            raise self._violation(reply, expected)
-        if kind == "error":
-            capacity = data.get("code") == "CAPACITY_REACHED"
-            raise (CapacityReachedError if capacity else ServerError)(data, self._ws_url)
-        if kind != expected:
-            raise self._violation(reply, expected)
-        return data
-
-    def _violation(self, reply: str, expected: str) -> ProtocolViolationError:
-        if self._connection is not None:
-            self._connection.drop()
-        return ProtocolViolationError(
-            f"{self._ws_url} sent something that is no {expected} reply: {reply[:200]}. The "
-            "connection is dropped; `reset()` starts a new episode."
-        )
-
-    def _tool_value(self, result: StepResult[CallToolObservation]) -> Any:
-        observation = result.observation
-        if observation.error is not None:
-            data = {
-                "message": f"Tool '{observation.tool_name}' failed: {observation.error.message}",
-                "code": observation.error.error_type.value,
-            }
-            raise ServerError(data, self._ws_url)
-        value = observation.result
-        # Environments on FastMCP answer with its result object, whose value is in `data`.
-        return value["data"] if isinstance(value, dict) and "data" in value else value
 
 
 class _Retries:
@@ -683,15 +638,9 @@ _CLIENT_OPTIONS = (
     "capacity_wait_s",
 )
 _running_loop = asyncio._get_running_loop  # `get_running_loop`, but `None` where there is none
-# What hooks raise for a reply that lacks something, or has it in another form.
-_UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
 # A call whose result nobody has awaited or read by then is performed by the loop.
 _UNREAD_AFTER_S = 0.02
 _unread_tasks: set[asyncio.Future[None]] = set()
-
-
-def _is_refusal(reply: str) -> bool:
-    return '"error"' in reply[:20] and '"CAPACITY_REACHED"' in reply
 
 
 def _stop(provider: Any) -> None:
@@ -700,41 +649,3 @@ def _stop(provider: Any) -> None:
 
 def _loop_is_running() -> bool:
     return _running_loop() is not None
-
-
-def _encode(message: Any, what: str) -> str:
-    try:
-        return to_json(message).decode()
-    except ValueError as error:
-        raise InvalidActionError(f"{what} cannot be sent as JSON: {error}") from error
-
-
-def _step_request(data: dict[str, Any]) -> str:
-    return _encode({"type": "step", "data": data}, "The action")
-
-
-def _parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
-    observation = ListToolsObservation(
-        tools=data["observation"]["tools"],
-        metadata=data["observation"].get("metadata") or {},
-        reward=data["reward"],
-        done=data["done"],
-    )
-    return StepResult(observation, data["reward"], data["done"])
-
-
-def _tools(result: StepResult[ListToolsObservation]) -> AwaitableList[Tool]:
-    return AwaitableList(result.observation.tools)
-
-
-def _parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
-    received = data["observation"]
-    observation = CallToolObservation(
-        tool_name=received["tool_name"],
-        result=received.get("result"),
-        error=received.get("error"),
-        metadata=received.get("metadata") or {},
-        reward=data["reward"],
-        done=data["done"],
-    )
-    return StepResult(observation, data["reward"], data["done"])
