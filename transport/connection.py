@@ -38,6 +38,7 @@ from echo_env.errors import (
 )
 from echo_env.transport.frames import NotPlainError, plain_frame, text_frame
 from echo_env.transport.keepalive import fork_generation, tend
+from echo_env.transport.liveness import Liveness
 from echo_env.transport.readiness import Readiness
 
 _READ_SIZE = 65536
@@ -71,7 +72,12 @@ class Connection:
     """An open session with a server. Not for calls at the same time: its client sees to that."""
 
     def __init__(
-        self, url: str, headers: dict[str, str], timeout_s: float, max_size: int | None
+        self,
+        url: str,
+        headers: dict[str, str],
+        timeout_s: float,
+        max_size: int | None,
+        liveness: Liveness,
     ) -> None:
         """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`."""
         self.url = url
@@ -84,6 +90,7 @@ class Connection:
         self._fragments: list[bytes] = []  # of a message the protocol parsed
         self._owes_bytes = False  # whether the protocol may have something to send
         self._max_size = max_size
+        self._liveness = liveness
         self._has_asked = False
         self._sock: socket.socket | None = None
         self._timeout_s: float | None = None  # the socket's, to set it only when it changes
@@ -128,15 +135,23 @@ class Connection:
             try:
                 if self._readiness is not None:
                     self._stop_watching()
-                self._set_timeout(sock, timeout_s)
+                now = time.monotonic()
+                deadline = now + timeout_s
+                self._liveness.heard(now)
+                # The same for every call, so that setting it costs nothing.
+                self._set_timeout(sock, min(timeout_s, self._liveness.interval_s))
                 self._write(sock, self._encode(sock, request))
-                deadline = time.monotonic() + timeout_s
                 while True:
-                    self._take(sock.recv(_READ_SIZE))
-                    if self._received:
-                        return self._received.popleft()
-                    self._flush(sock)  # rare: a ping, or a reply in several pieces
-                    self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+                    try:
+                        self._take(sock.recv(_READ_SIZE))
+                        if self._received:
+                            return self._received.popleft()
+                        self._liveness.heard(time.monotonic())
+                    except _TIMED_OUT:
+                        self._ping_if_due(deadline)
+                    self._flush(sock)  # rare: a ping, a pong, or a reply in several pieces
+                    wait_s = self._liveness.wake_at(deadline) - time.monotonic()
+                    self._set_timeout(sock, max(wait_s, _SHORTEST_WAIT_S))
             except BaseException as error:
                 self._drop_after(error, timeout_s)
                 raise
@@ -151,7 +166,9 @@ class Connection:
                 if readiness is None or readiness.loop is not asyncio.get_running_loop():
                     self._stop_watching()
                     readiness = self._readiness = Readiness(sock, self)
-                deadline = time.monotonic() + timeout_s
+                now = time.monotonic()
+                deadline = now + timeout_s
+                self._liveness.heard(now)
                 data = self._encode(sock, request)
                 try:
                     sent = sock.send(data)
@@ -159,12 +176,24 @@ class Connection:
                     sent = 0
                 if sent < len(data):
                     await self._write_async(sock, data[sent:], deadline)
-                if not self._received:  # as it is only where a session is refused at once
-                    await readiness.message(deadline)
+                while not self._received:
+                    try:
+                        await readiness.message(self._liveness.wake_at(deadline))
+                    except TimeoutError:
+                        self._ping_if_due(deadline)
+                        await self._write_async(sock, self._outgoing(), deadline)
                 return self._received.popleft()
             except BaseException as error:
                 self._drop_after(error, timeout_s)
                 raise
+
+    def _ping_if_due(self, deadline: float) -> None:
+        """After silence: ask whether the server lives, or raise that it is too late for a reply."""
+        now = time.monotonic()
+        if now >= deadline:
+            raise TimeoutError
+        if self._liveness.is_ping_due(now):
+            self._protocol.send_ping(b"alive?")
 
     def read_available(self) -> bool:
         """Take in what can be read, for `Readiness`; say whether a whole message is there."""
@@ -174,6 +203,7 @@ class Connection:
                 self._take(sock.recv(_READ_SIZE))
                 if self._received:
                     return True
+                self._liveness.heard(time.monotonic())
                 self._flush(sock)  # rare: a ping, or a reply in several pieces
         except _WOULD_BLOCK:
             return False

@@ -33,6 +33,7 @@ from echo_env.errors import (
 )
 from echo_env.transport.connection import Connection
 from echo_env.transport.launch import DockerContainer, module_server, uv_server
+from echo_env.transport.liveness import Liveness
 from echo_env.transport.messages import (
     FAREWELL,
     STATE_REQUEST,
@@ -92,11 +93,15 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         headers: dict[str, str] | None = None,
         token: str | None = None,
         capacity_wait_s: float = 0.0,
+        websocket_ping_interval_s: float | None = 20.0,
+        websocket_ping_timeout_s: float | None = 20.0,
     ) -> None:
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
         `headers` are sent with the WebSocket handshake; `token` as `Authorization: Bearer`.
         While the server is at capacity, a session is asked for again for `capacity_wait_s` seconds.
+        While a call waits, the server is pinged after `websocket_ping_interval_s` of silence, and
+        the session is lost without an answer within `websocket_ping_timeout_s`; `None` is never.
         `provider` is what runs the server, if this client is to stop it when it closes.
         """
         super().__init__(
@@ -112,6 +117,7 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._capacity_wait = capacity_wait_s
+        self._ping = (websocket_ping_interval_s, websocket_ping_timeout_s)
         self._blocking = False  # whether calls block even on a running loop
         self._connection: Connection | None = None
         self._lost: SessionLostError | None = None
@@ -490,7 +496,11 @@ class SessionClient(EnvClient[ActT, ObsT, StateT]):
             raise self._lost
         if self._connection is None:
             self._connection = Connection(
-                self._ws_url, self._headers, self._connect_timeout, self._max_message_size
+                self._ws_url,
+                self._headers,
+                self._connect_timeout,
+                self._max_message_size,
+                Liveness(*self._ping),
             )
         self._lost = None
         return self._connection
@@ -636,6 +646,8 @@ _CLIENT_OPTIONS = (
     "headers",
     "token",
     "capacity_wait_s",
+    "websocket_ping_interval_s",
+    "websocket_ping_timeout_s",
 )
 _running_loop = asyncio._get_running_loop  # `get_running_loop`, but `None` where there is none
 # A call whose result nobody has awaited or read by then is performed by the loop.

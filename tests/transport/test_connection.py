@@ -301,3 +301,58 @@ def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: 
         sock = env._connection._sock  # type: ignore[union-attr]
         sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         assert env.reset().observation.echoed_message == "Echo environment ready!"
+
+
+def _dead_line(**options: Any) -> dict[str, Any]:
+    return {"websocket_ping_interval_s": 0.1, "websocket_ping_timeout_s": 0.2, **options}
+
+
+def test_a_dead_line_is_noticed_long_before_the_reply_is_overdue(proxy: Any) -> None:
+    def half_open(client: socket.socket, reply: bytes) -> None:
+        halted.wait(60)
+
+    halted = threading.Event()
+    url = proxy(half_open).url
+    try:
+        env = EchoEnv(base_url=url, **_dead_line())
+        with env, pytest.raises(SessionLostError, match="did not answer a ping"):
+            env.step(EchoAction(message="fault"))
+
+        async def episode() -> None:
+            async with EchoEnv(base_url=url, **_dead_line()) as env:
+                with pytest.raises(SessionLostError, match="did not answer a ping"):
+                    await env.step(EchoAction(message="fault"))
+
+        asyncio.run(episode())
+    finally:
+        halted.set()
+
+
+def test_a_server_that_only_takes_long_answers_pings_meanwhile(
+    start_server: Any, tmp_path: Any
+) -> None:
+    application = tmp_path / "slow_server.py"
+    application.write_text(
+        """
+import asyncio
+from echo_env import EchoAction, EchoObservation
+from echo_env.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+
+class Slow(EchoEnvironment):
+    async def step_async(self, *args, **kwargs):
+        await asyncio.sleep(1)
+        return self.step(*args, **kwargs)
+
+app = create_app(Slow, EchoAction, EchoObservation)
+"""
+    )
+    url = start_server(application=application).url
+    with EchoEnv(base_url=url, **_dead_line()) as env:
+        assert env.step(EchoAction(message="Hi")).reward == 0.2
+
+    async def episode() -> None:
+        async with EchoEnv(base_url=url, **_dead_line(websocket_ping_timeout_s=None)) as env:
+            assert (await env.step(EchoAction(message="Hi"))).reward == 0.2
+
+    asyncio.run(episode())
