@@ -442,6 +442,7 @@ _FAULTS_OF_ROW = {
     "A reply that is no text, no JSON or of the wrong kind": {
         "not_utf8",
         "broken_json",
+        "error_without_data",
         "no_object",
         "missing_field",
         "wrong_type",
