@@ -369,7 +369,7 @@ def test_asynchronous_block(run_python: Callable[..., str]) -> None:
 @runs("Asynchronous use, 2")
 def test_notebook_block_on_a_running_loop(capsys: pytest.CaptureFixture[str]) -> None:
     cell = compile(
-        _code("Asynchronous use, 2"), "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        _code("Asynchronous use, 2"), "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     )
 
     async def execute() -> None:

@@ -175,7 +175,7 @@ def uv_server(project: str) -> ServerProcess:
     return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, "server"])
 
 
-class DockerContainer(_Launched):
+class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engine`, are not measured
     """A container, by the `docker` command; its port is published on loopback only."""
 
     def __init__(self) -> None:
