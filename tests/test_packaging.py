@@ -27,9 +27,9 @@ else:
 _DISTRIBUTION = "openenv-echo-env"
 _UV = os.environ.get("UV", "uv")  # `uv run` says where it is; without uv these tests fail
 _EXPORT = "export --no-dev --no-emit-project --no-header --no-annotate"
-# Written so that none of them is found here.
+# Addresses of a package index or of a file in one, and folders of somebody's machine.
 _UNWANTED = re.compile(
-    r"files[.]pythonhosted|pypi[.]org/simple|/(?:root|work|Users|home/\w+)/[.\w]"
+    r"https?://[^\s\"']+(?:/simple\b|[.]whl\b|[.]tar[.]gz\b)|/(?:root|work|Users|home/\w+)/[.\w]"
 )
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
