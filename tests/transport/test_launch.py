@@ -9,7 +9,6 @@ import asyncio
 import io
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -494,8 +493,6 @@ class TestProviderOfTheUser:
 
 
 class TestUvProject:
-    pytestmark = pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv")
-
     def test_a_folder_is_served(self, checkout: Path) -> None:
         options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}}
         with EchoEnv.from_env("me/echo", use_docker=False, **options) as client:
@@ -529,7 +526,7 @@ class TestWithoutDocker:
         with pytest.raises(CommandNotFoundError, match=r"no `docker` command.*from_local"):
             EchoEnv.from_docker_image("echo-env:latest")
 
-    @pytest.mark.skipif(shutil.which("docker") is None, reason="needs the docker command")
+    @pytest.mark.engine  # for the `docker` command; no daemon is asked
     def test_daemon_down(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
         with pytest.raises(DockerUnavailableError, match="Start Docker") as caught:
