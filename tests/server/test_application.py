@@ -105,7 +105,11 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("environment", [EchoEnvironment(), "EchoEnvironment", None], ids=repr)
+@pytest.mark.parametrize(
+    "environment",
+    [EchoEnvironment(), "EchoEnvironment", None],
+    ids=["an instance", "a name", "nothing"],
+)
 def test_something_that_makes_no_environment_is_refused(environment: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot be called. Pass the environment class"):
         create_app(environment, EchoAction, EchoObservation)
