@@ -29,6 +29,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave `tests/browser` alone unless its tests are asked for: it imports Playwright."""
+    left_out = str(config.getoption("markexpr")).startswith("not")
+    return True if left_out and collection_path == _ROOT / "tests" / "browser" else None
+
+
 @dataclass(frozen=True)
 class Server:
     """A server process that answers."""
