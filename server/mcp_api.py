@@ -60,7 +60,7 @@ def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, _OfferedToo
         specification = Tool(
             name=name,
             description=inspect.getdoc(function) or "",
-            input_schema=TypeAdapter(function).json_schema(),  # type: ignore[arg-type]
+            input_schema=TypeAdapter(function).json_schema(),
         )
         tools[name] = _OfferedTool(specification, validate_call(function))
     return tools

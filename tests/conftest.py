@@ -193,7 +193,7 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
         if command is None:
             arguments = _command(port, options, application)
         else:
-            arguments = [part.format(port=port) for part in (*command, *options)]
+            arguments = [part.replace("{port}", str(port)) for part in (*command, *options)]
         return servers.enter_context(_running(arguments, port, folder, env, cwd))
 
     return start

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
 import echo_env
@@ -26,7 +27,11 @@ else:
 
 _DISTRIBUTION = "openenv-echo-env"
 _UV = os.environ.get("UV", "uv")  # `uv run` says where it is; without uv these tests fail
-_EXPORT = "export --no-dev --no-emit-project --no-header --no-annotate"
+_EXPORT = (
+    "export --no-dev --no-emit-project --no-header --no-annotate"
+    " --prune gradio --prune huggingface-hub --prune openai --prune typer --prune tomli"
+    " --prune tomli-w --prune cyclopts --prune keyring"
+)
 # Addresses of a package index or of a file in one, and folders of somebody's machine.
 _UNWANTED = re.compile(
     r"https?://[^\s\"']+(?:/simple\b|[.]whl\b|[.]tar[.]gz\b)|/(?:root|work|Users|home/\w+)/[.\w]"
@@ -227,6 +232,57 @@ def test_the_lock_holds_pins_and_hashes_only(root: Path) -> None:
         re.fullmatch("[a-f0-9]{64}", digest) for digests in pins.values() for digest in digests
     )
     assert all(pins.values())
+
+
+def test_the_command_that_refreshes_the_lock_is_documented(root: Path) -> None:
+    text = re.sub(r" \\\n +", " ", (root / "CONTRIBUTING.md").read_text())
+    assert f"\nuv {_EXPORT} --quiet > requirements.lock\n" in text
+
+
+def test_what_the_lock_leaves_out_is_not_missed(
+    root: Path, start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    server = start_server(
+        command=[sys.executable, "-c", _WITHOUT_WHAT_IS_NOT_LOCKED, str(root), "--port", "{port}"]
+    )
+    observed = connect(server.ws_url).step("Hi")
+    assert observed["data"]["observation"]["echoed_message"] == "Hi"
+    for path in ("/web", "/docs", "/openapi.json", "/metadata", "/schema"):
+        assert requests.get(server.url + path, timeout=10).ok, path
+    tools = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    assert requests.post(f"{server.url}/mcp", json=tools, timeout=10).json()["result"]["tools"]
+
+
+# The server in an interpreter in which nothing can be imported that `requirements.lock` leaves out,
+# after the whole framework was, as an environment's author may.
+_WITHOUT_WHAT_IS_NOT_LOCKED = """
+import re, runpy, sys
+from importlib import metadata
+from pathlib import Path
+
+def normal(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+lock = Path(sys.argv.pop(1), "requirements.lock").read_text()
+kept = {*re.findall("^([a-z0-9-]+)==", lock, re.M), "openenv", "openenv-echo-env"}
+absent = {
+    module
+    for module, distributions in metadata.packages_distributions().items()
+    if not kept & {normal(name) for name in distributions}
+}
+assert {"gradio", "openai", "typer"} <= absent
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import openenv.core.env_server
+from openenv.core import EnvClient
+from openenv.core.env_server.mcp_environment import MCPEnvironment
+runpy.run_module("echo_env.server.app", run_name="__main__", alter_sys=True)
+"""
 
 
 def _pins(requirements: str) -> dict[str, set[str]]:

@@ -901,6 +901,3 @@ def test_contributing_names_the_commands_that_exist() -> None:
     benchmark = re.search(r"^uv run python (\S+)$", text, re.MULTILINE)
     assert benchmark
     assert (_ROOT / benchmark[1]).exists()
-    refresh = re.search(r"^uv (export .*) --quiet > requirements.lock$", text, re.MULTILINE)
-    assert refresh
-    assert f'"{refresh[1]}"' in (_ROOT / "tests" / "test_packaging.py").read_text()

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The image, built and run by a real engine: `tests/engine.sh --base-image pytest -m engine`.
+
+What a client does with it is in `transport/test_launch.py`, the README's commands are in
+`test_readme.py`, the framework's in `test_openenv_cli.py`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+import yaml
+
+pytestmark = pytest.mark.engine
+
+_PATIENCE_S = 300.0  # until a hang is called one; nothing here is timed
+_MOST_BYTES = 450_000_000  # the base image included
+_CHECK_OFTEN = "--health-interval=0.5s"
+
+
+def _docker(*arguments: str | Path, timeout: float = _PATIENCE_S) -> str:
+    command = ["docker", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def _inspect(what: str) -> Any:
+    return json.loads(_docker("inspect", what))[0]
+
+
+class Container(NamedTuple):
+    """A running container; `url` leads to its port 8000."""
+
+    name: str
+    url: str
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws{self.url.removeprefix('http')}/ws"
+
+    @property
+    def log(self) -> str:
+        command = ["docker", "logs", self.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    def run(self, *command: str) -> str:
+        return _docker("exec", self.name, *command)
+
+    def python(self, code: str) -> str:
+        return self.run("python", "-c", code)
+
+    def wait_until_it_serves(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline and _inspect(self.name)["State"]["Running"]:
+            try:
+                if requests.get(f"{self.url}/health", timeout=10).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        pytest.fail(f"the container does not serve; its log:\n{self.log}")
+
+    def wait_until_it_is_healthy(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while (health := _inspect(self.name)["State"]["Health"])["Status"] == "starting":
+            assert time.monotonic() < deadline, f"{health}; its log:\n{self.log}"
+            time.sleep(0.2)
+        assert health["Status"] == "healthy", f"{health}; its log:\n{self.log}"
+
+
+@pytest.fixture(scope="session")
+def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone to build from, which a test may change."""
+    return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("source") / "echo"))
+
+
+def _build(folder: Path, tag: str, *options: str) -> str:
+    _docker("build", "--quiet", "--tag", tag, "--file", "server/Dockerfile", *options, folder)
+    return tag
+
+
+@pytest.fixture(scope="session")
+def image(source: Path) -> str:
+    command = ["docker", "build", "--tag", "echo-env:test", "--file", "server/Dockerfile", "."]
+    subprocess.run(command, cwd=source, timeout=_PATIENCE_S, check=True)
+    return "echo-env:test"
+
+
+@pytest.fixture
+def start_container(image: str) -> Iterator[Callable[..., Container]]:
+    """Runs the image: `start_container("--read-only", command=["server", …], port=8000)`."""
+    started: list[str] = []
+
+    def start(*options: str, command: list[str] | None = None, port: int = 8000) -> Container:
+        publish = f"--publish=127.0.0.1::{port}"
+        name = _docker("run", "--detach", publish, *options, image, *(command or []))
+        started.append(name)
+        bindings = _inspect(name)["NetworkSettings"]["Ports"].get(f"{port}/tcp")
+        host_port = bindings[0]["HostPort"] if bindings else 0  # none without a network
+        container = Container(name, f"http://127.0.0.1:{host_port}")
+        if bindings:
+            container.wait_until_it_serves()
+        return container
+
+    yield start
+    for name in started:
+        _docker("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture(scope="module")
+def files(image: str) -> list[str]:
+    """Every file and folder of the image."""
+    return _docker("run", "--rm", "--user=0", image, "find", "/", "-xdev").splitlines()
+
+
+class TestContents:
+    def test_it_is_small_with_the_base_it_builds_on(self, image: str) -> None:
+        assert _inspect(image)["Size"] <= _MOST_BYTES
+
+    def test_it_holds_no_caches_build_tools_or_tests(self, image: str, files: list[str]) -> None:
+        environment = [path for path in files if path.startswith("/app/")]
+        unwanted = ("setuptools", "pip", "wheel", "pytest", "gradio", "pandas", "numpy", "build")
+        assert not [path for path in environment if Path(path).name in unwanted]
+        assert not [path for path in files if path.startswith(("/root/.cache/", "/tmp/"))]
+        assert not [path for path in environment if path.startswith("/app/env/tests")]
+        assert not [path for path in environment if path.endswith((".egg-info", "uv.lock"))]
+
+    def test_what_the_server_imports_is_compiled(self, files: list[str]) -> None:
+        # In the image, since a container may not be able to write it.
+        compiled = {Path(path).parts[-3:-1] for path in files if path.endswith(".pyc")}
+        for package in ("fastapi", "pydantic", "fastmcp", "echo_env"):
+            assert (package, "__pycache__") in compiled
+
+    def test_its_labels_are_those_of_the_project(self, image: str, root: Path) -> None:
+        manifest = yaml.safe_load((root / "openenv.yaml").read_text())
+        labels = _inspect(image)["Config"]["Labels"]
+        prefix = "org.opencontainers.image."
+        assert {name.removeprefix(prefix): text for name, text in labels.items()} == {
+            "title": "openenv-echo-env",
+            "description": "The reference environment for OpenEnv",
+            "version": manifest["version"],
+            "licenses": "BSD-3-Clause",
+        }
+
+    def test_a_change_of_the_code_leaves_the_dependencies_in_the_cache(
+        self, image: str, source: Path
+    ) -> None:
+        application = source / "server" / "app.py"
+        application.write_text(f"{application.read_text()}# changed\n")
+        changed = _inspect(_build(source, "echo-env:changed"))["RootFS"]["Layers"]
+        layers = _inspect(image)["RootFS"]["Layers"]
+        common = os.path.commonprefix([layers, changed])
+        assert len(common) >= len(layers) - 2  # the copy of `server/`, and what is made of it
+        _docker("image", "rm", "echo-env:changed")
+
+
+class TestServing:
+    def test_it_is_not_root(self, start_container: Callable[..., Container]) -> None:
+        container = start_container()
+        assert container.run("id", "-u") == "1000"
+        assert container.python("import os; print(os.stat('/proc/1').st_uid)") == "1000"
+
+    def test_the_server_is_the_first_process(
+        self, start_container: Callable[..., Container]
+    ) -> None:
+        command = start_container().python("print(open('/proc/1/cmdline').read())")
+        assert command.replace("\0", " ").split()[-1].endswith("/server")
+
+    def test_200_sessions_with_256_megabytes_and_nothing_to_write_to(
+        self, start_container: Callable[..., Container], connect: Callable[..., Any]
+    ) -> None:
+        container = start_container(
+            *("--read-only", "--user=1000", "--memory=256m", "--memory-swap=256m"),
+            *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+        )
+        sessions = [connect(container.ws_url) for _ in range(200)]
+        for number, session in enumerate(sessions):
+            observed = session.step(f"session {number}")["data"]["observation"]
+            assert observed["echoed_message"] == f"session {number}"
+        for session in sessions:
+            assert session.step("again")["data"]["metadata"]["step"] == 2
+        state = _inspect(container.name)["State"]
+        assert (state["Running"], state["OOMKilled"]) == (True, False)
+
+    def test_the_page_the_api_description_and_tools_without_any_network(
+        self, start_container: Callable[..., Container]
+    ) -> None:
+        container = start_container("--network=none", "--read-only", _CHECK_OFTEN)
+        container.wait_until_it_is_healthy()
+        code = """
+import urllib.request
+from echo_env import EchoAction, EchoEnv
+
+def status(path):
+    return urllib.request.urlopen("http://127.0.0.1:8000" + path).status
+
+print([status(path) for path in ("/web", "/docs", "/openapi.json", "/metadata")])
+with EchoEnv("http://127.0.0.1:8000") as env:
+    print(env.step(EchoAction(message="Hi")).reward, env.call_tool("echo_message", message="Ho"))
+"""
+        assert container.python(code).splitlines() == ["[200, 200, 200, 200]", "0.2 Ho"]
+
+    def test_environment_variables_are_honoured(
+        self, start_container: Callable[..., Container], connect: Callable[..., Any]
+    ) -> None:
+        variables = ("--env=PORT=9000", "--env=MAX_CONCURRENT_ENVS=1")
+        container = start_container(*variables, port=9000)
+        connect(container.ws_url).step("Hi")
+        refusal = connect(container.ws_url).receive()
+        assert (refusal["data"]["code"], refusal["data"]["max_sessions"]) == ("CAPACITY_REACHED", 1)
+
+    def test_the_address_to_listen_on_may_be_set(
+        self, start_container: Callable[..., Container]
+    ) -> None:
+        container = start_container("--env=HOST=127.0.0.1", "--network=none", _CHECK_OFTEN)
+        container.wait_until_it_is_healthy()
+        assert "http://127.0.0.1:8000" in container.log
+
+    def test_options_of_the_server_may_be_given(
+        self, start_container: Callable[..., Container]
+    ) -> None:
+        container = start_container(command=["server", "--port", "9000"], port=9000)
+        assert requests.get(f"{container.url}/health", timeout=10).ok
+
+    def test_a_bad_value_ends_it_with_one_line(self, image: str) -> None:
+        command = ["docker", "run", "--rm", "--env=WORKERS=none", image]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("server: error: WORKERS (--workers)")
+        assert done.stderr.count("\n") == 1
+
+
+class TestHealthCheck:
+    def test_a_container_that_serves_becomes_healthy(
+        self, start_container: Callable[..., Container]
+    ) -> None:
+        container = start_container("--env=PORT=9000", _CHECK_OFTEN, port=9000)
+        container.wait_until_it_is_healthy()
+
+    def test_it_fails_where_nothing_serves(self, image: str) -> None:
+        kind, *check = _inspect(image)["Config"]["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        command = ["docker", "run", "--rm", image, *check]
+        assert subprocess.run(command, capture_output=True, check=False).returncode
+
+    def test_a_proxy_of_the_container_is_not_asked(
+        self, image: str, start_container: Callable[..., Container]
+    ) -> None:
+        container = start_container("--env=http_proxy=http://127.0.0.1:1")
+        container.run(*_inspect(image)["Config"]["Healthcheck"]["Test"][1:])
+
+
+class TestStopping:
+    def test_sigterm_closes_the_sessions_and_ends_it(
+        self, start_container: Callable[..., Container], connect: Callable[..., Any]
+    ) -> None:
+        container = start_container()
+        session = connect(container.ws_url)
+        session.step("Hi")
+        _docker("stop", "--time=60", container.name)
+        assert session.close_code() == 1012
+        assert _inspect(container.name)["State"]["ExitCode"] == 0
+
+    def test_sigterm_ends_several_workers(self, start_container: Callable[..., Container]) -> None:
+        container = start_container("--env=WORKERS=2")
+        assert container.log.count("Started server process") == 2
+        _docker("stop", "--time=60", container.name)
+        assert _inspect(container.name)["State"]["ExitCode"] == 0
