@@ -10,6 +10,7 @@ from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
 from echo_env.server.http_api import create_router, request_schemas, translate_errors
+from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.sessions import AnyEnvironment, Sessions
 from echo_env.server.settings import Settings
@@ -18,9 +19,10 @@ from echo_env.server.websocket_api import WebSocketEndpoint
 from echo_env.server.wire import MessageDecoder
 
 _DESCRIPTION = """\
-Reset, step and observe an environment over HTTP. Each request here uses a fresh environment; an
-episode of several steps is held by a WebSocket connection to `/ws`, whose frames are JSON objects
-with `type` (`reset`, `step`, `state`, `mcp`, `close`) and `data`.
+Reset, step and observe an environment over HTTP. A client that keeps cookies, such as this page,
+keeps its episode; without, each request uses a fresh environment. An episode may also be held by a
+WebSocket connection to `/ws`, whose frames are JSON objects with `type` (`reset`, `step`, `state`,
+`mcp`, `close`) and `data`.
 """
 
 
@@ -52,9 +54,11 @@ def create_app(
     # A tool that cannot be offered stops the server here, not its first caller.
     tools.specifications(env)
     json_rpc = JsonRpc(sessions, tools)
+    episodes = HttpEpisodes(sessions.environment_cls, settings.secret_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        episodes.announce()
         yield
         await sessions.aclose()
 
@@ -62,7 +66,7 @@ def create_app(
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
     app = FastAPI(title=title, version="1.0.0", description=_DESCRIPTION, lifespan=lifespan)
     app.include_router(
-        create_router(action_cls, observation_cls, sessions, decoder, tools, json_rpc)
+        create_router(action_cls, observation_cls, sessions, episodes, decoder, tools, json_rpc)
     )
     endpoint = WebSocketEndpoint(sessions, decoder, tools, json_rpc)
     app.router.routes.append(WebSocketRoute("/ws", endpoint))

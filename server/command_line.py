@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any, NoReturn, get_args
 
 import uvicorn
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from echo_env.server.settings import LogLevel, Settings
 
@@ -112,7 +112,9 @@ def _require_free_port(host: str, port: int) -> None:
 def _explain(error: Any) -> str:
     name = str(error["loc"][0])
     option = f" (--{name.replace('_', '-')})" if name in _OPTIONS else ""
-    return f"{name.upper()}{option}: {error['msg']}, not {error['input']!r}"
+    secret = Settings.model_fields[name].annotation == (SecretStr | None)
+    received = "" if secret else f", not {error['input']!r}"
+    return f"{name.upper()}{option}: {error['msg']}{received}"
 
 
 def _stop(message: str) -> NoReturn:

@@ -33,27 +33,29 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begin_episode(seed=None, episode_id=None)  # so that a step before a reset is allowed
+        self.reset()  # so that a step before a reset is allowed
 
     def reset(
         self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
     ) -> EchoObservation:
         """Start an episode; its id is a random UUID unless given. Other keywords are ignored."""
-        self._begin_episode(seed, episode_id)
+        episode_id = str(uuid4()) if episode_id is None else episode_id
+        self._episode: dict[str, Any] = {"episode_id": episode_id, "step_count": 0}
+        if seed is not None:
+            self._episode["seed"] = seed
         return EchoObservation(echoed_message="Echo environment ready!", reward=0.0)
 
     def step(
         self, action: EchoAction, timeout_s: float | None = None, **kwargs: Any
     ) -> EchoObservation:
         """Echo `action.message`; an episode never ends by itself."""
-        self._step_count += 1
-        message = action.message
-        length = len(message)
+        self._episode["step_count"] += 1
+        message, length = action.message, len(action.message)
         return EchoObservation(
             echoed_message=message,
             message_length=length,
             reward=length * 0.1,
-            metadata={"original_message": message, "step": self._step_count},
+            metadata={"original_message": message, "step": self._episode["step_count"]},
         )
 
     # Nothing above waits, so a server may call it on its event loop instead of in a thread.
@@ -66,13 +68,14 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
     @property
     def state(self) -> State:
         """`episode_id`, `step_count`, and `seed` when the episode was given one."""
-        seed = {} if self._seed is None else {"seed": self._seed}
-        return State(episode_id=self._episode_id, step_count=self._step_count, **seed)
+        return State(**self._episode)
 
-    def _begin_episode(self, seed: int | None, episode_id: str | None) -> None:
-        self._seed = seed
-        self._episode_id = str(uuid4()) if episode_id is None else episode_id
-        self._step_count = 0
+    # Over HTTP an episode goes on in another instance: its state travels in the client's cookie.
+    def dump_state(self) -> dict[str, Any]:
+        return dict(self._episode)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._episode = dict(state)
 
 
 def self_check() -> None:
@@ -90,8 +93,7 @@ def self_check() -> None:
         result = environment.step(EchoAction(message=message))
         verify(f"step {step}", (result.echoed_message, result.reward), (message, reward))
         verify("  metadata", result.metadata, {"original_message": message, "step": step})
-    state = environment.state.model_dump()
-    verify("state", state, {"episode_id": "check", "step_count": 3, "seed": 7})
+    verify("state", environment.dump_state(), {"episode_id": "check", "step_count": 3, "seed": 7})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The HTTP routes: `/reset`, `/step`, `/state`, what describes the environment, and `POST /mcp`.
 
-An HTTP request has no session: each builds an environment, uses it once and closes it.
+An HTTP request has no session: each builds an environment, uses it once and closes it. Where the
+client keeps a cookie, the environment goes on with its episode (`http_episodes.py`).
 """
 
 from typing import Any
@@ -23,6 +24,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from echo_env.server.errors import MessageError, describe
+from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
 from echo_env.server.sessions import Sessions
 from echo_env.server.wire import MessageDecoder, encode_observation
@@ -56,6 +58,7 @@ def create_router(
     action_cls: type[Action],
     observation_cls: type[Observation],
     sessions: Sessions,
+    episodes: HttpEpisodes,
     decoder: MessageDecoder,
     tools: ToolBox,
     json_rpc: JsonRpc,
@@ -73,23 +76,28 @@ def create_router(
         """Start an episode and return its first observation. Every argument is optional."""
         arguments = decoder.decode_reset(await request.body()).model_dump(exclude_unset=True)
         async with sessions.temporary() as session:
-            return _observation_response(await session.reset(arguments))
+            response = _observation_response(await session.reset(arguments))
+            return await episodes.keep(request, session, response)
 
     @router.post("/step", tags=["Episode"], responses=answers, openapi_extra=_body("StepRequest"))
     async def step(request: Request) -> Response:
-        """Take one step in a fresh environment. For steps that belong together use `/ws`."""
+        """Take one step: in the episode of the cookie, without one in a fresh environment."""
         body = decoder.decode_step(await request.body())
         action: Any = body.action
         async with sessions.temporary() as session:
+            await episodes.resume(request, session)
             if isinstance(action, TOOL_ACTIONS):
-                return _observation_response(await tools.act(session.environment, action))
-            arguments = body.model_dump(exclude_unset=True, exclude={"action"})
-            return _observation_response(await session.step(action, arguments))
+                observation = await tools.act(session.environment, action)
+            else:
+                arguments = body.model_dump(exclude_unset=True, exclude={"action"})
+                observation = await session.step(action, arguments)
+            return await episodes.keep(request, session, _observation_response(observation))
 
-    @router.get("/state", tags=["Episode"], responses={200: {"model": State}, 500: failures[500]})
-    async def state() -> Response:
-        """The state of a fresh environment: its episode's id and the number of steps taken."""
+    @router.get("/state", tags=["Episode"], responses={200: {"model": State}, **failures})
+    async def state(request: Request) -> Response:
+        """Id and number of steps of the cookie's episode, without one of a fresh environment."""
         async with sessions.temporary() as session:
+            await episodes.resume(request, session)
             return _json_response(session.state().model_dump_json())
 
     @router.get("/schema", tags=["Description"])

@@ -95,6 +95,12 @@ class Session:
     def state(self) -> State:
         return self.environment.state  # type: ignore[no-any-return]
 
+    async def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call another method of the environment, where its steps are called."""
+        if self._convention.step_is_async:
+            return method(*arguments)
+        return await self._run_in_thread(partial(method, *arguments))
+
 
 class Sessions:
     """The sessions of one worker process."""
@@ -116,6 +122,7 @@ class Sessions:
         elif capacity > 1 and not concurrent:
             raise ConcurrencyConfigurationError(environment_cls.__name__, capacity)
         self.capacity = capacity
+        self.environment_cls = environment_cls
         self._factory = factory
         self._factory_name = getattr(factory, "__name__", type(factory).__name__)
         self._conventions: dict[type, _CallingConvention] = {}

@@ -3,7 +3,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
@@ -29,5 +29,10 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="Threads for environments without `async` methods, per worker",
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Signs the cookies of HTTP episodes; without it they end with the server",
     )
     enable_web_interface: bool = Field(True, description="Whether `/web` is served")

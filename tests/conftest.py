@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import venv
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
@@ -197,6 +199,36 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
         return servers.enter_context(_running(arguments, port, folder, env, cwd))
 
     return start
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Our application on uvicorn, with a certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    port = _free_port()
+    command = [sys.executable, "-m", "uvicorn", "echo_env.server.app:app", "--port", str(port)]
+    command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
+    variables = _environment_variables(None)
+    with subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=variables
+    ) as server:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if "Uvicorn running" in line:
+                break
+        drain = threading.Thread(target=server.stderr.read)
+        drain.start()
+        yield f"https://127.0.0.1:{port}"
+        server.terminate()
+        drain.join()
 
 
 @pytest.fixture(scope="session")

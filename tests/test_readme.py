@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import requests
@@ -131,16 +131,22 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 # For machines without it: the little of curl that the README uses.
 _CURL = """
-import argparse, urllib.request
+import argparse, http.cookiejar, os, urllib.request
 parser = argparse.ArgumentParser()
-for option in ("-H", "-d"):
+for option in ("-H", "-d", "-b", "-c"):
     parser.add_argument(option)
 parser.add_argument("-s", action="store_true")
 parser.add_argument("url")
 arguments = parser.parse_args()
 name, value = arguments.H.split(": ")
+jar = http.cookiejar.MozillaCookieJar()
+if arguments.b and os.path.exists(arguments.b):
+    jar.load(arguments.b, ignore_discard=True)
+opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
 request = urllib.request.Request(arguments.url, arguments.d.encode(), {name: value})
-print(urllib.request.urlopen(request).read().decode(), end="")
+print(opener.open(request).read().decode(), end="")
+if arguments.c:
+    jar.save(arguments.c, ignore_discard=True)
 """
 
 
@@ -286,18 +292,20 @@ def test_settings_table_is_the_settings() -> None:
         bounds = {
             key: getattr(bound, key)
             for bound in field.metadata
-            for key in ("ge", "le")
+            for key in ("ge", "le", "min_length")
             if hasattr(bound, key)
         }
-        allowed = f"{bounds['ge']} to {bounds['le']}" if bounds else ""
-        if choices := get_args(field.annotation):
-            allowed = ", ".join(f"`{choice}`" for choice in choices)
+        allowed = f"{bounds['ge']} to {bounds['le']}" if "ge" in bounds else ""
+        if bounds.get("min_length", 1) > 1:
+            allowed = f"at least {bounds['min_length']} characters"
+        if get_origin(field.annotation) is Literal:
+            allowed = ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
         option = f"`--{name.replace('_', '-')}`" if name in options else ""
         description = str(field.description).split(";")[0]
-        default = str(field.default)
+        default = f"`{field.default}`" if field.default is not None else ""
         if isinstance(field.default, bool):
             default = default.lower()
-        expected[f"`{name.upper()}`"] = (option, f"`{default}`", allowed, description)
+        expected[f"`{name.upper()}`"] = (option, default, allowed, description)
     assert documented == expected
 
 
@@ -416,6 +424,18 @@ def test_four_clients_fill_an_application_with_four_sessions(
 def test_pool_block(run_python: Callable[..., str]) -> None:
     expected = "['Client 0', 'Client 1', 'Client 2', 'Client 3']\n"
     assert run_python(_code("Concurrent sessions, 3")) == expected
+
+
+@runs("HTTP episodes, 1", "HTTP episodes, 2")
+def test_http_episode_block(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("HTTP episodes, 1")) == _code("HTTP episodes, 2")
+
+
+@runs("HTTP episodes, 3")
+def test_http_episode_of_curl(run_shell: Callable[..., str], server: Any) -> None:
+    printed = run_shell(_code("HTTP episodes, 3").replace(_ADDRESS, server.url))
+    answers = re.findall(r'"echoed_message":"(\w+)".*?"step":(\d)', printed)
+    assert answers == [("Hello", "1"), ("World", "2")]
 
 
 @runs("Tools, 1", "Tools, 2")

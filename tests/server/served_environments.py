@@ -5,6 +5,7 @@ import echo_env  # noqa: F401 - first: it decides how the framework is imported
 
 # isort: split
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -113,7 +114,7 @@ class Failing(EchoEnvironment):
 
     @property
     def state(self) -> State:
-        if self._episode_id == "stateless":
+        if self._episode["episode_id"] == "stateless":
             raise KeyError("/secret/path")
         return super().state
 
@@ -124,6 +125,27 @@ class Failing(EchoEnvironment):
 
     def close(self) -> None:
         raise RuntimeError("not closed: /secret/path")
+
+
+class Remembering(Counting):
+    """Can be resumed, in threads; a state that says so is refused, and notes make it larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes = ""
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        self.steps += 1
+        self.notes += action.message
+        return EchoObservation(echoed_message=f"{os.getpid()}", message_length=self.steps)
+
+    def dump_state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "notes": self.notes}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if "of a former version" in state["notes"]:
+            raise ValueError("That was before the notes were numbered")
+        self.steps, self.notes = state["steps"], state["notes"]
 
 
 class Unbuildable(EchoEnvironment):
@@ -173,6 +195,7 @@ app = Starlette(
         Mount("/async-meeting", _serve(AsyncMeeting)),
         Mount("/one-thread", _serve(OneThread)),
         Mount("/failing", _serve(Failing)),
+        Mount("/remembering", _serve(Remembering)),
         Mount("/unbuildable", _serve(Unbuildable)),
         Mount("/tools", _serve(WithTools)),
         Mount("/full", _serve(EchoEnvironment, max_concurrent_envs=4)),

@@ -90,6 +90,15 @@ def test_a_bad_variable_is_refused_in_one_line(
     assert f"not '{value}'" in line
 
 
+def test_a_secret_is_not_shown_where_it_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "too short")
+    line = _refused(capsys)
+    assert "SECRET_KEY: Value should have at least 16 items" in line
+    assert "too short" not in line
+
+
 def test_several_bad_values_are_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,9 +180,9 @@ def test_the_script_runs_in_a_clone_that_is_not_installed(
     ("right", "wrong", "complaint"),
     [
         pytest.param("reward=length * 0.1", "reward=length * 0.2", "FAILED step 1", id="reward"),
-        pytest.param("self._step_count += 1", "self._step_count += 2", "FAILED   metadata", id="s"),
+        pytest.param('["step_count"] += 1', '["step_count"] += 2', "FAILED   metadata", id="s"),
         pytest.param("environment ready!", "environment set!", "FAILED reset", id="ready text"),
-        pytest.param("self._seed = seed", "self._seed = None", "FAILED state", id="seed"),
+        pytest.param('["seed"] = seed', '["seed"] = None', "FAILED state", id="seed"),
     ],
 )
 def test_the_script_fails_when_the_environment_is_broken(

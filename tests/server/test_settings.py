@@ -16,7 +16,12 @@ _NUMBERS = {
     "max_json_depth": (100, 8, 200),
     "worker_threads": (32, 1, 1024),
 }
-_OTHERS = {"host": "127.0.0.1", "log_level": "info", "enable_web_interface": True}
+_OTHERS = {
+    "host": "127.0.0.1",
+    "log_level": "info",
+    "secret_key": None,
+    "enable_web_interface": True,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +53,13 @@ def test_numbers_are_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "refused"), [("HOST", ""), ("LOG_LEVEL", "loud"), ("ENABLE_WEB_INTERFACE", "perhaps")]
+    ("name", "refused"),
+    [
+        ("HOST", ""),
+        ("LOG_LEVEL", "loud"),
+        ("SECRET_KEY", "fifteen letters"),
+        ("ENABLE_WEB_INTERFACE", "perhaps"),
+    ],
 )
 def test_other_values_are_checked(name: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, refused)

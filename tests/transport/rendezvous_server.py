@@ -31,7 +31,7 @@ class Rendezvous(EchoEnvironment):
         verb, _, name = action.message.partition(" ")
         if verb == "journal":
             return EchoObservation(echoed_message=" ".join(_journal[name]))
-        _journal[self._episode_id].append(action.message)
+        _journal[self._episode["episode_id"]].append(action.message)
         match verb:
             case "meet":
                 _meetings[name] += 1

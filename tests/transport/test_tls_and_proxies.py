@@ -5,10 +5,7 @@ import asyncio
 import os
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,35 +37,6 @@ def _episodes(url: str) -> list[int]:
         pool.step([EchoAction(message=_LONG)] * 2)
         results = pool.step([EchoAction(message="Hi")] * 2)
         return [*lengths, *(result.observation.message_length for result in results)]
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Our application on uvicorn, with a certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "echo_env.server.app:app", "--port", str(port)]
-    command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        for line in server.stderr:
-            if "Uvicorn running" in line:
-                break
-        drain = threading.Thread(target=server.stderr.read)
-        drain.start()
-        yield f"https://127.0.0.1:{port}"
-        server.terminate()
-        drain.join()
 
 
 class _HttpProxy(socketserver.ThreadingTCPServer):
