@@ -23,6 +23,7 @@ from echo_env.errors import (
     UsageError,
 )
 from echo_env.models import EchoAction, EchoObservation
+from echo_env.transport.stamps import verify_stamp
 
 __all__ = [
     "CapacityReachedError",
@@ -45,4 +46,5 @@ __all__ = [
     "ServerStartError",
     "SessionLostError",
     "UsageError",
+    "verify_stamp",
 ]

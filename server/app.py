@@ -12,9 +12,17 @@ from echo_env.models import EchoAction, EchoObservation
 from echo_env.server.application import create_app
 from echo_env.server.command_line import run_server, stop_on_bad_settings
 from echo_env.server.echo_env_environment import EchoEnvironment
+from echo_env.server.scenarios import ScenarioSession, describe_scenarios
 
 with stop_on_bad_settings():
-    app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
+    app = create_app(
+        EchoEnvironment,
+        EchoAction,
+        EchoObservation,
+        env_name="echo_env",
+        session_cls=ScenarioSession,
+    )
+    describe_scenarios(app)
 
 
 def main() -> None:

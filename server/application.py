@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from echo_env.server.http_api import create_router, request_schemas, translate_errors
 from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import JsonRpc, ToolBox
-from echo_env.server.sessions import AnyEnvironment, Sessions
+from echo_env.server.sessions import AnyEnvironment, Session, Sessions
 from echo_env.server.settings import Settings
 from echo_env.server.web_interface import add_web_interface
 from echo_env.server.websocket_api import WebSocketEndpoint
@@ -32,12 +32,14 @@ def create_app(
     observation_cls: type[Observation],
     env_name: str | None = None,
     max_concurrent_envs: int | None = None,
+    session_cls: type[Session] = Session,
 ) -> FastAPI:
     """Build the application; a call written for OpenEnv's own `create_app` works as it is.
 
     `env` is an environment class or a function that returns an environment, called once for each
     session. `max_concurrent_envs` limits the sessions of one worker; when it is not given,
     `MAX_CONCURRENT_ENVS` does, or 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`.
+    `session_cls` is what stands between the protocol and an environment.
 
     Raises `ConcurrencyConfigurationError` when more than one session is asked for and the
     environment does not support that, `TypeError` when `env` cannot be called.
@@ -48,7 +50,7 @@ def create_app(
             "be called. Pass the environment class, not an instance."
         )
     settings = Settings()  # type: ignore[call-arg]
-    sessions = Sessions(env, max_concurrent_envs, settings)
+    sessions = Sessions(env, max_concurrent_envs, settings, session_cls)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
     # A tool that cannot be offered stops the server here, not its first caller.

@@ -106,7 +106,11 @@ class Sessions:
     """The sessions of one worker process."""
 
     def __init__(
-        self, factory: Callable[[], AnyEnvironment], capacity: int | None, settings: Settings
+        self,
+        factory: Callable[[], AnyEnvironment],
+        capacity: int | None,
+        settings: Settings,
+        session_cls: type[Session] = Session,
     ) -> None:
         """Without `capacity`: the setting, or 1 where the environment supports no more.
 
@@ -124,6 +128,7 @@ class Sessions:
         self.capacity = capacity
         self.environment_cls = environment_cls
         self._factory = factory
+        self._session_cls = session_cls
         self._factory_name = getattr(factory, "__name__", type(factory).__name__)
         self._conventions: dict[type, _CallingConvention] = {}
         self._construct_in_thread = not self._convention(environment_cls).step_is_async
@@ -185,7 +190,8 @@ class Sessions:
                 environment = self._factory()
         except Exception as error:
             raise EnvironmentFactoryError(self._factory_name) from error
-        return Session(environment, self._convention(type(environment)), self._run_in_thread)
+        convention = self._convention(type(environment))
+        return self._session_cls(environment, convention, self._run_in_thread)
 
     async def _close_environment(self, session: Session) -> None:
         try:

@@ -35,4 +35,7 @@ class Settings(BaseSettings):
         min_length=16,
         description="Signs the cookies of HTTP episodes; without it they end with the server",
     )
+    scenarios: Literal["on", "off"] = Field(
+        "on", description="Whether a `reset` may ask for misbehaviour"
+    )
     enable_web_interface: bool = Field(True, description="Whether `/web` is served")

@@ -8,7 +8,7 @@ from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import BaseMessage, WSErrorCode
 from starlette.types import Receive, Scope, Send
 
-from echo_env.server.errors import describe
+from echo_env.server.errors import ConnectionFault, describe
 from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
 from echo_env.server.sessions import Session, Sessions
 from echo_env.server.wire import (
@@ -22,6 +22,9 @@ from echo_env.server.wire import (
     encode_observation_frame,
     encode_state_frame,
 )
+
+# An ASGI extension of our own: the `asyncio.Transport` under the WebSocket.
+TRANSPORT = "openenv.transport"
 
 
 class WebSocketEndpoint:
@@ -41,24 +44,24 @@ class WebSocketEndpoint:
         attach_to = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
         try:
             if attach_to:
-                await self._attach(attach_to, receive, send)
+                await self._attach(attach_to, scope, receive, send)
             else:
-                await self._open(receive, send)
+                await self._open(scope, receive, send)
         except OSError:
             pass  # the client was gone before its reply could be written
 
-    async def _open(self, receive: Receive, send: Send) -> None:
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             session = await self._sessions.open()
         except OpenEnvError as error:
             await _refuse(send, describe(error))
             return
         try:
-            await self._converse(session, receive, send)
+            await self._converse(session, scope, receive, send)
         finally:
             await self._sessions.close(session)
 
-    async def _attach(self, session_id: str, receive: Receive, send: Send) -> None:
+    async def _attach(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Continue a session that was created over MCP; it outlives the connection."""
         session = self._sessions.get(session_id)
         if session is None or session.attached:
@@ -68,13 +71,13 @@ class WebSocketEndpoint:
             return
         session.attached = True
         try:
-            await self._converse(session, receive, send)
+            await self._converse(session, scope, receive, send)
         finally:
             session.attached = False
             if session.closing:
                 await self._sessions.close(session)
 
-    async def _converse(self, session: Session, receive: Receive, send: Send) -> None:
+    async def _converse(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
@@ -88,6 +91,13 @@ class WebSocketEndpoint:
                     await send({"type": "websocket.close", "code": 1000})
                     return
                 reply = await self._answer(session, message)
+            except ConnectionFault as fault:
+                transport = scope.get("extensions", {}).get(TRANSPORT)
+                try:
+                    await fault.perform(send, transport)
+                    continue
+                except ConnectionFault:
+                    reply = encode_frame("error", describe(fault))
             except Exception as error:  # noqa: BLE001 - whatever happens, the session goes on
                 reply = encode_frame("error", describe(error))
             await send({"type": "websocket.send", "text": reply})

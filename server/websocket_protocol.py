@@ -7,6 +7,9 @@ here reading stops only when messages pile up, or when one is large.
 """
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from echo_env.server.websocket_api import TRANSPORT
 
 _MOST_WAITING = 8
 _LARGE = 64 * 1024
@@ -14,6 +17,12 @@ _LARGE = 64 * 1024
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """For uvicorn's option `ws`, by its import path."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin the handshake (called by uvicorn)."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            self.scope["extensions"][TRANSPORT] = self.transport  # type: ignore[index]
 
     def send_receive_event_to_app(self) -> None:
         """Hand a complete message to the application (called by uvicorn)."""
