@@ -5,10 +5,13 @@ An HTTP request has no session: each builds an environment, uses it once and clo
 client keeps a cookie, the environment goes on with its episode (`http_episodes.py`).
 """
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, JsonRpcResponse
 from openenv.core.env_server.types import (
     Action,
@@ -54,6 +57,25 @@ class FailureResponse(BaseModel):
     code: str = Field(description="Error code of the wire contract")
 
 
+class _Route(APIRoute):
+    """A route whose failures are answered: Starlette's own handler would raise them once more."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (MessageError, HTTPException, RequestValidationError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever an environment raises
+                described = describe(error)
+                failure = FailureResponse(detail=described["message"], code=described["code"])
+                return JSONResponse(failure.model_dump(), 500)
+
+        return answer
+
+
 def create_router(
     action_cls: type[Action],
     observation_cls: type[Observation],
@@ -64,7 +86,7 @@ def create_router(
     json_rpc: JsonRpc,
 ) -> APIRouter:
     """The routes of one environment."""
-    router = APIRouter()
+    router = APIRouter(route_class=_Route)
     failures: dict[int | str, dict[str, Any]] = {
         422: {"model": InvalidRequestResponse, "description": "The request is invalid"},
         500: {"model": FailureResponse, "description": "The environment failed"},
@@ -134,17 +156,12 @@ def create_router(
 
 
 def translate_errors(app: FastAPI) -> None:
-    """Answer 422 with what is wrong with a request, and 500 when an environment fails."""
+    """Answer 422 with what is wrong with a request."""
 
     @app.exception_handler(MessageError)
     async def invalid_request(_: Request, error: MessageError) -> JSONResponse:
         detail = error.errors or [{"type": "json_invalid", "loc": ["body"], "msg": str(error)}]
         return JSONResponse({"detail": detail}, 422)
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        described = describe(error)
-        return JSONResponse({"detail": described["message"], "code": described["code"]}, 500)
 
 
 def request_schemas(decoder: MessageDecoder) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class HttpEpisodes:
                 state = self._serializer.loads(cookie, max_age=_GOOD_FOR_S)
             except BadData:
                 continue
-            await session.call(session.environment.load_state, state)  # type: ignore[attr-defined]
+            await session.load_state(state)
             return
         raise MessageError.invalid(
             "episode_cookie",
@@ -105,7 +105,7 @@ class HttpEpisodes:
         """
         if self._serializer is None:
             return response
-        state = await session.call(session.environment.dump_state)  # type: ignore[attr-defined]
+        state = await session.dump_state()
         cookie: str = self._serializer.dumps(state)
         if len(cookie) > LONGEST_COOKIE:
             raise MessageError.invalid(

@@ -29,6 +29,7 @@ _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
 _DRIP_PIECES = 20
+_STATE_KEY = "scenario"  # beside what the environment's own state has
 
 
 class Fault(BaseModel):
@@ -160,6 +161,23 @@ class ScenarioSession(Session):
         if self._course is None:
             return Session.step(self, action, arguments)
         return self._misbehave(self._course, action, arguments)
+
+    async def dump_state(self) -> dict[str, Any]:
+        """The environment's, and how far the scenario is."""
+        state = await Session.dump_state(self)
+        if self._course is not None:
+            scenario = self._course.scenario.model_dump(exclude_defaults=True)
+            state = {**state, _STATE_KEY: [scenario, self._course.seed, self._course.steps]}
+        return state
+
+    async def load_state(self, state: dict[str, Any]) -> None:
+        """Go on with the environment's episode and the scenario's."""
+        state = dict(state)
+        course = state.pop(_STATE_KEY, None)
+        await Session.load_state(self, state)
+        if course is not None:
+            scenario, seed, steps = course
+            self._course = _Course(_accepted(scenario), seed, steps)
 
     async def _misbehave(
         self, course: _Course, action: Action, arguments: dict[str, Any] | None

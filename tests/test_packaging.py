@@ -209,6 +209,7 @@ def test_what_the_package_exports() -> None:
         "ServerStartError",
         "SessionLostError",
         "UsageError",
+        "verify_stamp",
     ]
     for name in echo_env.__all__:
         assert getattr(echo_env, name).__name__ == name

@@ -35,6 +35,7 @@ import requests
 import yaml
 
 from echo_env import EchoAction, EchoEnv, errors
+from echo_env.server.scenarios import Fault, Scenario
 from echo_env.server.settings import Settings
 from echo_env.transport.launch import DockerContainer
 
@@ -884,6 +885,33 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert run_shell(left)
     run_shell(_code("Starting a server, 2"))
     assert not run_shell(left)
+
+
+@runs("Misbehaviour on request, 1", "Misbehaviour on request, 2")
+def test_misbehaviour_block_prints_what_it_says(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("Misbehaviour on request, 1")) == _code("Misbehaviour on request, 2")
+
+
+def test_scenario_table_is_the_model() -> None:
+    schema = Scenario.model_json_schema()["properties"]
+    documented = _table("Misbehaviour on request")
+    assert [name for name, _, _ in documented] == [f"`{name}`" for name in schema]
+    for name, allowed, meaning in documented:
+        field = schema[name.strip("`")]
+        parts = (field, *field.get("anyOf", ()))
+        low = next((part["minimum"] for part in parts if "minimum" in part), None)
+        high = next((part["maximum"] for part in parts if "maximum" in part), None)
+        if high is not None:
+            assert allowed == f"{low:g} to {int(high)}"
+        elif low is not None:
+            assert allowed == f"at least {low}"
+        assert meaning == field["description"]
+
+
+def test_fault_kinds_are_those_of_the_table() -> None:
+    rows = _TEXT.split("A `fault` is an object", 1)[1]
+    kinds = set(re.findall(r"^\| `(\w+)` \|", rows.split("Nothing of it", 1)[0], re.MULTILINE))
+    assert kinds == set(get_args(Fault.model_fields["kind"].annotation))
 
 
 # What is different from the stock template, where no other test module holds it

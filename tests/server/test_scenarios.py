@@ -305,6 +305,30 @@ def test_http_takes_a_scenario_and_tells_what_is_wrong_with_one(server: Any) -> 
     assert answer.json()["detail"][0]["loc"] == ["scenario", "delay_s"]
 
 
+def test_http_goes_on_with_the_scenario_where_cookies_are_kept(server: Any) -> None:
+    with requests.Session() as client:
+        scenario = {"reward": [1, 2], "done_at": 2, "fail_at": 3}
+        client.post(f"{server.url}/reset", json={"scenario": scenario}, timeout=60)
+        body = {"action": {"message": "Hi"}}
+        answers = [client.post(f"{server.url}/step", json=body, timeout=60) for _ in range(4)]
+        results = [(answer.json()["reward"], answer.json()["done"]) for answer in answers[:2]]
+        assert results == [(1, False), (2, True)]
+        # A step that fails leaves the cookie as it was: asked for again, it fails again.
+        for answer in answers[2:]:
+            assert answer.status_code == 500
+            assert answer.json()["detail"].endswith("fail at step 3")
+
+
+def test_a_connection_fault_over_http_is_an_error(server: Any) -> None:
+    with requests.Session() as client:
+        scenario = {"fault": {"kind": "silence"}}
+        client.post(f"{server.url}/reset", json={"scenario": scenario}, timeout=60)
+        body = {"action": {"message": "Hi"}}
+        answer = client.post(f"{server.url}/step", json=body, timeout=60)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["type"] == "connection_fault"
+
+
 def test_scenarios_are_described(server: Any) -> None:
     schema = requests.get(f"{server.url}/schema/scenario", timeout=60).json()
     assert schema == Scenario.model_json_schema()
