@@ -23,7 +23,7 @@ from echo_env.server.wire import (
     encode_state_frame,
 )
 
-# An ASGI extension of our own: the `asyncio.Transport` under the WebSocket.
+# An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
 TRANSPORT = "openenv.transport"
 
 
@@ -92,7 +92,7 @@ class WebSocketEndpoint:
                     return
                 reply = await self._answer(session, message)
             except ConnectionFault as fault:
-                transport = scope.get("extensions", {}).get(TRANSPORT)
+                transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
                 try:
                     await fault.perform(send, transport)
                     continue

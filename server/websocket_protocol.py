@@ -6,6 +6,8 @@ has taken it: two system calls for each step. A client waits for its reply befor
 here reading stops only when messages pile up, or when one is large.
 """
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -22,7 +24,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Begin the handshake (called by uvicorn)."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self.scope["extensions"][TRANSPORT] = self.transport  # type: ignore[index]
+            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions[TRANSPORT] = {"transport": self.transport}
 
     def send_receive_event_to_app(self) -> None:
         """Hand a complete message to the application (called by uvicorn)."""
