@@ -24,7 +24,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Begin the handshake (called by uvicorn)."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+            extensions: dict[str, Any] = self.scope["extensions"]
             extensions[TRANSPORT] = {"transport": self.transport}
 
     def send_receive_event_to_app(self) -> None:
