@@ -12,6 +12,7 @@ import pytest
 _ROOT = Path(__file__).resolve().parent.parent
 _SERVER = sorted((_ROOT / "server").rglob("*.py"))
 _CLIENT_SIDE = [_ROOT / "client.py", *sorted((_ROOT / "transport").rglob("*.py"))]
+_KIT = sorted((_ROOT / "conformance").rglob("*.py"))
 _KNOWS_ECHO = {"app.py", "echo_env_environment.py"}
 
 
@@ -60,6 +61,16 @@ def test_the_server_does_not_import_the_client(source: Path) -> None:
 @pytest.mark.parametrize("source", _CLIENT_SIDE, ids=lambda p: p.stem)
 def test_the_client_does_not_import_the_server(source: Path) -> None:
     assert not {name for name in _imports(source) if name.startswith("echo_env.server")}
+
+
+@pytest.mark.parametrize("source", [*_SERVER, *_CLIENT_SIDE], ids=lambda p: p.name)
+def test_nothing_imports_the_conformance_kit(source: Path) -> None:
+    assert not {name for name in _imports(source) if name.startswith("echo_env.conformance")}
+
+
+@pytest.mark.parametrize("source", _KIT, ids=lambda p: p.stem)
+def test_the_conformance_kit_does_not_know_which_environment_it_checks(source: Path) -> None:
+    assert {name.split(".")[1] for name in _imports(source) if "." in name} <= {"conformance"}
 
 
 @pytest.mark.parametrize(

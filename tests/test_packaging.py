@@ -10,6 +10,7 @@ import tarfile
 import venv
 import zipfile
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def project(root: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
+def committed(root: Path) -> list[Path]:
+    """Every file of the tree that git would not ignore, relative to the root."""
+    ignored = [".git", *(root / ".gitignore").read_text().replace("/\n", "\n").splitlines()]
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not _matches(name, ignored)]
+        kept = (Path(folder, name) for name in names if not _matches(name, ignored))
+        files += [path.relative_to(root) for path in kept]
+    return files
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture(scope="module")
 def built(
     root: Path, committed: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
@@ -93,7 +110,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(
     packages = {path.parent for path in committed if path.name == "__init__.py"}
     modules = {path for path in committed if path.suffix == ".py" and path.parent in packages}
     pages = {path for path in committed if path.parts[:2] == ("server", "web")}
-    expected = modules | pages | {Path("openenv.yaml"), Path("py.typed")}
+    contract = Path("conformance", "CONTRACT.md")
+    expected = modules | pages | {contract, Path("openenv.yaml"), Path("py.typed")}
     with zipfile.ZipFile(built[".whl"]) as wheel:
         packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == {"echo_env" / path for path in expected}

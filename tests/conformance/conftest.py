@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The servers that the kit is run against."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def broken_servers(start_shared_server: Callable[..., Any]) -> Any:
+    """Our server below `/sound`, and with one defect for each check below its id."""
+    return start_shared_server(application=_FOLDER / "broken_servers.py")
+
+
+@pytest.fixture(scope="session")
+def stock_server_that_fails(start_shared_server: Callable[..., Any], stock_template: Path) -> Any:
+    """The framework's server, with an action and a path at which the environment fails."""
+    return start_shared_server(
+        application=_FOLDER / "stock_servers.py",
+        cwd=stock_template,
+        env={"PYTHONPATH": str(stock_template)},
+    )
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every check, against our server, against one that is broken so that it fails, and the stock's."""
+
+import importlib.util
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from echo_env.conformance.contract import GENERATIONS, ROWS, Level
+from echo_env.conformance.registry import CHECKS
+from echo_env.conformance.runner import run_check, selected
+from echo_env.conformance.server_under_test import Options, ServerUnderTest
+
+_FOLDER = Path(__file__).parent
+_CORE, _LATER = GENERATIONS
+_INSTALLED = _CORE if list(metadata.distributions(name="openenv-core")) else _LATER
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, _FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_BROKEN = _load("broken_servers")
+
+
+@pytest.fixture(scope="session")
+def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
+    limit = str(1 << 31)
+    return start_shared_server("--ws-max-size", limit, application=_FOLDER / "broken_servers.py")
+
+
+def _asked(url: str, timeout_s: float = 10.0) -> dict[str, str]:
+    """What each check that fails says."""
+    options = Options(
+        timeout_s=timeout_s,
+        capacity=_BROKEN.CAPACITY,
+        failing_action=_BROKEN.FAILING_ACTION,
+        unbuildable_url=f"{url}/unbuildable",
+    )
+    server = ServerUnderTest(url, options)
+    checks = selected(options)
+    assert len(checks) == len(CHECKS)
+    messages = {check.id: run_check(check, server) for check in checks}
+    return {check_id: message for check_id, message in messages.items() if message}
+
+
+def test_our_server_passes_every_check(broken_servers: Any) -> None:
+    assert _asked(f"{broken_servers.url}/sound") == {}
+
+
+@pytest.mark.parametrize("check_id", _BROKEN.DEFECTS)
+def test_a_broken_server_fails_its_check_and_no_other(broken_servers: Any, check_id: str) -> None:
+    failed = _asked(f"{broken_servers.url}/{check_id}")
+    assert set(failed) == {check_id}, failed
+    check = CHECKS[check_id]
+    assert f"Likely cause: {check.cause}\nFix: {check.fix}" in failed[check_id]
+
+
+def test_a_server_without_frame_limit_fails_its_check_and_no_other(
+    server_without_frame_limit: Any,
+) -> None:
+    failed = _asked(f"{server_without_frame_limit.url}/sound", timeout_s=3)
+    assert set(failed) == {"limit-frame-size"}, failed
+
+
+def test_every_check_has_a_broken_server() -> None:
+    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size"}
+
+
+def test_every_row_of_the_contract_has_a_check() -> None:
+    assert {check.row.id for check in CHECKS.values()} == set(ROWS)
+
+
+def test_every_check_says_what_it_asks_and_what_to_do() -> None:
+    for check in CHECKS.values():
+        assert check.purpose.endswith("."), check.id
+        assert check.cause, check.id
+        assert check.fix, check.id
+
+
+def test_what_both_stock_servers_do_not_keep_is_no_must() -> None:
+    for row in ROWS.values():
+        kept = all(told == "✓" for told in row.stock.values())
+        assert kept or row.level is Level.SHOULD, row.id
+
+
+def test_the_stock_server_deviates_where_the_contract_says_so(
+    stock_server_that_fails: Any,
+) -> None:
+    failed = {CHECKS[check_id].row.id for check_id in _asked(stock_server_that_fails.url, 3)}
+    documented = {row.id for row in ROWS.values() if row.stock[_INSTALLED] not in {"✓", "own"}}
+    assert failed == documented
