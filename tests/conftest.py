@@ -15,6 +15,7 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +342,44 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
     shutil.copytree(root, copy, ignore=unwanted)
     return copy
+
+
+@pytest.fixture(scope="session")
+def committed(root: Path) -> list[Path]:
+    """Every file of the tree that git would not ignore, relative to the root."""
+    ignored = [".git", *(root / ".gitignore").read_text().replace("/\n", "\n").splitlines()]
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not _matches(name, ignored)]
+        kept = (Path(folder, name) for name in names if not _matches(name, ignored))
+        files += [path.relative_to(root) for path in kept]
+    return files
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture
+def push(root: Path, tmp_path: Path) -> Callable[..., list[Path]]:
+    """`openenv push` of this checkout to a stand-in for the Hub: `push("--private")`.
+
+    Returns the folders that were uploaded.
+    """
+    kept = tmp_path / "uploads"
+    kept.mkdir()
+
+    def push_to_the_stand_in(*options: str) -> list[Path]:
+        done = subprocess.run(
+            [sys.executable, root / "tests" / "stand_in_hub.py", "push", *options],
+            capture_output=True,
+            text=True,
+            cwd=root,
+            env=os.environ | {"UPLOADS": str(kept)},
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [path for path in kept.iterdir() if path.is_dir()]
+
+    return push_to_the_stand_in

@@ -71,7 +71,7 @@ apt() {
 
 # command:package, the command only telling whether the package is there
 needs=(/usr/sbin/dockerd:docker.io ip:iproute2 iptables:iptables setsid:util-linux)
-test -z "$base_image" || needs+=(mmdebstrap:mmdebstrap)
+test -z "$base_image" || needs+=(mmdebstrap:mmdebstrap docker-registry:docker-registry)
 missing=()
 for needed in "${needs[@]}"; do
     command -v "${needed%:*}" >/dev/null || missing+=("${needed#*:}")

@@ -7,10 +7,13 @@ What a client does with it is in `transport/test_launch.py`, the README's comman
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +79,13 @@ class Container(NamedTuple):
         assert health["Status"] == "healthy", f"{health}; its log:\n{self.log}"
 
 
+def _base_image() -> str:
+    dockerfile = Path(__file__).resolve().parent.parent / "server" / "Dockerfile"
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", dockerfile.read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
 @pytest.fixture(scope="session")
 def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone to build from, which a test may change."""
@@ -95,24 +105,31 @@ def image(source: Path) -> str:
 
 
 @pytest.fixture
-def start_container(image: str) -> Iterator[Callable[..., Container]]:
-    """Runs the image: `start_container("--read-only", command=["server", …], port=8000)`."""
+def run_image() -> Iterator[Callable[..., Container]]:
+    """Runs an image: `run_image("name:tag", "--read-only", command=["server", …], port=8000)`."""
     started: list[str] = []
 
-    def start(*options: str, command: list[str] | None = None, port: int = 8000) -> Container:
+    def run(
+        name: str, *options: str, command: list[str] | None = None, port: int = 8000
+    ) -> Container:
         publish = f"--publish=127.0.0.1::{port}"
-        name = _docker("run", "--detach", publish, *options, image, *(command or []))
-        started.append(name)
-        bindings = _inspect(name)["NetworkSettings"]["Ports"].get(f"{port}/tcp")
+        started.append(_docker("run", "--detach", publish, *options, name, *(command or [])))
+        bindings = _inspect(started[-1])["NetworkSettings"]["Ports"].get(f"{port}/tcp")
         host_port = bindings[0]["HostPort"] if bindings else 0  # none without a network
-        container = Container(name, f"http://127.0.0.1:{host_port}")
+        container = Container(started[-1], f"http://127.0.0.1:{host_port}")
         if bindings:
             container.wait_until_it_serves()
         return container
 
-    yield start
+    yield run
     for name in started:
         _docker("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture
+def start_container(image: str, run_image: Callable[..., Container]) -> Callable[..., Container]:
+    """Runs our image: `start_container("--read-only", …)`."""
+    return partial(run_image, image)
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +292,49 @@ class TestStopping:
         assert container.log.count("Started server process") == 2
         _docker("stop", "--time=60", container.name)
         assert _inspect(container.name)["State"]["ExitCode"] == 0
+
+
+class TestBuiltByTheFramework:
+    def test_openenv_build(
+        self, checkout: Path, tmp_path: Path, run_image: Callable[..., Container]
+    ) -> None:
+        folder = shutil.copytree(checkout, tmp_path / "echo_env")
+        command = [sys.executable, "-m", "openenv.cli", "build"]
+        subprocess.run(command, cwd=folder, timeout=_PATIENCE_S, check=True)
+        container = run_image("openenv-echo")
+        assert requests.post(f"{container.url}/reset", timeout=10).json()["reward"] == 0.0
+
+    @pytest.mark.parametrize("base_image", [None, "another-base:1"])
+    def test_what_push_sends_to_a_stand_in_for_the_hub(
+        self,
+        base_image: str | None,
+        push: Callable[..., list[Path]],
+        image: str,
+        run_image: Callable[..., Container],
+        connect: Callable[..., Any],
+    ) -> None:
+        options = []
+        if base_image:
+            _docker("tag", _base_image(), base_image)
+            options = ["--base-image", base_image]
+        (uploaded,) = push(*options)
+        _docker("build", "--quiet", "--tag", "echo-space:test", uploaded)
+        container = run_image("echo-space:test", "--user=1000")
+        for path in ("/web", "/docs", "/health"):
+            assert requests.get(container.url + path, timeout=10).ok, path
+        observed = connect(container.ws_url).step("Hi")["data"]["observation"]
+        assert observed["echoed_message"] == "Hi"
+
+    def test_the_framework_starts_it_by_the_name_of_the_environment(self, image: str) -> None:
+        code = """
+import sys
+from openenv.auto import AutoAction, AutoEnv
+
+action_class = AutoAction.from_env("echo")
+with AutoEnv.from_env("echo", docker_image=sys.argv[1], wait_timeout=60) as env:
+    env.reset()
+    print(env.step(action_class(message="Hi")).observation.echoed_message)
+"""
+        command = [sys.executable, "-c", code, image]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout == "Hi\n", done.stderr

@@ -10,7 +10,6 @@ import tarfile
 import venv
 import zipfile
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +50,6 @@ def _uv(*arguments: str | Path, cwd: Path) -> str:
 def project(root: Path) -> dict[str, object]:
     pyproject: dict[str, dict[str, object]] = tomllib.loads((root / "pyproject.toml").read_text())
     return pyproject["project"]
-
-
-@pytest.fixture(scope="module")
-def committed(root: Path) -> list[Path]:
-    """Every file of the tree that git would not ignore, relative to the root."""
-    ignored = [".git", *(root / ".gitignore").read_text().replace("/\n", "\n").splitlines()]
-    files = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not _matches(name, ignored)]
-        kept = (Path(folder, name) for name in names if not _matches(name, ignored))
-        files += [path.relative_to(root) for path in kept]
-    return files
-
-
-def _matches(name: str, patterns: list[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 @pytest.fixture(scope="module")

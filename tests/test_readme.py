@@ -755,12 +755,12 @@ def test_wheel_without_dependencies_serves_on_openenv_0_10(
     free_port: int,
 ) -> None:
     run_shell(_code("Installing with `openenv` 0.10, 1"))
-    assert "`.venv-openenv/bin/server` serves" in _TEXT
-    python = clone / ".venv-openenv" / "bin" / "python"
+    assert "`../openenv-venv/bin/server` serves" in _TEXT
+    python = clone.parent / "openenv-venv" / "bin" / "python"
     listing = [python, "-c", _LIST_OPENENV]
     printed = subprocess.run(listing, capture_output=True, text=True, check=True, cwd="/").stdout
     assert re.fullmatch(r"openenv 0\.1\d\.\d+\n", printed)
-    url = serve_with_shell(".venv-openenv/bin/server", free_port, PORT=str(free_port))
+    url = serve_with_shell("../openenv-venv/bin/server", free_port, PORT=str(free_port))
     answer = requests.post(f"{url}/step", json={"action": {"message": "Hi"}}, timeout=10).json()
     assert answer["observation"]["metadata"]["step"] == 1
 
@@ -780,61 +780,33 @@ for name, version in sorted((d.name, d.version) for d in distributions()):
 def test_push_to_a_stand_in_for_the_hub(
     block: str, run_shell: Callable[..., str], tmp_path: Path, shell_environment: dict[str, str]
 ) -> None:
-    programs = tmp_path / "bin"
+    programs, kept = tmp_path / "bin", tmp_path / "uploads"
     programs.mkdir()
-    _write_program(programs / "openenv", _PUSH_TO_A_STAND_IN)
-    record = tmp_path / "uploads.jsonl"
+    kept.mkdir()
+    _write_program(programs / "openenv", (_ROOT / "tests" / "stand_in_hub.py").read_text())
     path = f"{programs}{os.pathsep}{shell_environment['PATH']}"
-    run_shell(_code(block), PATH=path, RECORD=str(record))
-    uploads = [json.loads(line) for line in record.read_text().splitlines()]
+    run_shell(_code(block), PATH=path, UPLOADS=str(kept))
     commands = [shlex.split(line) for line in _code(block).splitlines()]
-    assert len(uploads) == len(commands)
-    for upload, command in zip(uploads, commands, strict=True):
+    assert len(list(kept.glob("*.json"))) == len(commands)
+    for number, command in enumerate(commands):
+        told = json.loads((kept / f"{number}.json").read_text())
         space = command[command.index("--repo-id") + 1] if "--repo-id" in command else "me/echo_env"
-        assert upload["repo_id"] == space
-        assert upload["private"] == ("--private" in command)
-        assert {"Dockerfile", "README.md", "openenv.yaml", "server/app.py"} <= set(upload["files"])
-        assert upload["readme"] == _TEXT  # front matter and all, nothing inserted
+        assert told == {"repo_id": space, "private": "--private" in command}
+        uploaded = kept / str(number)
+        assert (uploaded / "server" / "app.py").exists()
+        assert (uploaded / "openenv.yaml").exists()
+        assert (uploaded / "README.md").read_text() == _TEXT  # front matter and all
         dockerfile = (_ROOT / "server" / "Dockerfile").read_text()
         if "--base-image" in command:
             base = command[command.index("--base-image") + 1]
             dockerfile = dockerfile.replace("FROM ${BASE_IMAGE}", f"FROM {base}")
-        assert upload["dockerfile"] == dockerfile
-
-
-# The framework's own command, with a Hub that only writes down what it gets.
-_PUSH_TO_A_STAND_IN = """
-import json, os, pathlib
-import echo_env  # postpones what the framework would import and `push` does not use
-from openenv.cli.commands import push
-from openenv.cli.__main__ import main
-
-class StandInForTheHub:
-    def create_repo(self, **options):
-        self.options = options
-
-    def upload_folder(self, **options):
-        folder = pathlib.Path(options["folder_path"])
-        upload = {
-            "repo_id": options["repo_id"],
-            "private": self.options["private"],
-            "files": [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()],
-            "readme": (folder / "README.md").read_text(),
-            "dockerfile": (folder / "Dockerfile").read_text(),
-        }
-        with open(os.environ["RECORD"], "a") as record:
-            print(json.dumps(upload), file=record)
-
-push.HfApi = StandInForTheHub
-push.whoami = lambda: {"name": "me"}
-main()
-"""
+        assert (uploaded / "Dockerfile").read_text() == dockerfile
 
 
 def test_documented_push_options_exist(run: Any) -> None:
     listed = _TEXT.split("What it takes:", 1)[1].split("and, for example", 1)[0]
     options = set(re.findall(r"`(-[\w-]+)`", listed))
-    assert options == {"--repo-id", "-r", "--base-image", "-b", "--private"}
+    assert options == {"--repo-id", "-r", "--base-image", "-b", "--private", "--exclude"}
     found = run("-c", _LIST_PUSH_OPTIONS)
     assert found.returncode == 0, found.stderr
     assert options <= set(found.stdout.split())
