@@ -11,7 +11,7 @@ from pydantic import Field
 class EchoAction(Action):
     """A message to echo."""
 
-    message: str = Field(description="Message to echo back")
+    message: str = Field(description="Message to echo back", examples=["Hello, World!"])
 
 
 class EchoObservation(Observation):

@@ -3,13 +3,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
-from echo_env.server.http_api import create_router, request_schemas, translate_errors
+from echo_env.server.documentation import add_documentation
+from echo_env.server.http_api import create_router, translate_errors
 from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.sessions import AnyEnvironment, Session, Sessions
@@ -17,13 +17,6 @@ from echo_env.server.settings import Settings
 from echo_env.server.web_interface import add_web_interface
 from echo_env.server.websocket_api import WebSocketEndpoint
 from echo_env.server.wire import MessageDecoder
-
-_DESCRIPTION = """\
-Reset, step and observe an environment over HTTP. A client that keeps cookies, such as this page,
-keeps its episode; without, each request uses a fresh environment. An episode may also be held by a
-WebSocket connection to `/ws`, whose frames are JSON objects with `type` (`reset`, `step`, `state`,
-`mcp`, `close`) and `data`.
-"""
 
 
 def create_app(
@@ -64,9 +57,15 @@ def create_app(
         yield
         await sessions.aclose()
 
-    title = f"{env_name or getattr(env, '__name__', 'OpenEnv')} HTTP API"
+    name = env_name or getattr(env, "__name__", "OpenEnv")
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
-    app = FastAPI(title=title, version="1.0.0", description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title=f"{name} HTTP API",
+        version="1.0.0",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
+    )
     app.include_router(
         create_router(action_cls, observation_cls, sessions, episodes, decoder, tools, json_rpc)
     )
@@ -74,17 +73,6 @@ def create_app(
     app.router.routes.append(WebSocketRoute("/ws", endpoint))
     translate_errors(app)
     if settings.enable_web_interface:
-        add_web_interface(app)
-    _document_request_bodies(app, decoder)
+        add_web_interface(app, name, settings)
+    add_documentation(app, decoder, action_cls, observation_cls, settings)
     return app
-
-
-def _document_request_bodies(app: FastAPI, decoder: MessageDecoder) -> None:
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        schema["components"]["schemas"].update(request_schemas(decoder))
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

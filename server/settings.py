@@ -39,3 +39,8 @@ class Settings(BaseSettings):
         "on", description="Whether a `reset` may ask for misbehaviour"
     )
     enable_web_interface: bool = Field(True, description="Whether `/web` is served")
+    frame_ancestors: str = Field(
+        "'self' https://huggingface.co https://*.hf.space",
+        pattern=r"^[^;,\r\n]+$",
+        description="Who may embed the pages, as CSP's `frame-ancestors` has it",
+    )

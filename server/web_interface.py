@@ -1,20 +1,70 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/web`: a page that drives an episode over `/ws`, like any other client. `/` leads to it."""
+"""`/web`: the protocol inspector, which talks to `/ws` like any other client. `/` leads to it."""
 
+import html
+from importlib import metadata
 from pathlib import Path
+from string import Template
+from urllib.parse import quote
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
-_PAGE_AND_FILES = Path(__file__).parent / "web"
+from echo_env.server.settings import Settings
+
+_FILES = Path(__file__).parent / "web"
+_DISTRIBUTION = "openenv-echo-env"
 
 
-def add_web_interface(app: FastAPI) -> None:
+def page_headers(settings: Settings, **sources: str) -> dict[str, str]:
+    """Headers of a page: whom it may ask, what may run in it and who may embed it.
+
+    `sources` are further directives of its Content-Security-Policy: `script_src="'self'"`.
+    """
+    directives = {
+        "default-src": "'none'",
+        **{name.replace("_", "-"): value for name, value in sources.items()},
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": settings.frame_ancestors,
+    }
+    policy = "; ".join(f"{name} {value}" for name, value in directives.items())
+    # Asked for again each time, so that a page and its files are always of one version.
+    return {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, without the page: it is at `/web` itself."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def add_web_interface(app: FastAPI, name: str, settings: Settings) -> None:
     """Serve the page at `/web` and its files below it.
 
     Every address here and in the page is relative, so that all of it works behind a path prefix.
     """
+    headers = page_headers(
+        settings,
+        script_src="'self'",
+        style_src="'self'",
+        connect_src="'self'",
+        img_src="data:",
+        # Text from users and from the server cannot become markup, not even by mistake.
+        require_trusted_types_for="'script'",
+    )
+    page = Template((_FILES / "index.html").read_text("utf-8")).substitute(
+        name=html.escape(name),
+        version=html.escape(_version()),
+        icon=quote((_FILES / "favicon.svg").read_text("utf-8")),
+        token="",
+    )
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -25,7 +75,14 @@ def add_web_interface(app: FastAPI) -> None:
         return RedirectResponse("../web")
 
     @app.get("/web", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(_PAGE_AND_FILES / "index.html")
+    async def inspector() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
 
-    app.mount("/web", StaticFiles(directory=_PAGE_AND_FILES), name="web")
+    app.mount("/web", _PageFiles(directory=_FILES), name="web")
+
+
+def _version() -> str:
+    try:
+        return metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "from a checkout"

@@ -87,7 +87,7 @@ class MessageDecoder:
             action_cls | _CallTool | _ListTools, Field(union_mode="left_to_right")
         ]
         step_message: Any = StepMessage[action]
-        self._messages: dict[str, type[BaseMessage]] = {
+        self.messages: dict[str, type[BaseMessage]] = {
             "reset": ResetMessage,
             "step": step_message,
             "state": StateMessage,
@@ -95,7 +95,7 @@ class MessageDecoder:
             "mcp": McpMessage,
         }
         frame: Any = Annotated[
-            Union[tuple(self._messages.values())],  # noqa: UP007 - made at run time
+            Union[tuple(self.messages.values())],  # noqa: UP007 - made at run time
             Field(discriminator="type"),
         ]
         self._frame_validator = TypeAdapter[BaseMessage](frame).validator
@@ -170,11 +170,11 @@ class MessageDecoder:
             if not isinstance(value, dict):
                 return MessageError.invalid("dict_type", (), "A message is a JSON object", value)
             kind = value.get("type")
-            model = self._messages.get(kind) if isinstance(kind, str) else None
+            model = self.messages.get(kind) if isinstance(kind, str) else None
             if model is None:
                 return MessageError(
                     WSErrorCode.UNKNOWN_TYPE,
-                    f"Unknown message type: {_brief(kind)} (known: {', '.join(self._messages)})",
+                    f"Unknown message type: {_brief(kind)} (known: {', '.join(self.messages)})",
                 )
             data = value.get("data")
             if isinstance(data, dict):  # errors inside `data` are located in it, as in the stock
@@ -267,14 +267,14 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 80 else text[:80] + "…"
 
 
-_BESIDE_THE_OBSERVATION = {"reward", "done"}
+BESIDE_THE_OBSERVATION = {"reward", "done"}
 
 
 def encode_observation(observation: Observation) -> str:
     """An HTTP response body; `metadata` beside the observation is null when it is empty."""
     result = _result(observation)
     result["metadata"] = observation.metadata or None
-    return _json(result, exclude={"observation": _BESIDE_THE_OBSERVATION})
+    return _json(result, exclude={"observation": BESIDE_THE_OBSERVATION})
 
 
 def encode_observation_frame(observation: Observation) -> str:
@@ -283,7 +283,7 @@ def encode_observation_frame(observation: Observation) -> str:
     if observation.metadata:
         result["metadata"] = observation.metadata
     frame = {"type": "observation", "data": result}
-    return _json(frame, exclude={"data": {"observation": _BESIDE_THE_OBSERVATION}})
+    return _json(frame, exclude={"data": {"observation": BESIDE_THE_OBSERVATION}})
 
 
 def _result(observation: Observation) -> dict[str, Any]:

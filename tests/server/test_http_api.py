@@ -207,10 +207,6 @@ def test_the_step_request_in_openapi_is_of_this_environments_action(get: Any) ->
     assert "examples" not in schemas["StepRequest"]
 
 
-def test_the_interactive_documentation_is_served(get: Any) -> None:
-    assert "/openapi.json" in get("/docs").text
-
-
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [

@@ -20,7 +20,9 @@ _OTHERS = {
     "host": "127.0.0.1",
     "log_level": "info",
     "secret_key": None,
+    "scenarios": "on",
     "enable_web_interface": True,
+    "frame_ancestors": "'self' https://huggingface.co https://*.hf.space",
 }
 
 
@@ -59,6 +61,7 @@ def test_numbers_are_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         ("LOG_LEVEL", "loud"),
         ("SECRET_KEY", "fifteen letters"),
         ("ENABLE_WEB_INTERFACE", "perhaps"),
+        ("FRAME_ANCESTORS", "'self'; script-src *"),
     ],
 )
 def test_other_values_are_checked(name: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:

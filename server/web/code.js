@@ -1,0 +1,101 @@
+// "The same in code": what the page would send next, for a terminal or a Python file.
+
+import { address, composition, copyButton, element, node } from "./inspector.js";
+
+const LONGEST_MESSAGE = 20_000; // a command line has limits, and so has patience
+const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+// A JSON string is a Python string too. What cannot be seen is written as an escape.
+const literal = (text) =>
+  JSON.stringify(text).replace(UNSEEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const base = () => address(".").replace(/\/$/, "");
+const needsToken = document.body.dataset.token === "required";
+
+function resetArguments({ seed, episodeId }, text) {
+  const parts = [];
+  if (seed) parts.push(text("seed", seed.replace(/^0+(?=\d)/, "")));
+  if (episodeId) parts.push(text("episode_id", literal(episodeId)));
+  return parts;
+}
+
+const keywords = (input) => resetArguments(input, (name, value) => `${name}=${value}`).join(", ");
+const members = (input) => `{${resetArguments(input, (name, value) => `"${name}": ${value}`).join(", ")}}`;
+const step = ({ message }) => `{"type": "step", "data": {"message": ${literal(message)}}}`;
+const client = () => `EchoEnv(base_url=${literal(base())}${needsToken ? ', headers={"Authorization": f"Bearer {os.environ[\'API_TOKEN\']}"}' : ""})`;
+const imports = (...names) => [...names, ...(needsToken ? ["os"] : [])].sort().map((name) => `import ${name}\n`).join("");
+const spaced = (text) => (text ? `${text}\n` : "");
+
+const SNIPPETS = {
+  Python: {
+    note: "In a Python that has this package, such as a clone's uv run python.",
+    code: (input) => `${spaced(imports())}from echo_env import EchoAction, EchoEnv
+
+with ${client()} as env:
+    env.reset(${keywords(input)})
+    result = env.step(EchoAction(message=${literal(input.message)}))
+    print(result.observation.echoed_message, result.reward)
+`,
+  },
+  "Python, async": {
+    note: "As a file. In a notebook, await main() in place of the last line.",
+    code: (input) => `${imports("asyncio")}
+from echo_env import EchoAction, EchoEnv
+
+
+async def main() -> None:
+    async with ${client()} as env:
+        await env.reset(${keywords(input)})
+        result = await env.step(EchoAction(message=${literal(input.message)}))
+        print(result.observation.echoed_message, result.reward)
+
+
+asyncio.run(main())
+`,
+  },
+  curl: {
+    note: "The episode is in the cookie jar: without it each request has a fresh environment.",
+    code: (input) => [
+      ["reset", members(input)],
+      ["step", `{"action": {"message": ${literal(input.message)}}}`],
+      ["state"],
+    ].map(([path, body]) => [
+      `curl -s -b cookies.txt -c cookies.txt -w '\\n' ${shell(`${base()}/${path}`)}`,
+      ...(needsToken ? ['  -H "Authorization: Bearer $API_TOKEN"'] : []),
+      ...(body ? ["  -H 'Content-Type: application/json'", `  -d ${shell(body)}`] : []),
+    ].join(" \\\n") + "\n").join(""),
+  },
+  WebSocket: {
+    note: "The frame itself, sent with Python's websockets package.",
+    code: (input) => {
+      const options = needsToken ? ', additional_headers={"Authorization": f"Bearer {os.environ[\'API_TOKEN\']}"}' : "";
+      const program = `import os, sys
+from websockets.sync.client import connect
+
+with connect(sys.argv[1]${options}) as connection:
+    connection.send(sys.argv[2])
+    print(connection.recv())`;
+      return `python3 -c ${shell(program)} \\\n  ${shell(address("ws"))} \\\n  ${shell(step(input))}\n`;
+    },
+  },
+};
+
+export function showCode(panel) {
+  const warning = node("p", { className: "bad", hidden: true }, "The message is too long to paste: here is its beginning.");
+  const blocks = Object.entries(SNIPPETS).map(([name, { note, code }]) => {
+    const text = node("pre", { className: "well", tabIndex: 0, ariaLabel: name });
+    const copy = copyButton("Copy", () => text.textContent);
+    copy.ariaLabel = `Copy ${name}`;
+    const heading = node("div", { className: "heading" }, node("h3", {}, name), copy);
+    return { text, code, block: node("article", { className: "snippet" }, heading, text, node("p", { className: "quiet" }, note)) };
+  });
+  function show() {
+    const { message, ...rest } = composition();
+    warning.hidden = message.length <= LONGEST_MESSAGE;
+    const kept = warning.hidden ? message : message.slice(0, 1000).replace(/[\ud800-\udbff]$/, "");
+    for (const { text, code } of blocks) text.textContent = code({ message: kept, ...rest });
+  }
+  panel.append(warning, ...blocks.map(({ block }) => block));
+  document.addEventListener("composed", show);
+  show();
+}
