@@ -127,11 +127,11 @@ def _running(
             process.wait()
 
 
-def _wait_until_healthy(server: Server) -> None:
+def _wait_until_healthy(server: Server, prefix: str = "") -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while server.process.poll() is None and time.monotonic() < deadline:
         try:
-            if requests.get(f"{server.url}/health", timeout=_PATIENCE_S).ok:
+            if requests.get(f"{server.url}{prefix}/health", timeout=_PATIENCE_S).ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.02)
@@ -358,6 +358,53 @@ def committed(root: Path) -> list[Path]:
 
 def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture
+def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]]:
+    """Puts a server behind nginx as `docs/operating.md` does: `behind_nginx(server)`, its address.
+
+    For tests with the marker `operating` or `browser`: plain ones have no nginx.
+    """
+    page = (root / "docs" / "operating.md").read_text()
+    documented = page.split("```nginx\n")[1].split("```")[0]
+    with ExitStack() as running:
+
+        def serve(server: Server) -> str:
+            port = _free_port()
+            (tmp_path / "echo-env.conf").write_text(
+                documented.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
+                    "server 127.0.0.1:8000;", f"server 127.0.0.1:{server.port};"
+                )
+            )
+            (tmp_path / "nginx.conf").write_text(_NGINX.format(folder=tmp_path))
+            command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "error.log"]
+            # Debian has it where only root's PATH leads.
+            path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+            process = subprocess.Popen(command, env=os.environ | {"PATH": path})
+            running.callback(process.wait)
+            running.callback(process.terminate)
+            proxied = Server(port, process, tmp_path / "error.log")
+            _wait_until_healthy(proxied, "/echo")
+            return f"{proxied.url}/echo"
+
+        yield serve
+
+
+_NGINX = """
+daemon off;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    scgi_temp_path {folder}/scgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    include echo-env.conf;
+}}
+"""
 
 
 @pytest.fixture

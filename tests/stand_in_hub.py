@@ -35,8 +35,14 @@ class StandInForTheHub:
             copy = kept / str(number) / file
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / file, copy)
-        told = {"repo_id": options["repo_id"], "private": self._private}
-        (kept / f"{number}.json").write_text(json.dumps(told))
+        told = {"repo_id": options["repo_id"], "private": self._private, "variables": {}}
+        self._told_in = kept / f"{number}.json"
+        self._told_in.write_text(json.dumps(told))
+
+    def add_space_variable(self, key: str, value: str, **_: Any) -> None:
+        told = json.loads(self._told_in.read_text())
+        told["variables"][key] = value
+        self._told_in.write_text(json.dumps(told))
 
 
 push.HfApi = StandInForTheHub

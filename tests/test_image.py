@@ -8,6 +8,7 @@ What a client does with it is in `transport/test_launch.py`, the README's comman
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -193,12 +194,17 @@ class TestServing:
         assert command.replace("\0", " ").split()[-1].endswith("/server")
 
     def test_200_sessions_with_256_megabytes_and_nothing_to_write_to(
-        self, start_container: Callable[..., Container], connect: Callable[..., Any]
+        self, root: Path, start_container: Callable[..., Container], connect: Callable[..., Any]
     ) -> None:
-        container = start_container(
-            *("--read-only", "--user=1000", "--memory=256m", "--memory-swap=256m"),
-            *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
-        )
+        """Run as `docs/operating.md` says, but under no name, and on a free port."""
+        page = (root / "docs" / "operating.md").read_text()
+        block = page.split("```bash\n", 1)[1].split("```", 1)[0].replace("\\\n", " ")
+        options = block.replace("--publish 127.0.0.1:8000:8000", "").replace("--name echo-env", "")
+        *command, image = shlex.split(options)
+        assert command[:3] == ["docker", "run", "--detach"]
+        assert image == "echo-env:latest"
+        assert {"--read-only", "256m", "MAX_CONCURRENT_ENVS=200"} <= set(command)
+        container = start_container("--user=1000", *command[3:])
         sessions = [connect(container.ws_url) for _ in range(200)]
         for number, session in enumerate(sessions):
             observed = session.step(f"session {number}")["data"]["observation"]

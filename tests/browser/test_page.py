@@ -24,3 +24,12 @@ def test_the_page_works_below_a_prefix(
     page.get_by_label("Message").fill("Hello")
     page.keyboard.press("Enter")
     expect(page.locator("#echo")).to_have_text("Hello")
+
+
+def test_the_page_works_behind_nginx(
+    server: Any, behind_nginx: Callable[[Any], str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(behind_nginx(server) + "/web")
+    page.get_by_label("Message").fill("Hello")
+    page.keyboard.press("Enter")
+    expect(page.locator("#echo")).to_have_text("Hello")
