@@ -2,14 +2,13 @@
 """`python -m echo_env.conformance URL`: does the server at URL speak OpenEnv?"""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from echo_env.conformance.actions import parse_action, read_actions
 from echo_env.conformance.registry import CHECKS
 from echo_env.conformance.report import as_json, as_junit, print_table
 from echo_env.conformance.runner import Baseline, run, selected
@@ -48,10 +47,10 @@ def _options(asked: argparse.Namespace) -> Options:
     if unknown:
         raise ValueError(f"There are no checks {', '.join(unknown)}")
     return Options(
-        actions=_read_actions(asked.actions) if asked.actions else (),
+        actions=read_actions(asked.actions) if asked.actions else (),
         timeout_s=asked.timeout,
         capacity=asked.capacity,
-        failing_action=_action(asked.failing_action) if asked.failing_action else None,
+        failing_action=parse_action(asked.failing_action) if asked.failing_action else None,
         unbuildable_url=asked.unbuildable_url,
     )
 
@@ -99,20 +98,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write them as JUnit XML")
     return parser
-
-
-def _read_actions(path: Path) -> list[dict[str, Any]]:
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f"{path} has no actions")
-    return [_action(line) for line in lines]
-
-
-def _action(text: str) -> dict[str, Any]:
-    action = json.loads(text)
-    if not isinstance(action, dict):
-        raise ValueError(f"An action is a JSON object, not {text[:80]}")  # noqa: TRY004
-    return action
 
 
 if __name__ == "__main__":

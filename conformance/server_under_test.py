@@ -16,14 +16,14 @@ import requests
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from echo_env.conformance.example_actions import example_actions
+from echo_env.conformance.actions import example_actions
 
 _OPENING_S = 10.0
 _LEAVE_S = 1.0
 _MOST_UNREAD = 100
 
 
-class CheckFailed(Exception):
+class CheckFailed(AssertionError):
     """A server that does not do what the contract says."""
 
 

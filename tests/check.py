@@ -37,6 +37,8 @@ def check_types() -> None:
         install = (_UV, "pip", "install", "--quiet", "--no-deps", "--python", environment)
         _run(*install, "--requirements", "requirements.lock")
         _run(*install, *Path(folder).glob("*.whl"))
+        # The pytest that the plugin is for.
+        _run(_UV, "pip", "install", "--quiet", "--python", environment, "--group", "dev")
         _run(
             *(_SCRIPTS / "mypy", "--cache-dir", os.devnull),
             *("--python-executable", environment / "bin" / "python"),

@@ -677,6 +677,13 @@ def test_a_server_is_checked(server: Any, run_shell: Callable[..., str]) -> None
     assert re.search(r"^\d+ passed$", printed, re.MULTILINE)
 
 
+@runs("Checking any server, 2")
+def test_an_environment_is_tested(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "test_environment.py").write_text(_code("Checking any server, 2"))
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
+    assert (done.returncode, "7 passed" in done.stdout) == (0, True), done.stdout
+
+
 def test_error_codes_are_all_of_the_contract() -> None:
     from openenv.core.env_server.types import WSErrorCode
 

@@ -52,7 +52,8 @@ def step_answers(server: ServerUnderTest) -> None:
 @check("http-step-arguments", "HTTP-4", cause="the body is handed on unchecked", fix=_VALIDATE)
 def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
     """`POST /step` refuses a body without an action, and one that is no object."""
-    for body in ({}, {"action": None}, []):
+    bodies: tuple[Any, ...] = ({}, {"action": None}, [])
+    for body in bodies:
         _require_unprocessable(server, "/step", body)
 
 

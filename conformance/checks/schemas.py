@@ -4,7 +4,7 @@
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, ValidationError
 
 from echo_env.conformance.registry import check, fail, require
 from echo_env.conformance.server_under_test import ServerUnderTest
@@ -14,11 +14,11 @@ def require_valid(value: Any, schema: Any, what: str) -> None:
     """Fail unless `value` is valid against `schema`, which has to be one."""
     try:
         Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(value)
     except SchemaError as error:
         fail(f"The schema of the {what} is no JSON Schema: {error.message}")
-    worst = best_match(Draft202012Validator(schema).iter_errors(value))
-    if worst is not None:
-        fail(f"The {what} {value!r:.200} is not what its schema says: {worst.message:.200}")
+    except ValidationError as error:
+        fail(f"The {what} {value!r:.200} is not what its schema says: {error.message:.200}")
 
 
 @check(

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from openenv.core.env_server.mcp_types import CallToolAction
 from pydantic import BaseModel, Field
 
-from echo_env.conformance.example_actions import example_actions
+from echo_env.conformance.actions import example_actions
 from echo_env.models import EchoAction
 
 

@@ -1,15 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Actions made up from a JSON Schema: enough for an environment to take a step, always the same.
+"""Actions to take: read from a file, or made up from a JSON Schema.
 
-What a schema cannot say (a legal move, an existing tool) no generator finds: for that there is the
-option `actions`.
+Those made up are always the same, and enough for an environment to take a step. What a schema
+cannot say (a legal move, an existing tool) has to be in a file.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 _WORDS = ("Hello", "Hi", "Hello, World!")
 _DEEPEST = 8  # of a schema that refers to itself
+
+
+def read_actions(path: Path) -> list[dict[str, Any]]:
+    """One JSON object a line; raises `ValueError` for anything else, and where there is none."""
+    actions = [parse_action(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if not actions:
+        raise ValueError(f"{path} has no actions")
+    return actions
+
+
+def parse_action(text: str) -> dict[str, Any]:
+    """Raises `ValueError` for what is no JSON object."""
+    action = json.loads(text)
+    if not isinstance(action, dict):
+        raise ValueError(f"An action is a JSON object, not {text[:80]}")  # noqa: TRY004
+    return action
 
 
 def example_actions(schema: dict[str, Any]) -> Sequence[dict[str, Any]]:
