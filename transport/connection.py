@@ -8,7 +8,6 @@ needs no thread and no loop of its own.
 """
 
 import asyncio
-import re
 import select
 import socket
 import ssl
@@ -37,14 +36,12 @@ from echo_env.errors import (
     SessionLostError,
 )
 from echo_env.transport.frames import NotPlainError, plain_frame, text_frame
-from echo_env.transport.keepalive import fork_generation, tend
 from echo_env.transport.liveness import Liveness
 from echo_env.transport.readiness import Readiness
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 2.0
 _SHORTEST_WAIT_S = 0.001  # a timeout of 0 would make the socket non-blocking
-_ERROR_FRAME = re.compile(r'\s*\{\s*"type"\s*:\s*"error"')
 _DATA_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 # Where the layout of a `struct timeval` is certain, the kernel itself ends a `recv` that waits too
 # long; the error is then the one of a socket that does not block.
@@ -81,14 +78,16 @@ class Connection:
     ) -> None:
         """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`."""
         self.url = url
-        self._generation = fork_generation()
+        self.is_usable = False  # open, and this process's own
+        self.is_of_this_process = True
         # Held during an exchange; what tends idle connections only ever tries to take it.
         self.in_use = threading.Lock()
-        self._received: deque[str] = deque()
+        self._received: deque[bytes] = deque()
         self._is_plain = True  # whether only plain frames came so far: see `frames`
         self._partial = bytearray()  # of a plain frame that is not all there
         self._fragments: list[bytes] = []  # of a message the protocol parsed
         self._owes_bytes = False  # whether the protocol may have something to send
+        self._has_ended = False  # whether the protocol has said goodbye, or was told to
         self._max_size = max_size
         self._liveness = liveness
         self._has_asked = False
@@ -108,7 +107,7 @@ class Connection:
             self._sock = opened.sock
             self._protocol: ClientProtocol = opened.protocol
             self._shake_hands(headers, timeout_s)
-            if hasattr(select, "poll"):
+            if hasattr(select, "poll") and not isinstance(opened.sock, ssl.SSLSocket):
                 self._poll = select.poll()
                 self._poll.register(opened.sock, select.POLLIN)
         except ConnectFailedError:
@@ -122,9 +121,9 @@ class Connection:
                 f"Failed to connect to {url}: {reason or type(error).__name__}. "
                 "Is the server running there?"
             ) from error
-        tend(self)
+        self.is_usable = True
 
-    def exchange(self, request: str, timeout_s: float) -> str:
+    def exchange(self, request: bytes, timeout_s: float) -> bytes:
         """Send a request and block until its reply is there.
 
         Raises `ReplyTimeoutError`, `SessionLostError` or `ProtocolViolationError`; after any of
@@ -135,57 +134,79 @@ class Connection:
             try:
                 if self._readiness is not None:
                     self._stop_watching()
-                now = time.monotonic()
-                deadline = now + timeout_s
-                self._liveness.heard(now)
-                # The same for every call, so that setting it costs nothing.
-                self._set_timeout(sock, min(timeout_s, self._liveness.interval_s))
+                started = time.monotonic()
+                wait_s = min(timeout_s, self._liveness.interval_s)
+                if wait_s != self._timeout_s:  # not so for most of a client's life
+                    self._set_timeout(sock, wait_s)
                 self._write(sock, self._encode(sock, request))
-                while True:
-                    try:
+                if not self._received:
+                    try:  # noqa: SIM105 - `suppress` is not for free
                         self._take(sock.recv(_READ_SIZE))
-                        if self._received:
-                            return self._received.popleft()
-                        self._liveness.heard(time.monotonic())
                     except _TIMED_OUT:
-                        self._ping_if_due(deadline)
-                    self._flush(sock)  # rare: a ping, a pong, or a reply in several pieces
-                    wait_s = self._liveness.wake_at(deadline) - time.monotonic()
-                    self._set_timeout(sock, max(wait_s, _SHORTEST_WAIT_S))
+                        pass
+                    if not self._received:
+                        self._wait_for_the_rest(sock, started, timeout_s)
+                return self._received.popleft()
             except BaseException as error:
                 self._drop_after(error, timeout_s)
                 raise
 
-    async def exchange_async(self, request: str, timeout_s: float) -> str:
+    def _wait_for_the_rest(self, sock: socket.socket, started: float, timeout_s: float) -> None:
+        """Wait on where one `recv` was not all: silence, a ping, a reply in several pieces."""
+        deadline = started + timeout_s
+        self._liveness.heard(started)
+        while not self._received:
+            self._ping_if_due(deadline)
+            self._flush(sock)
+            wait_s = self._liveness.wake_at(deadline) - time.monotonic()
+            self._set_timeout(sock, max(wait_s, _SHORTEST_WAIT_S))
+            with suppress(*_TIMED_OUT):
+                self._take(sock.recv(_READ_SIZE))
+                self._liveness.heard(time.monotonic())
+
+    async def exchange_async(self, request: bytes, timeout_s: float) -> bytes:
         """`exchange` without blocking the event loop; when cancelled, the connection is dropped."""
         sock = self._require_socket()
         with self.in_use:
             try:
-                self._set_timeout(sock, 0)
                 readiness = self._readiness
                 if readiness is None or readiness.loop is not asyncio.get_running_loop():
-                    self._stop_watching()
-                    readiness = self._readiness = Readiness(sock, self)
-                now = time.monotonic()
-                deadline = now + timeout_s
-                self._liveness.heard(now)
+                    readiness = self._watch(sock)
+                started = time.monotonic()
                 data = self._encode(sock, request)
                 try:
                     sent = sock.send(data)
                 except (*_WOULD_BLOCK, BrokenPipeError, ConnectionResetError):
                     sent = 0
                 if sent < len(data):
-                    await self._write_async(sock, data[sent:], deadline)
-                while not self._received:
+                    await self._write_async(sock, data[sent:], started + timeout_s)
+                if not self._received:
                     try:
-                        await readiness.message(self._liveness.wake_at(deadline))
+                        await readiness.message(started + min(timeout_s, self._liveness.interval_s))
                     except TimeoutError:
-                        self._ping_if_due(deadline)
-                        await self._write_async(sock, self._outgoing(), deadline)
+                        await self._wait_for_the_rest_async(readiness, sock, started, timeout_s)
                 return self._received.popleft()
             except BaseException as error:
                 self._drop_after(error, timeout_s)
                 raise
+
+    async def _wait_for_the_rest_async(
+        self, readiness: Readiness, sock: socket.socket, started: float, timeout_s: float
+    ) -> None:
+        deadline = started + timeout_s
+        self._liveness.heard(started)
+        while not self._received:
+            self._ping_if_due(deadline)
+            await self._write_async(sock, self._outgoing(), deadline)
+            with suppress(TimeoutError):
+                await readiness.message(self._liveness.wake_at(deadline))
+
+    def _watch(self, sock: socket.socket) -> Readiness:
+        """Have the running loop read the socket from now on."""
+        self._stop_watching()
+        self._set_timeout(sock, 0)
+        self._readiness = Readiness(sock, self)
+        return self._readiness
 
     def _ping_if_due(self, deadline: float) -> None:
         """After silence: ask whether the server lives, or raise that it is too late for a reply."""
@@ -208,7 +229,7 @@ class Connection:
         except _WOULD_BLOCK:
             return False
 
-    def send(self, request: str, timeout_s: float) -> None:
+    def send(self, request: bytes, timeout_s: float) -> None:
         """The first half of an exchange, for whoever watches many connections at once.
 
         Until `receive` has returned the reply, or `drop` was called, nobody else may use this one.
@@ -223,7 +244,7 @@ class Connection:
             self._drop_after(error, timeout_s)
             raise
 
-    def receive(self) -> str | None:
+    def receive(self) -> bytes | None:
         """The second half: the reply, or `None` while it is not there, or not all of it."""
         sock = self._require_socket()
         try:
@@ -249,15 +270,9 @@ class Connection:
     def is_open(self) -> bool:
         return self._sock is not None
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is open, and this process's own."""
-        return self._sock is not None and self._generation == fork_generation()
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """Whether the process is still the one that connected, not a fork of it."""
-        return self._generation == fork_generation()
+    def disown(self) -> None:
+        """This process is a fork of the one that connected, which goes on using the socket."""
+        self.is_usable = self.is_of_this_process = False
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection, without waiting for anything."""
@@ -271,7 +286,7 @@ class Connection:
         finally:
             self.in_use.release()
 
-    def close(self, farewell: str, *, wait: bool) -> None:
+    def close(self, farewell: bytes, *, wait: bool) -> None:
         """Say goodbye and wait briefly for the server to hang up: then the session's slot is free.
 
         An exchange that is still under way is waited for, unless `wait` is false, and then cut off:
@@ -293,6 +308,7 @@ class Connection:
 
     def drop(self) -> None:
         """Close the socket without a word."""
+        self.is_usable = False
         self._stop_watching()
         sock, self._sock = self._sock, None
         if sock is not None:
@@ -304,7 +320,7 @@ class Connection:
             readiness.stop()
 
     def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
-        if timeout_s == self._timeout_s:  # as it is for most of a client's life
+        if timeout_s == self._timeout_s:
             return
         self._timeout_s = timeout_s
         if timeout_s and _KERNEL_TIMES_OUT and not isinstance(sock, ssl.SSLSocket):
@@ -359,19 +375,19 @@ class Connection:
             self._protocol.receive_eof()
         self._protocol.events_received()  # the response, which the protocol checked itself
 
-    def _encode(self, sock: socket.socket, request: str) -> bytes:
+    def _encode(self, sock: socket.socket, request: bytes) -> bytes:
         # Whatever is there before the request was sent cannot be its reply. Taken for one, it would
-        # shift every later reply by one.
-        if self._received or self._something_arrived(sock):
+        # shift every later reply by one. Without `poll` it is not known without trying to read.
+        if self._received or self._poll is None or self._poll.poll(0):
             self._drain(sock)
-        if self._received:
-            if _is_error(self._received[0]) and not self._has_asked:
-                return b""  # a server refuses a session (at capacity, say) before it is asked
-            raise self._unasked(self._received[0])
+            if self._received:
+                if _is_error(self._received[0]) and not self._has_asked:
+                    return b""  # a server refuses a session (at capacity, say) before it is asked
+                raise self._unasked(self._received[0])
         self._has_asked = True
-        if self._protocol.state is not State.OPEN:
+        if self._has_ended:
             raise self._lost()
-        frame = text_frame(request.encode())
+        frame = text_frame(request)
         return self._outgoing() + frame if self._owes_bytes else frame
 
     def _outgoing(self) -> bytes:
@@ -379,22 +395,18 @@ class Connection:
         self._owes_bytes = False
         return b"".join(self._protocol.data_to_send())
 
-    def _unasked(self, message: str) -> EnvClientError:
+    def _unasked(self, message: bytes) -> EnvClientError:
+        text = message[:500].decode(errors="replace")
         if _is_error(message):  # the last words of a server that ends the session (idle, say)
             return SessionLostError(
-                f"The session with {self.url} is lost: the server ended it with {message[:500]}. "
+                f"The session with {self.url} is lost: the server ended it with {text}. "
                 "Call `reset()` to connect again and start a new episode."
             )
         return ProtocolViolationError(
-            f"{self.url} sent a reply that belongs to no request: {message[:200]}. The connection "
+            f"{self.url} sent a reply that belongs to no request: {text[:200]}. The connection "
             "is dropped, so that it is not taken for another call's; `reset()` starts a new "
             "episode."
         )
-
-    def _something_arrived(self, sock: socket.socket) -> bool:
-        if self._poll is None or isinstance(sock, ssl.SSLSocket):
-            return True  # not known without trying to read
-        return bool(self._poll.poll(0))
 
     def _drain(self, sock: socket.socket) -> None:
         """Take in what has already arrived."""
@@ -421,14 +433,9 @@ class Connection:
 
         Raises `SessionLostError` when the connection ended and there is no message left.
         """
-        if data and self._is_plain:
-            data = self._take_plain(data)
-            if not data:
-                return
-        self._take_any(data)
-
-    def _take_plain(self, data: bytes) -> bytes:
-        """Take in plain frames, keep one that is not whole; return what is left for the parser."""
+        if not self._is_plain or not data:
+            self._take_any(data)
+            return
         received: bytes | bytearray = data
         if self._partial:
             self._partial += data
@@ -440,7 +447,7 @@ class Connection:
                     break
                 is_text, begin, end = frame
                 if is_text:
-                    self._received.append(str(received[begin:end], "utf-8"))
+                    self._received.append(bytes(received[begin:end]))
                 else:
                     self._take_any(bytes(received[:end]))
                 received = received[end:]
@@ -448,12 +455,13 @@ class Connection:
             # The parser has all of it from here on: only it knows where the next frame begins.
             self._is_plain = False
             self._partial = bytearray()
-            return bytes(received)
+            self._take_any(bytes(received))
+            return
         if received is not self._partial and (received or self._partial):
             self._partial = bytearray(received)
-        return b""
 
     def _take_any(self, data: bytes) -> None:
+        """`_take` by the general parser of `websockets`."""
         protocol = self._protocol
         if data:
             protocol.receive_data(data)
@@ -467,8 +475,9 @@ class Connection:
                 self._fragments.append(bytes(event.data))
                 if event.fin:
                     message, self._fragments = b"".join(self._fragments), []
-                    self._received.append(message.decode())
+                    self._received.append(message)
         if protocol.state in (State.CLOSING, State.CLOSED):
+            self._has_ended = True
             with suppress(OSError):
                 self._flush(self._require_socket())  # the answer to the close frame
             if not self._received:
@@ -494,6 +503,7 @@ class Connection:
 
     def _lost_while_idle(self) -> None:
         # Kept open but marked: the next exchange reads the end again and raises what it means.
+        self._has_ended = True
         if self._protocol.state is State.OPEN:
             self._protocol.receive_eof()
 
@@ -506,8 +516,6 @@ class Connection:
                 "that a late reply is not taken for another call's; `reset()` starts a new episode "
                 "(`message_timeout_s` sets the limit)."
             ) from error
-        if isinstance(error, UnicodeDecodeError):
-            raise ProtocolViolationError(f"{self.url} sent a reply that is no text.") from error
         if isinstance(error, OSError) and not isinstance(error, EnvClientError):
             raise SessionLostError(
                 f"The session with {self.url} is lost: {error}. The episode ended with it; call "
@@ -545,13 +553,13 @@ class Connection:
                 self._take_the_rest(sock)
                 return
 
-    def _say_goodbye(self, sock: socket.socket, farewell: str) -> None:
+    def _say_goodbye(self, sock: socket.socket, farewell: bytes) -> None:
         if self._protocol.state is not State.OPEN:
             return
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         self._stop_watching()
         self._set_timeout(sock, _CLOSE_TIMEOUT_S)
-        self._protocol.send_text(farewell.encode())
+        self._protocol.send_text(farewell)
         self._flush(sock)
         while self._protocol.state is State.OPEN:
             self._received.clear()
@@ -585,5 +593,5 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-def _is_error(message: str) -> bool:
-    return '"error"' in message[:20]
+def _is_error(message: bytes) -> bool:
+    return b'"error"' in message[:20]

@@ -8,6 +8,7 @@ for a step. Whatever is not plain is left to it: see `Connection`.
 
 import os
 import struct
+from collections import deque
 
 try:
     from websockets.speedups import apply_mask
@@ -29,8 +30,21 @@ def text_frame(payload: bytes) -> bytes:
         header = struct.pack("!BBH", _TEXT, 0xFE, size)
     else:
         header = struct.pack("!BBQ", _TEXT, 0xFF, size)
-    mask = os.urandom(4)
+    mask = _new_mask()
     return header + mask + apply_mask(payload, mask)
+
+
+_masks: deque[bytes] = deque()
+
+
+def _new_mask() -> bytes:
+    """Four random bytes; the system is asked for many at once."""
+    try:
+        return _masks.popleft()
+    except IndexError:
+        random = os.urandom(4096)
+        _masks.extend(random[i : i + 4] for i in range(4, len(random), 4))
+        return random[:4]
 
 
 class NotPlainError(Exception):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers pings on connections that are idle in blocking use.
+"""Looks after sessions that are idle: answers pings, and tells them when the process is a fork.
 
 Servers ping, and drop whoever does not answer (uvicorn: after 40 s). A blocking client only reads
 during its calls, and a trainer may spend minutes between two of them. One daemon thread for all
@@ -17,19 +17,19 @@ _INTERVAL_S = 5.0
 
 class _Tended(Protocol):
     def answer_pings(self) -> None: ...
+    def disown(self) -> None: ...
 
 
-_connections: "weakref.WeakSet[_Tended]" = weakref.WeakSet()
+_sessions: "weakref.WeakSet[_Tended]" = weakref.WeakSet()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
-_generation = 0
 
 
-def tend(connection: _Tended) -> None:
-    """Look after a connection until it is garbage."""
+def tend(session: _Tended) -> None:
+    """Look after a session until it is garbage."""
     global _thread
     with _lock:
-        _connections.add(connection)
+        _sessions.add(session)
         if _thread is None:
             _thread = threading.Thread(target=_run, name="echo_env-keepalive", daemon=True)
             _thread.start()
@@ -38,25 +38,24 @@ def tend(connection: _Tended) -> None:
 def _run() -> None:
     while True:
         time.sleep(_INTERVAL_S)
-        with _lock:
-            connections = list(_connections)
-        for connection in connections:
-            connection.answer_pings()
-        del connections
+        _look_after_all()  # a function, so that no variable keeps a session alive meanwhile
 
 
-def fork_generation() -> int:
-    """How many forks lie between the first process and this one; cheaper than a process id."""
-    return _generation
+def _look_after_all() -> None:
+    with _lock:
+        sessions = list(_sessions)
+    for session in sessions:
+        session.answer_pings()
 
 
 def _after_fork_in_child() -> None:
     # Neither the thread nor the parent's connections are the child's.
-    global _generation, _lock, _thread
-    _generation += 1
+    global _lock, _thread
     _lock = threading.Lock()
     _thread = None
-    _connections.clear()
+    for session in list(_sessions):
+        session.disown()
+    _sessions.clear()
 
 
 if hasattr(os, "register_at_fork"):

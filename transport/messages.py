@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from openenv.core.client_types import StepResult
-from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation
+from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation, Tool
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
@@ -15,47 +15,49 @@ from echo_env.errors import (
     ProtocolViolationError,
     ServerError,
 )
-from echo_env.transport.pending import AwaitableStepResult
+from echo_env.transport.pending import AwaitableList, AwaitableStepResult
 
 ResultT = TypeVar("ResultT")
 
-STATE_REQUEST = '{"type":"state"}'
-FAREWELL = '{"type":"close"}'
+STATE_REQUEST = b'{"type":"state"}'
+FAREWELL = b'{"type":"close"}'
 # What hooks raise for a reply that lacks something, or has it in another form.
 _UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
 
 
-def reset_request(arguments: dict[str, Any]) -> str:
+def reset_request(arguments: dict[str, Any]) -> bytes:
     """A `reset` frame; raises `InvalidActionError` for arguments that JSON cannot hold."""
     return _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
 
 
-def step_request(data: dict[str, Any]) -> str:
+def step_request(data: dict[str, Any]) -> bytes:
     """A `step` frame; raises `InvalidActionError` for an action that JSON cannot hold."""
     return _encode({"type": "step", "data": data}, "The action")
 
 
-def is_refusal(reply: str) -> bool:
-    """Whether the server has no room for another session, and closes the connection."""
-    return '"error"' in reply[:20] and '"CAPACITY_REACHED"' in reply
-
-
 def read_reply(
-    parse: Callable[[dict[str, Any]], ResultT], reply: str, expected: str, server: str
+    parse: Callable[[dict[str, Any]], ResultT], expected: str, server: str, reply: bytes
 ) -> ResultT:
     """What `parse` makes of the `data` of a reply of the expected type.
 
     Raises `ServerError` for an `error` frame, `ProtocolViolationError` for anything else.
     """
-    return _parsed(parse, _data(reply, expected, server), server)
+    data = _data(expected, server, reply)
+    try:
+        return parse(data)
+    except _UNREADABLE as error:
+        raise _violation("valid", server, reply) from error
 
 
 def read_result(
-    parse: Callable[[dict[str, Any]], StepResult[Any]], reply: str, server: str
+    parse: Callable[[dict[str, Any]], StepResult[Any]], server: str, reply: bytes
 ) -> AwaitableStepResult[Any]:
     """The result of a step or a reset, with its metadata, from an `observation` frame."""
-    data = _data(reply, "observation", server)
-    result = _parsed(parse, data, server)
+    data = _data("observation", server, reply)
+    try:
+        result = parse(data)
+    except _UNREADABLE as error:
+        raise _violation("valid", server, reply) from error
     # Where the hook, or the framework's `StepResult`, has none: the observation's, the frame's.
     metadata = getattr(result, "metadata", None)
     if metadata is None:
@@ -74,6 +76,12 @@ def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
     return StepResult(observation, data["reward"], data["done"])
 
 
+def read_tools(server: str, reply: bytes) -> AwaitableList[Tool]:
+    """The tools that an environment has."""
+    listed = read_reply(parse_tools, "observation", server, reply)
+    return AwaitableList(listed.observation.tools)
+
+
 def parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
     """The `data` of the answer to a `call_tool` action."""
     received = data["observation"]
@@ -88,9 +96,9 @@ def parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
     return StepResult(observation, data["reward"], data["done"])
 
 
-def read_tool_value(reply: str, server: str) -> Any:
+def read_tool_value(server: str, reply: bytes) -> Any:
     """What a tool returned; raises `ServerError` when it could not run."""
-    observation = read_reply(parse_tool_call, reply, "observation", server).observation
+    observation = read_reply(parse_tool_call, "observation", server, reply).observation
     if observation.error is not None:
         data = {
             "message": f"Tool '{observation.tool_name}' failed: {observation.error.message}",
@@ -102,40 +110,32 @@ def read_tool_value(reply: str, server: str) -> Any:
     return value["data"] if isinstance(value, dict) and "data" in value else value
 
 
-def _data(reply: str, expected: str, server: str) -> dict[str, Any]:
+def _data(expected: str, server: str, reply: bytes) -> dict[str, Any]:
     try:
         frame = from_json(reply)
         kind, data = frame["type"], frame["data"]
     except (ValueError, TypeError, KeyError) as error:
-        raise _violation(reply, expected, server) from error
+        raise _violation(expected, server, reply) from error
     if not isinstance(data, dict):
-        raise _violation(reply, expected, server)
+        raise _violation(expected, server, reply)
     if kind == "error":
         capacity = data.get("code") == "CAPACITY_REACHED"
         raise (CapacityReachedError if capacity else ServerError)(data, server)
     if kind != expected:
-        raise _violation(reply, expected, server)
+        raise _violation(expected, server, reply)
     return data
 
 
-def _parsed(
-    parse: Callable[[dict[str, Any]], ResultT], data: dict[str, Any], server: str
-) -> ResultT:
-    try:
-        return parse(data)
-    except _UNREADABLE as error:
-        raise _violation(str(data), "valid", server) from error
-
-
-def _violation(reply: str, expected: str, server: str) -> ProtocolViolationError:
+def _violation(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
+    start = reply[:200].decode(errors="replace")
     return ProtocolViolationError(
-        f"{server} sent something that is no {expected} reply: {reply[:200]}. The connection is "
-        "dropped; `reset()` starts a new episode."
+        f"{server} sent something that is no {expected} reply: {start}. The connection is dropped; "
+        "`reset()` starts a new episode."
     )
 
 
-def _encode(message: Any, what: str) -> str:
+def _encode(message: Any, what: str) -> bytes:
     try:
-        return to_json(message).decode()
+        return to_json(message)
     except ValueError as error:
         raise InvalidActionError(f"{what} cannot be sent as JSON: {error}") from error

@@ -69,52 +69,55 @@ class Performer(Protocol):
 class Call(Generic[ResultT]):
     """One request and, once performed, its result or the exception it raised."""
 
+    # Here rather than in `__init__`: a step is hardly more than a few dozen of such lines.
+    is_done = False
+    error: BaseException | None = None
+    pauses: Iterator[float] | None = None  # of the performer, before it tries again
+    _coroutine: Coroutine[Any, Any, ResultT] | None = None
+    _unread: "_Unread | None" = None
+    _result: ResultT
+
     def __init__(
         self,
         performer: Performer,
-        request: str,
-        parse: Callable[[str], ResultT],
+        request: bytes,
+        parse: Callable[[bytes], ResultT],
         *,
         starts_episode: bool = False,
     ) -> None:
+        self.performer = performer
         self.request = request
         self.starts_episode = starts_episode  # then it may open a new session for a lost one
-        self.is_done = False
-        self.error: BaseException | None = None
-        self._performer = performer
         self._parse = parse
-        self._result: ResultT
-        self._coroutine: Coroutine[Any, Any, ResultT] | None = None
-        self._was_read = False
 
-    def finish(self, reply: str) -> None:
-        """Take the reply; what is wrong with it is kept for whoever asks for the result."""
-        try:
-            self._result = self._parse(reply)
-        except Exception as error:  # noqa: BLE001 - raised by `outcome`
-            self.error = error
+    def finish(self, reply: bytes) -> None:
+        """Take the reply. Raises what is wrong with it; then the call is not done."""
+        self._result = self._parse(reply)
         self.is_done = True
 
     def fail(self, error: BaseException) -> None:
-        """Give the call up."""
+        """Give the call up; the error is kept for whoever asks for the result."""
         self.error = error
+        self._unread = _Unread(error)
         self.is_done = True
 
     def outcome(self) -> ResultT:
         """The result of a call that is done, or its exception raised."""
-        self._was_read = True
         if self.error is not None:
+            self.was_asked_for()
             raise self.error
         return self._result
 
-    def perform(self) -> None:
-        """Perform the call on the spot, unless that was done before."""
-        if not self.is_done:
-            self._performer.perform_up_to(self)
-
     def read(self) -> ResultT:
         """The result, performing the call on the spot if need be."""
-        self.perform()
+        if not self.is_done:
+            self.performer.perform_up_to(self)
+        return self.outcome()
+
+    async def wait(self) -> ResultT:
+        """The result, performing the call without blocking the loop if need be."""
+        if not self.is_done:
+            await self.performer.perform_up_to_async(self)
         return self.outcome()
 
     def as_coroutine(self) -> Coroutine[Any, Any, ResultT]:
@@ -126,25 +129,31 @@ class Call(Generic[ResultT]):
             self._coroutine = self.wait()
         return self._coroutine
 
-    async def wait(self) -> ResultT:
-        """The result, performing the call without blocking the loop if need be."""
-        if not self.is_done:
-            await self._performer.perform_up_to_async(self)
-        self._was_read = True
-        if self.error is not None:
-            raise self.error
-        return self._result
-
     def failure(self) -> BaseException | None:
         """What reading the result would raise, performing the call if need be."""
-        self.perform()
-        self._was_read = True
+        if not self.is_done:
+            self.performer.perform_up_to(self)
+        self.was_asked_for()
         return self.error
 
+    def was_asked_for(self) -> None:
+        """Somebody knows how it went: a failure need not be logged."""
+        if self._unread is not None:
+            self._unread.error = None
+
+
+class _Unread:
+    """A failure that nobody asked for yet. If nobody does, the log is told, as of lost tasks."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
     def __del__(self) -> None:
-        # Nobody asked, as nobody awaits a lost task: then the log is told, as asyncio tells it.
-        if self.error is not None and not self._was_read:
+        if self.error is not None:
             logger.error("A call failed, and its result was never read: %s", self.error)
+
+
+_get, _set = object.__getattribute__, object.__setattr__
 
 
 class _Pending:
@@ -155,11 +164,13 @@ class _Pending:
     """
 
     def __init__(self, call: Call[Any]) -> None:
-        object.__setattr__(self, "_call", call)
+        _set(self, "_call", call)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        call: Call[Any] = object.__getattribute__(self, "_call")
-        return call.wait().__await__()
+        call: Call[Any] = _get(self, "_call")
+        if not call.is_done:
+            yield from call.performer.perform_up_to_async(call).__await__()
+        return call.outcome()
 
     def send(self, value: Any) -> Any:
         return _call_of(self).as_coroutine().send(value)
@@ -172,7 +183,7 @@ class _Pending:
 
     def __getattribute__(self, name: str) -> Any:
         if name in _OWN:
-            return object.__getattribute__(self, name)
+            return _get(self, name)
         return getattr(_call_of(self).read(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -241,7 +252,7 @@ _OWN = frozenset(
 
 
 def _call_of(pending: Any) -> Call[Any]:
-    call: Call[Any] = object.__getattribute__(pending, "_call")
+    call: Call[Any] = _get(pending, "_call")
     return call
 
 

@@ -6,11 +6,15 @@ of an awaited step. Between calls it lets the connection answer pings.
 """
 
 import asyncio
+import math
 import socket
 import time
+import types
 import weakref
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Protocol
+from contextvars import Context, copy_context
+from typing import Any, Protocol
 
 
 class _Readable(Protocol):
@@ -19,25 +23,59 @@ class _Readable(Protocol):
 
 
 class Readiness:
-    """Watches a socket on the running loop until `stop`."""
+    """Watches a socket on the running loop until `stop`.
+
+    It is what a waiting task waits for: an object that asyncio takes for a future by the attribute
+    `_asyncio_future_blocking` (see `asyncio.isfuture`). A future would have the task go on in the
+    loop's next round, with a look at all sockets before it; here it goes on in the very callback
+    that read the message, which saves a tenth of an awaited step.
+    """
+
+    _asyncio_future_blocking = False
 
     def __init__(self, sock: socket.socket, connection: _Readable) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = self._loop = asyncio.get_running_loop()  # `_loop` is what tasks look at
         self._sock = sock
         # The loop holds this object; held by it in turn, a dropped client would never be collected.
         self._connection = weakref.ref(connection)
-        self._waiter: asyncio.Future[None] | None = None
+        self._go_on: Callable[[Any], Any] | None = None  # wakes the waiting task
+        self._context = copy_context()  # of that task
+        self._error: BaseException | None = None  # what to raise in it
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
         self.loop.add_reader(sock, self._on_readable)
 
-    def message(self, deadline: float) -> "asyncio.Future[None]":
-        """Done when a message is there; a `TimeoutError` from `deadline` (monotonic) on."""
-        waiter = self._waiter = self.loop.create_future()
+    @types.coroutine
+    def message(self, deadline: float) -> Generator[Any, None, None]:
+        """Wait until a message is there; raises `TimeoutError` from `deadline` (monotonic) on."""
         self._deadline = deadline
-        if self._timer is None:  # one timer for many calls: each only moves the deadline
-            self._timer = self.loop.call_later(deadline - time.monotonic(), self._on_timer)
-        return waiter
+        if deadline < self._timer_due:  # one timer for many calls: most only move the deadline
+            self._set_timer(deadline)
+        self._asyncio_future_blocking = True
+        yield self
+
+    # What a task asks of a future.
+
+    def add_done_callback(
+        self, callback: Callable[[Any], Any], *, context: Context | None = None
+    ) -> None:
+        self._go_on = callback
+        self._context = context or copy_context()
+
+    def result(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def cancel(self, msg: Any = None) -> bool:
+        go_on, self._go_on = self._go_on, None
+        if go_on is None:
+            return False
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        # Later, as it is another task that cancels this one.
+        self.loop.call_soon(go_on, self, context=self._context)
+        return True
 
     def stop(self) -> None:
         """Stop watching, from whichever thread."""
@@ -50,26 +88,37 @@ class Readiness:
                 self.loop.call_soon_threadsafe(self.loop.remove_reader, self._sock.fileno())
 
     def _on_readable(self) -> None:
-        connection, waiter = self._connection(), self._waiter
+        connection = self._connection()
         if connection is None:
             self.stop()
-        elif waiter is None or waiter.done():
+        elif self._go_on is None:
             connection.answer_pings()
         else:
-            # Read at once: were it left to the waiting call, the loop would report it once more.
+            error = None
             try:
-                if connection.read_available():
-                    waiter.set_result(None)
-            except Exception as error:  # noqa: BLE001 - raised in the waiting call
-                waiter.set_exception(error)
+                if not connection.read_available():
+                    return
+            except Exception as raised:  # noqa: BLE001 - raised in the waiting call
+                error = raised
+            self._wake(error)
+
+    def _wake(self, error: BaseException | None) -> None:
+        go_on, self._go_on = self._go_on, None
+        if go_on is not None:
+            self._error = error
+            self._context.run(go_on, self)
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self.loop.call_later(due - time.monotonic(), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        self._timer, self._timer_due = None, math.inf
+        if self._go_on is None:
             return
-        left = self._deadline - time.monotonic()
-        if left > 0:
-            self._timer = self.loop.call_later(left, self._on_timer)
+        if self._deadline > time.monotonic():
+            self._set_timer(self._deadline)
         else:
-            waiter.set_exception(TimeoutError())
+            self._wake(TimeoutError())

@@ -115,26 +115,25 @@ class SessionPool(Generic[ActT, ObsT]):
         waiting: dict[int, float] = {}  # index → when its reply is overdue
         try:
             for index, call in calls.items():
-                session = self.sessions[index]
-                connection = session._begin(call)
+                session = self.sessions[index]._session
+                connection = session.begin(call)
                 self._watch(index, connection)
                 if connection is None:
                     yield index
                 else:
-                    waiting[index] = time.monotonic() + session._message_timeout
+                    waiting[index] = time.monotonic() + session.message_timeout_s
             while waiting:
                 for index, is_overdue in self._wait(waiting):
-                    session = self.sessions[index]
-                    if session._go_on(calls[index], is_overdue=is_overdue):
+                    session = self.sessions[index]._session
+                    if session.go_on(calls[index], is_overdue=is_overdue):
                         # At once: the number of a closed socket is soon another one's.
-                        self._watch(index, session._connection)
+                        self._watch(index, session.connection)
                         del waiting[index]
                         yield index
         finally:
             for index in waiting:  # left half-way: no later call may get these replies
                 self._watch(index, None)
-                self.sessions[index]._drop_connection()
-                self.sessions[index]._lose_session("a reply to it was not waited for.")
+                self.sessions[index]._session.abandon()
 
     def _wait(self, waiting: dict[int, float]) -> list[tuple[int, bool]]:
         """The indices on whose sockets something arrived, and those that waited too long."""

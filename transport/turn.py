@@ -14,11 +14,11 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the coroutine that has it
+        self.loop: asyncio.AbstractEventLoop | None = None  # the loop of the coroutine that has it
 
-    def is_taken_on(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Whether a coroutine on this loop has the turn."""
-        return self._loop is not None and self._loop is loop
+    def is_taken_here(self) -> bool:
+        """Whether a coroutine on the event loop of this thread has the turn."""
+        return self.loop is not None and self.loop is asyncio._get_running_loop()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -37,7 +37,7 @@ class Turn:
     def take_at_once(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Take the turn for a coroutine on this loop if nobody has it."""
         if self._lock.acquire(blocking=False):
-            self._loop = loop
+            self.loop = loop
             return True
         return False
 
@@ -61,7 +61,7 @@ class Turn:
 
     def end(self) -> None:
         """End a coroutine's turn."""
-        self._loop = None
+        self.loop = None
         self._lock.release()
         if self._waiting:
             self._wake_next()

@@ -188,7 +188,7 @@ _FAULTS: list[tuple[Fault, type[EnvClientError], str]] = [
     (_oversized, SessionLostError, "code 1009"),
     (_no_websocket_frame, SessionLostError, "code 1002"),
     (_broken_json, ProtocolViolationError, "no observation reply"),
-    (_not_utf8, ProtocolViolationError, "no text"),
+    (_not_utf8, ProtocolViolationError, "no observation reply"),
     (_wrong_type, ProtocolViolationError, "no observation reply"),
     (_no_object, ProtocolViolationError, "no observation reply"),
     (_error_without_data, ProtocolViolationError, "no observation reply"),
@@ -290,7 +290,7 @@ def test_an_awaited_reply_may_come_in_pieces_too(proxy: Any) -> None:
 def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: Any) -> None:
     with _client(proxy(_twice)) as env:
         env.reset()
-        connection = env._connection
+        connection = env._session.connection
         assert connection is not None
         sock = connection._sock
         assert sock is not None
@@ -298,7 +298,7 @@ def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: 
         with pytest.raises(SessionLostError):
             env.step(EchoAction(message="next"))
         env.reset()
-        sock = env._connection._sock  # type: ignore[union-attr]
+        sock = env._session.connection._sock  # type: ignore[union-attr]
         sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         assert env.reset().observation.echoed_message == "Echo environment ready!"
 

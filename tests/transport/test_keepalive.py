@@ -31,10 +31,10 @@ from echo_env.errors import SessionLostError
 hello = EchoAction(message="hello")
 with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
     idle.step(hello)
-    keepalive._connections.discard(silent._connection)
+    keepalive._sessions.discard(silent._session)
     silent.step(hello)
-    with silent._connection.in_use:
-        received = silent._connection._sock
+    with silent._session.connection.in_use:
+        received = silent._session.connection._sock
         received.settimeout(30)
         while received.recv(1000):
             pass
@@ -60,9 +60,9 @@ from echo_env import EchoAction, EchoEnv
 async def main():
     async with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
         await idle.step(EchoAction(message="hello"))
-        keepalive._connections.discard(silent._connection)
+        keepalive._sessions.discard(silent._session)
         await silent.step(EchoAction(message="hello"))
-        received = silent._connection._sock
+        received = silent._session.connection._sock
         while await asyncio.get_running_loop().sock_recv(received, 1000):
             pass
         print((await idle.step(EchoAction(message="hello"))).metadata["step"])

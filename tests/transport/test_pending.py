@@ -124,7 +124,10 @@ def test_awaited_read_and_unread_calls_are_performed_in_the_order_they_were_made
     assert on_a_loop(rendezvous.url, use) == other("journal mixed")
 
 
-@pytest.mark.parametrize("end", ["the loop", "close()", "await close()", "async with"])
+_ENDS = ["the loop", "the end of the loop", "close()", "await close()", "async with"]
+
+
+@pytest.mark.parametrize("end", _ENDS)
 def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any, end: str) -> None:
     episode = f"unread-{end}".replace(" ", "-")
 
@@ -135,6 +138,8 @@ def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any
                 call(env)
             return
         call(env)
+        if end == "the end of the loop":
+            return
         if end == "the loop":
             await asyncio.to_thread(other, f"held {episode}")
         closed = env.close()
@@ -151,6 +156,20 @@ def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any
     asyncio.run(main())
     assert other(f"journal {episode}").split()[:2] == ["a", "b"]
     other(f"release {episode}")
+
+
+def test_calls_that_cannot_be_performed_any_more_are_logged(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        EchoEnv(base_url=server.url).step(HELLO)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()  # and it told nobody, as `asyncio.run` does
+    gc.collect()
+    assert "1 calls to ws://127.0.0.1" in caplog.text
+    assert "never performed" in caplog.text
 
 
 def test_an_error_is_raised_where_the_result_is_asked_for(rendezvous: Any) -> None:

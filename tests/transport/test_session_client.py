@@ -481,7 +481,7 @@ def test_a_server_at_capacity(one_session_server: Any, call: Any, connected: boo
         for _ in range(2):
             if connected:  # then the refusal is there before the first request
                 call(refused, lambda env: env.connect())
-                refused_connection = refused._connection
+                refused_connection = refused._session.connection
                 assert refused_connection is not None
                 select.select([refused_connection], [], [])
             with pytest.raises(CapacityReachedError, match="1/1") as caught:
@@ -551,6 +551,18 @@ def test_a_validation_error_says_what_is_wrong_with_which_argument(server: Any, 
 
 
 @either_way
+def test_an_error_that_only_quotes_the_code_of_capacity_keeps_the_session(
+    server: Any, call: Any
+) -> None:
+    env = EchoEnv(base_url=server.url)
+    call(env, lambda env: env.step(HELLO))
+    with pytest.raises(ServerError, match="VALIDATION_ERROR"):
+        call(env, lambda env: env.reset(seed="CAPACITY_REACHED"))
+    assert call(env, lambda env: env.step(HELLO)).metadata["step"] == 2
+    env.close()
+
+
+@either_way
 def test_a_server_that_dies_ends_the_episode_and_reset_finds_the_next_one(
     start_server: Any, call: Any
 ) -> None:
@@ -615,6 +627,39 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 print("parent", env.step(EchoAction(message="parent")).metadata["step"])
 env.close()
+"""
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_it_does_not_have(
+    rendezvous: Any, other: Any, name: str, run: Any
+) -> None:
+    done = run("-W", "ignore", "-c", _FORK_IN_MID_CALL, rendezvous.url, name)
+    assert (done.returncode, done.stdout) == (0, "child lost\nparent goes on\n"), done.stderr
+
+
+_FORK_IN_MID_CALL = """
+import os, sys, threading
+from echo_env import EchoAction, EchoEnv
+from echo_env.errors import SessionLostError
+
+url, name = sys.argv[1:]
+env, other = EchoEnv(base_url=url).connect(), EchoEnv(base_url=url)
+held = threading.Thread(target=env.step, args=(EchoAction(message=f"hold {name}"),))
+held.start()
+other.step(EchoAction(message=f"held {name}"))
+child = os.fork()
+if child == 0:
+    try:
+        env.step(EchoAction(message="child"))
+    except SessionLostError:
+        print("child lost", flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+other.step(EchoAction(message=f"release {name}"))
+held.join()
+print("parent", env.step(EchoAction(message="goes on")).observation.echoed_message)
+env.close()
+other.close()
 """
 
 
