@@ -12,6 +12,7 @@ from echo_env.server.documentation import add_documentation
 from echo_env.server.http_api import create_router, translate_errors
 from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import JsonRpc, ToolBox
+from echo_env.server.mcp_streamable_http import StreamableHttp
 from echo_env.server.sessions import AnyEnvironment, Session, Sessions
 from echo_env.server.settings import Settings
 from echo_env.server.web_interface import add_web_interface
@@ -47,14 +48,16 @@ def create_app(
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
     # A tool that cannot be offered stops the server here, not its first caller.
-    tools.specifications(env)
+    tools.offered(sessions.environment_cls)
     json_rpc = JsonRpc(sessions, tools)
+    streamable_http = StreamableHttp(sessions, tools)
     episodes = HttpEpisodes(sessions.environment_cls, settings.secret_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         episodes.announce()
         yield
+        await streamable_http.aclose()
         await sessions.aclose()
 
     name = env_name or getattr(env, "__name__", "OpenEnv")
@@ -67,7 +70,16 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(
-        create_router(action_cls, observation_cls, sessions, episodes, decoder, tools, json_rpc)
+        create_router(
+            action_cls,
+            observation_cls,
+            sessions,
+            episodes,
+            decoder,
+            tools,
+            json_rpc,
+            streamable_http,
+        )
     )
     endpoint = WebSocketEndpoint(sessions, decoder, tools, json_rpc)
     app.router.routes.append(WebSocketRoute("/ws", endpoint))

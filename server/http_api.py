@@ -29,8 +29,9 @@ from pydantic.json_schema import models_json_schema
 from echo_env.server.errors import MessageError, describe
 from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
+from echo_env.server.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from echo_env.server.sessions import Sessions
-from echo_env.server.wire import MessageDecoder, encode_observation
+from echo_env.server.wire import MessageDecoder, encode_json_rpc, encode_observation
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -84,6 +85,7 @@ def create_router(
     decoder: MessageDecoder,
     tools: ToolBox,
     json_rpc: JsonRpc,
+    streamable_http: StreamableHttp,
 ) -> APIRouter:
     """The routes of one environment."""
     router = APIRouter(route_class=_Route)
@@ -142,15 +144,28 @@ def create_router(
         """Whether the server runs."""
         return HealthResponse(status=HealthStatus.HEALTHY)
 
-    @router.post("/mcp", tags=["Tools"], openapi_extra=_body("JsonRpcRequest"))
-    async def mcp(request: Request) -> dict[str, Any]:
-        """JSON-RPC 2.0: `tools/list`, `tools/call`, `openenv/session/create` and `…/close`."""
+    @router.post(
+        "/mcp",
+        tags=["Tools"],
+        responses={
+            200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
+            202: {"description": "A notification was taken note of"},
+        },
+        openapi_extra=_body("JsonRpcRequest"),
+    )
+    async def mcp(request: Request) -> Response:
+        """MCP over Streamable HTTP, and bare JSON-RPC 2.0 without its handshake: `tools/list`,
+        `tools/call`, `openenv/session/create` and `openenv/session/close`.
+        """
         try:
             payload = decoder.decode_json(await request.body())
         except MessageError as error:
             code = JsonRpcErrorCode.PARSE_ERROR
-            return JsonRpcResponse.error_response(code, str(error), error.errors).model_dump()
-        return await json_rpc.answer(payload)
+            failure = JsonRpcResponse.error_response(code, str(error), error.errors)
+            return _json_response(encode_json_rpc(failure.model_dump()))
+        if speaks_standard_mcp(request, payload):
+            return await streamable_http.answer(request, payload)
+        return _json_response(encode_json_rpc(await json_rpc.answer(payload)))
 
     return router
 

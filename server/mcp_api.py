@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tools: JSON-RPC 2.0 on `POST /mcp` and in `mcp` frames, and tool-style actions in `step`.
+"""Tools: bare JSON-RPC 2.0 on `POST /mcp` and in `mcp` frames, and tool-style actions in `step`.
 
 An environment offers tools by a class attribute `TOOLS`, a tuple of plain functions: name,
 annotations and docstring become the schema. A tool does not touch the episode, so calling one
@@ -37,7 +37,10 @@ TOOL_ACTIONS = (CallToolAction, ListToolsAction)
 
 
 @dataclass(frozen=True)
-class _OfferedTool:
+class OfferedTool:
+    """A function of an environment's `TOOLS`, what clients are told of it and how it is called."""
+
+    function: Callable[..., Any]
     specification: Tool
     call: Callable[..., Any]
 
@@ -51,8 +54,8 @@ class ToolFailure(Exception):
 
 
 @lru_cache
-def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, _OfferedTool]:
-    tools: dict[str, _OfferedTool] = {}
+def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, OfferedTool]:
+    tools: dict[str, OfferedTool] = {}
     for function in functions:
         name = function.__name__
         if name in RESERVED_TOOL_NAMES:
@@ -62,16 +65,20 @@ def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, _OfferedToo
             description=inspect.getdoc(function) or "",
             input_schema=TypeAdapter(function).json_schema(),
         )
-        tools[name] = _OfferedTool(specification, validate_call(function))
+        tools[name] = OfferedTool(function, specification, validate_call(function))
     return tools
 
 
 class ToolBox:
     """The tools of an environment, called by name."""
 
-    def specifications(self, environment: object) -> list[Tool]:
+    def offered(self, environment: object) -> list[OfferedTool]:
         """The tools of an environment or of its class."""
-        return [tool.specification for tool in self._tools(environment).values()]
+        return list(self._tools(environment).values())
+
+    def specifications(self, environment: object) -> list[Tool]:
+        """What clients are told of these tools."""
+        return [tool.specification for tool in self.offered(environment)]
 
     async def call(self, environment: AnyEnvironment, name: str, arguments: dict[str, Any]) -> Any:
         """The tool's result as JSON values; raises `ToolFailure`."""
@@ -110,7 +117,7 @@ class ToolBox:
         return observation
 
     @staticmethod
-    def _tools(environment: object) -> dict[str, _OfferedTool]:
+    def _tools(environment: object) -> dict[str, OfferedTool]:
         return _offered(tuple(getattr(environment, "TOOLS", ())))
 
 
@@ -136,6 +143,8 @@ class JsonRpc:
 
     async def _dispatch(self, request: JsonRpcRequest, session: Session | None) -> Any:
         match request.method:
+            case "ping":
+                return {}
             case "openenv/session/create":
                 return await self._create_session(session)
             case "openenv/session/close":

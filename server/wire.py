@@ -304,6 +304,11 @@ def encode_frame(kind: str, data: dict[str, Any]) -> str:
     return _json({"type": kind, "data": data})
 
 
+def encode_json_rpc(response: dict[str, Any]) -> str:
+    """An HTTP response body of JSON-RPC."""
+    return _json(response)
+
+
 def _json(value: Any, exclude: Any = None) -> str:
     # JSON has no NaN and no infinities; null is what the stock servers send for them.
     return to_json(value, exclude=exclude, inf_nan_mode="null").decode()

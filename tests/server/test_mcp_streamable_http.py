@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Standard MCP on `POST /mcp`: its own clients, and what tells it from bare JSON-RPC."""
+
+import asyncio
+import json
+import socket
+import sys
+from typing import Any
+
+import fastmcp
+import pytest
+import requests
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+_TOOLS = ["echo_message", "echo_with_length"]
+_WITH_LENGTH = {"message": "😀", "length": 1}
+# What the standard's clients send (MCP 2025-06-18, Transports).
+_STANDARD = {"Accept": "application/json, text/event-stream"}
+_INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+# FastMCP 4 tries the standard without a handshake first; FastMCP 3 knows only the one with it.
+_MODES = [{}] if fastmcp.__version__.startswith("3.") else [{"mode": "auto"}, {"mode": "legacy"}]
+
+
+# Loading FastMCP takes seconds, in each process anew: one process runs all of these tests.
+pytestmark = pytest.mark.xdist_group("mcp")
+
+
+@pytest.fixture(scope="module")
+def server(start_shared_server: Any) -> Any:
+    """Two workers, published to the network as far as the server knows."""
+    options = ("--workers", "2", "--host", "127.0.0.1")
+    application = "echo_env.server.app:app"
+    return start_shared_server(*options, application=application, env={"HOST": "0.0.0.0"})
+
+
+def _post(url: str, payload: Any, **headers: str) -> requests.Response:
+    body = payload if isinstance(payload, bytes) else json.dumps(payload)
+    headers = {"Content-Type": "application/json", **headers}
+    return requests.post(url + "/mcp", data=body, headers=headers, timeout=60)
+
+
+def _wire(value: Any) -> Any:
+    """The message itself: its classes name their fields differently in each version."""
+    return value.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+def test_the_official_client_shakes_hands_pings_lists_and_calls(server: Any) -> None:
+    async def use() -> tuple[Any, ...]:
+        async with (
+            streamable_http_client(server.url + "/mcp") as streams,
+            ClientSession(streams[0], streams[1]) as session,
+        ):
+            about = _wire(await session.initialize())
+            await session.send_ping()
+            tools = _wire(await session.list_tools())["tools"]
+            message = _wire(await session.call_tool("echo_message", {"message": "😀"}))
+            length = _wire(await session.call_tool("echo_with_length", {"message": "😀"}))
+            return about, tools, message, length
+
+    about, tools, message, length = asyncio.run(use())
+    assert about["serverInfo"]["name"] == "EchoEnvironment"
+    assert [tool["name"] for tool in tools] == _TOOLS
+    assert tools[0]["description"] == "Echo a message."
+    assert tools[0]["inputSchema"]["required"] == ["message"]
+    assert tools[0]["outputSchema"]["properties"]["result"] == {"type": "string"}
+    assert [part["text"] for part in message["content"]] == ["😀"]
+    assert length["structuredContent"] == _WITH_LENGTH
+
+
+@pytest.mark.parametrize("mode", _MODES, ids=str)
+def test_the_client_of_fastmcp_lists_and_calls_tools(server: Any, mode: dict[str, str]) -> None:
+    async def use() -> tuple[Any, ...]:
+        async with fastmcp.Client(server.url + "/mcp", **mode) as client:
+            assert await client.ping()
+            names = [tool.name for tool in await client.list_tools()]
+            message = await client.call_tool("echo_message", {"message": "😀"})
+            length = await client.call_tool("echo_with_length", {"message": "😀"})
+            return names, message.data, length.data, await client.list_prompts()
+
+    assert asyncio.run(use()) == (_TOOLS, "😀", _WITH_LENGTH, [])
+
+
+@pytest.mark.parametrize("mode", _MODES, ids=str)
+def test_several_workers_serve_one_client(server: Any, mode: dict[str, str]) -> None:
+    async def use() -> list[Any]:
+        results = []
+        for number in range(6):  # a connection each, to whatever worker
+            async with fastmcp.Client(server.url + "/mcp", **mode) as client:
+                result = await client.call_tool("echo_message", {"message": str(number)})
+                results.append(result.data)
+        return results
+
+    assert asyncio.run(use()) == list("012345")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("dance", {}, "Unknown tool: 'dance'"),
+        ("shout", {"message": "Hi", "times": "often"}, "times: Input should be a valid integer"),
+        ("shout", {}, "message: Missing required argument"),
+        ("explain", {"reason": "it rains"}, "Because it rains"),
+        ("crash", {}, "failed unexpectedly"),
+    ],
+)
+def test_a_call_that_fails_says_why_in_its_result(
+    environments: Any, name: str, arguments: Any, said: str
+) -> None:
+    async def use() -> tuple[Any, Any]:
+        async with fastmcp.Client(environments.url + "/tools/mcp") as client:
+            failed = await client.call_tool(name, arguments, raise_on_error=False)
+            return failed, (await client.call_tool("whisper", {"message": "HI"})).data
+
+    failed, after = asyncio.run(use())
+    assert failed.is_error
+    assert said in failed.content[0].text
+    assert "secret" not in failed.content[0].text
+    assert after == ["hi"]
+
+
+def test_what_a_client_may_do_wrong_is_not_in_the_log(server: Any) -> None:
+    call = {"name": "echo_message", "arguments": {"message": 5}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    before = server.log
+    assert _post(server.url, request, **_STANDARD).json()["result"]["isError"]
+    new_lines = server.log.removeprefix(before).splitlines()
+    assert [line for line in new_lines if '"POST /mcp HTTP/1.1" 200' not in line] == []
+
+
+def test_an_environment_without_tools_offers_none(environments: Any) -> None:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    answer = _post(environments.url + "/failing", request, **_STANDARD)
+    assert answer.json()["result"]["tools"] == []
+
+
+@pytest.mark.parametrize("headers", [_STANDARD, {"Accept": "application/json"}, {"Accept": "*/*"}])
+def test_the_handshake_is_answered_in_json(server: Any, headers: dict[str, str]) -> None:
+    response = _post(server.url, _INITIALIZE, **headers)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert "Mcp-Session-Id" not in response.headers
+    assert response.json()["result"]["protocolVersion"] == "2025-06-18"
+
+
+@pytest.mark.parametrize("headers", [_STANDARD, {}])
+def test_a_notification_has_no_answer(server: Any, headers: dict[str, str]) -> None:
+    notification = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    response = _post(server.url, notification, **headers)
+    assert (response.status_code, response.content) == (202, b"")
+
+
+@pytest.mark.parametrize("headers", [_STANDARD, {}])
+def test_ping_needs_no_handshake(server: Any, headers: dict[str, str]) -> None:
+    answer = _post(server.url, {"jsonrpc": "2.0", "id": 7, "method": "ping"}, **headers).json()
+    assert answer == {"jsonrpc": "2.0", "id": 7, "result": {}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "has_data"),
+    [({}, True), ({"Accept": "application/json"}, True), (_STANDARD, False)],
+    ids=["any", "json", "standard"],
+)
+def test_who_accepts_no_event_stream_speaks_bare_json_rpc(
+    server: Any, headers: dict[str, str], has_data: bool
+) -> None:
+    call = {"name": "echo_message", "arguments": {"message": "Hi"}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    result = _post(server.url, request, **headers).json()["result"]
+    assert ("data" in result) is has_data  # the standard has no such field
+    assert result["structuredContent"] == {"result": "Hi"}
+
+
+def test_what_only_bare_json_rpc_has_is_answered_to_everyone(server: Any) -> None:
+    assert _post(server.url, {}, **_STANDARD).json()["error"]["code"] == -32600
+    create = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
+    created = _post(server.url, create, **_STANDARD).json()["result"]
+    close = {"jsonrpc": "2.0", "id": 2, "method": "openenv/session/close", "params": created}
+    assert _post(server.url, close, **_STANDARD).json()["result"]["closed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 200, -32700),
+        (b'{"method":' * 5000, 200, -32700),
+        ({**_INITIALIZE, "id": {"no": "id"}}, 200, -32600),
+        ({**_INITIALIZE, "params": {"protocolVersion": 5}}, 200, -32602),
+        ({"jsonrpc": "2.0", "id": 1, "method": "dance"}, 200, -32601),
+        ({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": [1]}, 200, -32600),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_bad_message_is_an_error_of_json_rpc(
+    server: Any, body: Any, status: int, code: int
+) -> None:
+    response = _post(server.url, body, **_STANDARD)
+    assert response.json()["error"]["code"] == code
+    assert response.status_code == status
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_there_is_no_stream_to_get_and_no_session_to_delete(server: Any, method: str) -> None:
+    response = requests.request(method, server.url + "/mcp", headers=_STANDARD, timeout=60)
+    assert response.status_code == 405
+
+
+def test_a_host_that_the_server_is_published_as_is_not_refused(server: Any) -> None:
+    """FastMCP can check it too; here that is the business of what stands before every route."""
+    headers = {"Host": "me-echo.hf.space", "Origin": "https://me-echo.hf.space"}
+    response = _post(server.url, _INITIALIZE, **_STANDARD, **headers)
+    assert response.status_code == 200
+
+
+def test_steps_go_on_while_fastmcp_is_loaded(start_server: Any, connect: Any) -> None:
+    server = start_server()
+    body = json.dumps(_INITIALIZE)
+    head = (
+        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    session = connect(server.ws_url)
+    with socket.create_connection(("127.0.0.1", server.port)) as first_client:
+        first_client.sendall((head + body).encode())
+        for step in range(1, 51):
+            assert session.step("Hi")["data"]["metadata"]["step"] == step
+        first_client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            first_client.recv(1)
+        first_client.setblocking(True)
+        assert first_client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+_WITHOUT_FASTMCP = """
+import sys
+
+sys.modules["fastmcp"] = None  # what is there is not found
+sys.argv = ["server", "--port", "{port}"]
+from echo_env.server.app import main
+
+main()
+"""
+
+
+def test_without_fastmcp_only_bare_json_rpc_is_spoken(start_server: Any) -> None:
+    server = start_server(command=[sys.executable, "-c", _WITHOUT_FASTMCP])
+    for _ in range(2):
+        answer = _post(server.url, _INITIALIZE, **_STANDARD).json()
+        assert (answer["id"], answer["error"]["code"]) == (1, -32603)
+        assert "needs FastMCP, which this server cannot import" in answer["error"]["message"]
+    listed = _post(server.url, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).json()
+    assert len(listed["result"]["tools"]) == 2
