@@ -444,6 +444,11 @@ def test_tools_block(run_python: Callable[..., str]) -> None:
     assert run_python(_code("Tools, 1")) == _code("Tools, 2")
 
 
+@runs("Tools, 3", "Tools, 4")
+def test_mcp_client_block(run_python: Callable[..., str]) -> None:
+    assert run_python(_code("Tools, 3")) == _code("Tools, 4")
+
+
 def test_errors_are_also_the_built_in_ones_that_the_text_names() -> None:
     section = _TEXT.split("### When something goes wrong", 1)[1].split("\n#", 1)[0]
     names = re.findall(r"`(\w+Error)`", section.split("and so on", 1)[0])

@@ -180,12 +180,13 @@ def test_who_accepts_no_event_stream_speaks_bare_json_rpc(
     assert result["structuredContent"] == {"result": "Hi"}
 
 
-def test_what_only_bare_json_rpc_has_is_answered_to_everyone(server: Any) -> None:
-    assert _post(server.url, {}, **_STANDARD).json()["error"]["code"] == -32600
+def test_what_only_bare_json_rpc_has_is_answered_to_everyone(environments: Any) -> None:
+    url = environments.url + "/tools"
+    assert _post(url, {}, **_STANDARD).json()["error"]["code"] == -32600
     create = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
-    created = _post(server.url, create, **_STANDARD).json()["result"]
+    created = _post(url, create, **_STANDARD).json()["result"]
     close = {"jsonrpc": "2.0", "id": 2, "method": "openenv/session/close", "params": created}
-    assert _post(server.url, close, **_STANDARD).json()["result"]["closed"]
+    assert _post(url, close, **_STANDARD).json()["result"]["closed"]
 
 
 @pytest.mark.parametrize(
