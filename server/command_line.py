@@ -41,6 +41,8 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         port=settings.port,
         workers=settings.workers,
         reload=reload,
+        # A worker that does not answer is killed, and on a busy machine one that starts does not.
+        timeout_worker_healthcheck=60,
         log_level=settings.log_level,
         ws="echo_env.server.websocket_protocol:WebSocketProtocol",
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session

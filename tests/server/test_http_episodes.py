@@ -97,7 +97,8 @@ def test_sessions_never_mix(two_workers: Any) -> None:
 
 
 def test_workers_of_one_start_share_a_key_that_nobody_set(start_server: Any) -> None:
-    server = start_server("--workers", "2", application=_SERVED_ENVIRONMENTS)
+    options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
+    server = start_server(*options, application=_SERVED_ENVIRONMENTS)
     jar, steps, workers = Jar(server.url + "/remembering"), 0, set()
     while len(workers) < 2:
         observation = jar.step("").json()["observation"]

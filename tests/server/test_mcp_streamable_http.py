@@ -38,7 +38,7 @@ pytestmark = pytest.mark.xdist_group("mcp")
 @pytest.fixture(scope="module")
 def server(start_shared_server: Any) -> Any:
     """Two workers, published to the network as far as the server knows."""
-    options = ("--workers", "2", "--host", "127.0.0.1")
+    options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
     application = "echo_env.server.app:app"
     return start_shared_server(*options, application=application, env={"HOST": "0.0.0.0"})
 
