@@ -6,23 +6,39 @@ const LONGEST_MESSAGE = 20_000; // a command line has limits, and so has patienc
 const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 // A JSON string is a Python string too. What cannot be seen is written as an escape.
-const literal = (text) =>
-  JSON.stringify(text).replace(UNSEEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const escaped = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+const literal = (text) => JSON.stringify(text).replace(UNSEEN, escaped);
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const base = () => address(".").replace(/\/$/, "");
 const needsToken = document.body.dataset.token === "required";
 
-function resetArguments({ seed, episodeId }, text) {
-  const parts = [];
-  if (seed) parts.push(text("seed", seed.replace(/^0+(?=\d)/, "")));
-  if (episodeId) parts.push(text("episode_id", literal(episodeId)));
-  return parts;
+const WORDS = { true: "True", false: "False", null: "None" };
+
+/** A JSON value as Python writes it. */
+function python(value) {
+  if (typeof value === "string") return literal(value);
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (value && typeof value === "object") return `{${Object.entries(value).map(([key, item]) => `${literal(key)}: ${python(item)}`).join(", ")}}`;
+  return WORDS[value] ?? String(value);
 }
 
-const keywords = (input) => resetArguments(input, (name, value) => `${name}=${value}`).join(", ");
-const members = (input) => `{${resetArguments(input, (name, value) => `"${name}": ${value}`).join(", ")}}`;
+const json = (value) => JSON.stringify(value).replace(UNSEEN, escaped);
+
+/** The arguments of a reset, each as `write(name, text)`; `encode` makes a value's text. */
+function resetArguments({ seed, episodeId, more }, encode, write) {
+  const parts = [];
+  if (seed) parts.push(write("seed", seed));
+  if (episodeId) parts.push(write("episode_id", literal(episodeId)));
+  let further = {};
+  try { further = JSON.parse(more || "{}"); } catch { /* the server would refuse it */ }
+  for (const [name, value] of Object.entries(further)) parts.push(write(name, encode(value)));
+  return parts.join(", ");
+}
+
+const keywords = (input) => resetArguments(input, python, (name, text) => (/^[a-z_]\w*$/i.test(name) ? `${name}=${text}` : `**{${literal(name)}: ${text}}`));
+const members = (input) => `{${resetArguments(input, json, (name, text) => `${literal(name)}: ${text}`)}}`;
 const step = ({ message }) => `{"type": "step", "data": {"message": ${literal(message)}}}`;
-const client = () => `EchoEnv(base_url=${literal(base())}${needsToken ? ', headers={"Authorization": f"Bearer {os.environ[\'API_TOKEN\']}"}' : ""})`;
+const client = () => `EchoEnv(base_url=${literal(base())}${needsToken ? ', token=os.environ["API_TOKEN"]' : ""})`;
 const imports = (...names) => [...names, ...(needsToken ? ["os"] : [])].sort().map((name) => `import ${name}\n`).join("");
 const spaced = (text) => (text ? `${text}\n` : "");
 

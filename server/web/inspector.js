@@ -27,6 +27,9 @@ const FAULTS = {
   "Wrong value": () => send('{"type": "step", "data": {"message": 7}}'),
   "Too deep": () => send(`{"type": "reset", "data": {"option": ${nested(500)}}}`),
   Oversize: () => send(`{"type": "step", "data": {"message": "${"x".repeat(FRAME_LIMIT)}"}}`),
+  "Failing step": async () => {
+    if (await reset('"scenario": {"fail_at": 1}')) await ask({ type: "step", data: { message: "Hi" } });
+  },
   "Drop the connection": () => socket.close(),
 };
 
@@ -163,10 +166,11 @@ const episode = () => (stepsModule ??= import("./episode.js"));
 
 /** What the next step and reset would send. */
 export function composition() {
-  return { message: composed, seed: element("seed").value.trim(), episodeId: element("episode-id").value };
+  const [seed, more] = [element("seed").value.trim(), element("more").value.trim()];
+  return { message: composed, seed: seed.replace(/^0+(?=\d)/, ""), episodeId: element("episode-id").value, more };
 }
 
-function compose(message) {
+export function compose(message) {
   composed = message;
   document.dispatchEvent(new Event("composed"));
 }
@@ -186,16 +190,23 @@ async function step(message) {
   return true;
 }
 
-async function reset() {
-  const { seed, episodeId } = composition();
-  const data = [];
-  // As typed: a large seed would lose digits on its way through a JavaScript number.
-  if (seed) data.push(`"seed":${seed.replace(/^0+(?=\d)/, "")}`);
+/** What is in the fields, as members of a JSON object. */
+function resetArguments() {
+  const { seed, episodeId, more } = composition(), data = [];
+  // As typed: a large seed would lose digits on its way through a JavaScript number, and what is
+  // wrong with the further arguments the server shall say.
+  if (seed) data.push(`"seed":${seed}`);
   if (episodeId) data.push(`"episode_id":${JSON.stringify(episodeId)}`);
-  const reply = await send(`{"type":"reset","data":{${data.join(",")}}}`);
-  if (reply?.type !== "observation") return;
+  if (more) data.push(/^\{.*\}$/s.test(more) ? more.slice(1, -1) : more);
+  return data.join(",");
+}
+
+async function reset(data = resetArguments()) {
+  const reply = await send(`{"type":"reset","data":{${data}}}`);
+  if (reply?.type !== "observation") return false;
   clearEpisode();
   showObservation(reply);
+  return true;
 }
 
 function clearEpisode() {
@@ -358,10 +369,11 @@ function download() {
 
 // --- Copying ------------------------------------------------------------------------------------
 
-// An embedded page has no clipboard of its own; there the browser's old command still copies what
-// is selected.
+// An embedded page may have no clipboard; there the browser's old command still copies what is
+// selected. Where one can ask beforehand, trying would be reported in the console.
 async function copy(text) {
   try {
+    if (document.featurePolicy?.allowsFeature("clipboard-write") === false) throw new Error("not allowed");
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
@@ -431,14 +443,14 @@ export function onSubmit(form, action) {
 
 const message = element("message");
 onSubmit(element("step-form"), () => { step(composed); message.select(); });
-onSubmit(element("reset-form"), reset);
+onSubmit(element("reset-form"), () => reset());
 message.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   message.form.requestSubmit();
 });
 message.addEventListener("input", () => compose(message.value));
-for (const id of ["seed", "episode-id"]) element(id).addEventListener("input", () => compose(composed));
+for (const id of ["seed", "episode-id", "more"]) element(id).addEventListener("input", () => compose(composed));
 for (const [label, preset] of Object.entries(PRESETS)) {
   const button = node("button", { type: "button" }, label);
   button.onclick = () => {
@@ -474,4 +486,5 @@ for (const tab of tabs) {
   tab.onkeydown = moveBetweenTabs;
 }
 listFrames();
+if (self === top) message.focus(); // an embedding page keeps its focus
 connect();
