@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SCRIPTS = Path(sys.executable).parent
+_GYMNASIUM = "gymnasium>=1.2"
 _UV = os.environ.get("UV", "uv")  # `uv run` says where it is
 
 
@@ -37,8 +38,9 @@ def check_types() -> None:
         install = (_UV, "pip", "install", "--quiet", "--no-deps", "--python", environment)
         _run(*install, "--requirements", "requirements.lock")
         _run(*install, *Path(folder).glob("*.whl"))
-        # The pytest that the plugin is for.
-        _run(_UV, "pip", "install", "--quiet", "--python", environment, "--group", "dev")
+        # The pytest and the Gymnasium that parts of the package are for.
+        others = ("--group", "dev", _GYMNASIUM)
+        _run(_UV, "pip", "install", "--quiet", "--python", environment, *others)
         _run(
             *(_SCRIPTS / "mypy", "--cache-dir", os.devnull),
             *("--python-executable", environment / "bin" / "python"),

@@ -33,9 +33,11 @@ _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave `tests/browser` alone unless its tests are asked for: it imports Playwright."""
-    left_out = str(config.getoption("markexpr")).startswith("not")
-    return True if left_out and collection_path == _ROOT / "tests" / "browser" else None
+    """Leave a folder alone whose tests are not asked for: it imports what only they need."""
+    marker = {_ROOT / "tests" / "browser": "browser", _ROOT / "tests" / "integrations": "trainer"}
+    asked = str(config.getoption("markexpr"))
+    unwanted = asked.startswith("not") or marker.get(collection_path, "") not in asked
+    return True if collection_path in marker and unwanted else None
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,14 @@ class SessionPool(Generic[ActT, ObsT]):
         }
         return self._in_order(calls)
 
-    def step(self, actions: Sequence[ActT]) -> list[AwaitableStepResult[ObsT]]:
-        """Take one step in every session: action i in session i, result i from it."""
-        return self._in_order(self._step_calls(actions))
+    def step(
+        self, actions: Sequence[ActT], *, only: Sequence[int] | None = None
+    ) -> list[AwaitableStepResult[ObsT]]:
+        """Take one step in every session: action i in session i, result i from it.
+
+        With `only`, in those of its indices: action i in session `only[i]`.
+        """
+        return self._in_order(self._step_calls(actions, only))
 
     def step_as_completed(
         self, actions: Sequence[ActT]
@@ -97,12 +102,15 @@ class SessionPool(Generic[ActT, ObsT]):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _step_calls(self, actions: Sequence[ActT]) -> dict[int, Call[Any]]:
-        self._require_length("actions", actions, len(self))
+    def _step_calls(
+        self, actions: Sequence[ActT], only: Sequence[int] | None = None
+    ) -> dict[int, Call[Any]]:
+        indices = range(len(self)) if only is None else only
+        self._require_length("actions", actions, len(indices))
         # All of them before any is sent: an invalid action leaves every episode where it was.
         return {
-            index: session._step_call(action)
-            for index, (session, action) in enumerate(zip(self.sessions, actions, strict=True))
+            index: self.sessions[index]._step_call(action)
+            for index, action in zip(indices, actions, strict=True)
         }
 
     def _in_order(self, calls: dict[int, Call[Any]]) -> list[AwaitableStepResult[ObsT]]:
