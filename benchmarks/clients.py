@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from serving import write_stock_template
 
 _MESSAGE = "Hello, World!"
 _SESSIONS = 64
@@ -76,7 +77,7 @@ def _run_rounds(rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
     figures: dict[str, list[dict[str, float]]] = {side: [] for side in wanted}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        _write_stock_template(folder)
+        write_stock_template(folder)
         # The stock client is imported as the package `echo`, from the folder above it.
         environment = os.environ | {"PYTHONPATH": str(folder)}
         urls = {
@@ -97,14 +98,6 @@ def _run_rounds(rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
                 figures[side].append(json.loads(output))
                 progress.advance(task)
     return figures
-
-
-def _write_stock_template(folder: Path) -> None:
-    command = [str(Path(sys.executable).with_name("openenv")), "init", "echo"]
-    subprocess.run([*command, "--output-dir", str(folder)], check=True, capture_output=True)
-    application = folder / "echo" / "server" / "app.py"
-    text = application.read_text()
-    application.write_text(text.replace("max_concurrent_envs=1,", "max_concurrent_envs=1000,"))
 
 
 @contextmanager
