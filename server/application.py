@@ -8,9 +8,11 @@ from fastapi import FastAPI
 from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
+from echo_env.server.access import AccessControl, add_cross_origin_headers
 from echo_env.server.documentation import add_documentation
 from echo_env.server.http_api import create_router, translate_errors
 from echo_env.server.http_episodes import HttpEpisodes
+from echo_env.server.logs import set_up_logging
 from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.mcp_streamable_http import StreamableHttp
 from echo_env.server.sessions import AnyEnvironment, Session, Sessions
@@ -18,6 +20,7 @@ from echo_env.server.settings import Settings
 from echo_env.server.web_interface import add_web_interface
 from echo_env.server.websocket_api import WebSocketEndpoint
 from echo_env.server.wire import MessageDecoder
+from echo_env.server.worker import Worker
 
 
 def create_app(
@@ -44,6 +47,8 @@ def create_app(
             "be called. Pass the environment class, not an instance."
         )
     settings = Settings()  # type: ignore[call-arg]
+    set_up_logging(settings)
+    worker = Worker()
     sessions = Sessions(env, max_concurrent_envs, settings, session_cls)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
@@ -55,6 +60,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        worker.start()
         episodes.announce()
         yield
         await streamable_http.aclose()
@@ -87,4 +93,7 @@ def create_app(
     if settings.enable_web_interface:
         add_web_interface(app, name, settings)
     add_documentation(app, decoder, action_cls, observation_cls, settings)
+    app.add_middleware(AccessControl, settings=settings, worker=worker)
+    if settings.allowed_origins:
+        add_cross_origin_headers(app, settings.allowed_origins)
     return app

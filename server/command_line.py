@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args
 import uvicorn
 from pydantic import SecretStr, ValidationError
 
+from echo_env.server.logs import log_config
 from echo_env.server.settings import LogLevel, Settings
 
 _OPTIONS = ("host", "port", "workers", "log_level")
@@ -41,9 +42,14 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         port=settings.port,
         workers=settings.workers,
         reload=reload,
+        log_level=settings.log_level,
+        log_config=log_config(settings),
+        ws_max_size=settings.max_message_bytes,
+        ws_ping_interval=settings.ws_ping_interval_s,
+        ws_ping_timeout=settings.ws_ping_timeout_s,
         # A worker that does not answer is killed, and on a busy machine one that starts does not.
         timeout_worker_healthcheck=60,
-        log_level=settings.log_level,
+        timeout_keep_alive=settings.keep_alive_timeout_s,
         ws="echo_env.server.websocket_protocol:WebSocketProtocol",
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )

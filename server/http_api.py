@@ -6,7 +6,7 @@ client keeps a cookie, the environment goes on with its episode (`http_episodes.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -49,6 +49,19 @@ class InvalidRequestResponse(BaseModel):
     """What is wrong with a request, in pydantic's form."""
 
     detail: list[dict[str, Any]] = Field(description="One entry per error: type, loc, msg, input")
+
+
+class SessionsResponse(BaseModel):
+    """How many sessions there are."""
+
+    active_sessions: int = Field(description="Open at the moment, in the worker that answers")
+    max_sessions: int = Field(description="How many may be open, in each worker")
+
+
+class ReadinessResponse(BaseModel):
+    """Whether the server takes new sessions."""
+
+    status: Literal["ready", "draining"]
 
 
 class FailureResponse(BaseModel):
@@ -143,6 +156,22 @@ def create_router(
     async def health() -> HealthResponse:
         """Whether the server runs."""
         return HealthResponse(status=HealthStatus.HEALTHY)
+
+    @router.get(
+        "/ready",
+        tags=["Operation"],
+        responses={503: {"model": ReadinessResponse, "description": "The server is stopping"}},
+    )
+    async def ready(response: Response) -> ReadinessResponse:
+        """Whether new sessions are welcome; not when the server has been told to stop."""
+        if sessions.draining:
+            response.status_code = 503
+        return ReadinessResponse(status="draining" if sessions.draining else "ready")
+
+    @router.get("/sessions", tags=["Operation"])
+    async def count_sessions() -> SessionsResponse:
+        """How many sessions the worker that answers has open, and how many it may."""
+        return SessionsResponse(active_sessions=sessions.active, max_sessions=sessions.capacity)
 
     @router.post(
         "/mcp",

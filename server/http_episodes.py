@@ -10,11 +10,11 @@ import hashlib
 import logging
 from multiprocessing import current_process
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic import SecretStr
 
+from echo_env.server.cookies import cookie_attributes, cookie_values
 from echo_env.server.errors import MessageError
 from echo_env.server.sessions import AnyEnvironment, Session
 
@@ -80,7 +80,7 @@ class HttpEpisodes:
         Raises `MessageError` when the request has a cookie and none that can be believed: a new
         episode in its place would be taken for the old one.
         """
-        cookies = _episode_cookies(request)
+        cookies = cookie_values(request, COOKIE_NAME)
         if self._serializer is None or not cookies:
             return
         for cookie in cookies:
@@ -115,32 +115,7 @@ class HttpEpisodes:
                 "the limit. A connection to /ws has none.",
                 len(cookie),
             )
-        response.headers.append("set-cookie", f"{COOKIE_NAME}={cookie}; {_attributes(request)}")
+        response.headers.append(
+            "set-cookie", f"{COOKIE_NAME}={cookie}; {cookie_attributes(request)}"
+        )
         return response
-
-
-def _episode_cookies(request: Request) -> list[str]:
-    """All cookies of the name: one for `/` may hide behind that of a server at `/prefix`."""
-    pairs = (
-        pair.strip().partition("=")
-        for header in request.headers.getlist("cookie")
-        for pair in header.split(";")
-    )
-    return [value for name, _, value in pairs if name == COOKIE_NAME]
-
-
-def _attributes(request: Request) -> str:
-    path = quote(request.scope.get("root_path", "")) or "/"
-    # Written here: Python's own cookies learn of `Partitioned` in 3.14.
-    if _is_https(request):
-        return f"Path={path}; HttpOnly; SameSite=None; Secure; Partitioned"
-    return f"Path={path}; HttpOnly; SameSite=Lax"
-
-
-def _is_https(request: Request) -> bool:
-    """Whether the client speaks HTTPS, be it with a proxy.
-
-    The header is believed of anyone: who lies gets a cookie that its own client will not keep.
-    """
-    forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
-    return request.url.scheme == "https" or forwarded == "https"

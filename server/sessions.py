@@ -134,6 +134,7 @@ class Sessions:
         elif capacity > 1 and not concurrent:
             raise ConcurrencyConfigurationError(environment_cls.__name__, capacity)
         self.capacity = capacity
+        self.draining = False
         self.environment_cls = environment_cls
         self._factory = factory
         self._session_cls = session_cls

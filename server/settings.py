@@ -1,12 +1,47 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every knob of the server, with its bound and its default, read from the environment."""
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
+LogFormat = Literal["text", "json"]
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in map(str.strip, value.split(",")) if part)
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]+", value):
+        raise ValueError("an origin is `https://host`, `https://host:port`, `null` or `*`")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[^*/:\s]+", value):
+        raise ValueError("a host is a name without its port, `*.` before it for all below, or `*`")
+    return value.lower()
+
+
+def _token(value: SecretStr | None) -> SecretStr | None:
+    # What needs no quoting anywhere: in a header, a cookie or an address.
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", value.get_secret_value()):
+        raise ValueError("a token is made of letters, digits and the signs - . _ ~")
+    return value
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)
+]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_listed)
+]
 
 
 class Settings(BaseSettings):
@@ -18,17 +53,52 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     workers: int = Field(1, ge=1, le=256, description="Worker processes")
     log_level: LogLevel = Field("info", description="Least severe log lines to print")
+    log_format: LogFormat = Field(
+        "text", description="Form of the log lines; JSON is one object each"
+    )
     max_concurrent_envs: int = Field(
         1000, ge=1, le=1_000_000, description="Sessions open at once, per worker"
     )
+    session_idle_timeout_s: int = Field(
+        3600, ge=1, le=2_592_000, description="Seconds without a frame until a session is closed"
+    )
+    max_message_bytes: int = Field(
+        16_777_216, ge=1024, le=104_857_600, description="Bytes in one frame or request body"
+    )
     max_json_depth: int = Field(
         100, ge=8, le=200, description="Levels of nesting in one JSON message"
+    )
+    request_timeout_s: int = Field(
+        60, ge=1, le=3600, description="Seconds in which an HTTP request has to arrive"
+    )
+    keep_alive_timeout_s: int = Field(
+        5, ge=1, le=3600, description="Seconds until an HTTP connection without requests is closed"
+    )
+    ws_ping_interval_s: int = Field(
+        20, ge=1, le=3600, description="Seconds between pings to a WebSocket client"
+    )
+    ws_ping_timeout_s: int = Field(
+        20, ge=1, le=3600, description="Seconds in which a ping has to be answered"
+    )
+    shutdown_grace_s: int = Field(
+        5, ge=1, le=3600, description="Seconds that a stopping server waits for steps in flight"
     )
     worker_threads: int = Field(
         32,
         ge=1,
         le=1024,
         description="Threads for environments without `async` methods, per worker",
+    )
+    allowed_origins: Origins = Field(
+        (), description="Further origins whose pages may use the server; with commas, `*` for all"
+    )
+    allowed_hosts: Hosts = Field(
+        (), description="Further names to answer to; with commas, such as `*.example.org`"
+    )
+    api_token: Annotated[SecretStr | None, AfterValidator(_token)] = Field(
+        None,
+        min_length=16,
+        description="Token that clients have to send; without it anyone may use the server",
     )
     secret_key: SecretStr | None = Field(
         None,

@@ -303,7 +303,7 @@ def test_settings_table_is_the_settings() -> None:
             allowed = ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
         option = f"`--{name.replace('_', '-')}`" if name in options else ""
         description = str(field.description).split(";")[0]
-        default = f"`{field.default}`" if field.default is not None else ""
+        default = f"`{field.default}`" if field.default not in (None, ()) else ""
         if isinstance(field.default, bool):
             default = default.lower()
         expected[f"`{name.upper()}`"] = (option, default, allowed, description)

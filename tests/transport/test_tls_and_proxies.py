@@ -88,7 +88,10 @@ def test_a_certificate_that_is_not_trusted_is_refused(tls_url: str) -> None:
         EchoEnv(tls_url).reset()
 
 
-def test_a_proxy_leads_to_servers_elsewhere(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_leads_to_servers_elsewhere(
+    start_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(env={"ALLOWED_HOSTS": "echo.invalid"})
     for name in ("no_proxy", "NO_PROXY", "ws_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with _HttpProxy(server.port) as proxy:
