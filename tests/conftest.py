@@ -211,7 +211,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Our application on uvicorn, with a certificate."""
+    """Our application on uvicorn, with a certificate; any page may embed its pages."""
     folder = tmp_path_factory.mktemp("tls")
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
@@ -219,7 +219,7 @@ def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "echo_env.server.app:app", "--port", str(port)]
     command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
-    variables = _environment_variables(None)
+    variables = _environment_variables({"FRAME_ANCESTORS": "*"})
     with subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env=variables
     ) as server:
