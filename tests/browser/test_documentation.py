@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`/docs` and `/redoc` in a browser that reaches no other machine."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def _operation(page: Page, path: str) -> Locator:
+    """An operation of Swagger UI, opened."""
+    operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
+    operation.locator(".opblock-summary-control").click()
+    return operation
+
+
+def _execute(operation: Locator) -> Any:
+    """What the server answered with 200, once "Execute" was clicked."""
+    with operation.page.expect_response(lambda response: "openapi" not in response.url) as response:
+        operation.get_by_role("button", name="Execute").click()
+    assert response.value.status == 200
+    shown = operation.locator(".live-responses-table tbody .response-col_status")
+    expect(shown).to_contain_text("200")
+    return json.loads(response.value.body())
+
+
+@pytest.mark.parametrize("prefix", ["", "/some/prefix"])
+def test_execute_goes_on_with_one_episode(
+    server: Any,
+    serve_below_prefix: Callable[..., str],
+    open_page: Callable[..., Page],
+    prefix: str,
+) -> None:
+    base = serve_below_prefix(server, prefix) if prefix else server.url
+    page = open_page(base + "/docs")
+    _execute(_operation(page, "/reset"))
+    step = _operation(page, "/step")
+    assert [_execute(step)["metadata"]["step"] for _ in range(2)] == [1, 2]
+    expected = {"episode_id": "demo", "step_count": 2, "seed": 7}
+    assert _execute(_operation(page, "/state")) == expected
+
+
+def test_every_prefilled_request_succeeds(server: Any, open_page: Callable[..., Page]) -> None:
+    page = open_page(server.url + "/docs")
+    expect(page.locator(".opblock").first).to_be_visible()
+    paths = [each.get_attribute("data-path") for each in page.locator("[data-path]").all()]
+    assert "/mcp" in paths
+    for path in paths:
+        assert path is not None
+        _execute(_operation(page, path))
+
+
+def test_the_frames_of_the_websocket_are_described(
+    server: Any, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(server.url + "/docs")
+    expect(page.get_by_role("cell", name='{"type": "state"}')).to_be_visible()
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="asyncapi.json").click()
+    assert opened.value.url == server.url + "/asyncapi.json"
+
+
+def test_redoc_shows_every_operation(server: Any, open_page: Callable[..., Page]) -> None:
+    page = open_page(server.url + "/redoc")
+    expect(page.get_by_role("heading", name="echo_env HTTP API")).to_be_visible()
+    expect(page.get_by_role("button", name="post /step")).to_be_visible()
+    expect(page.get_by_role("img")).not_to_have_count(0)
+    page.get_by_placeholder("Search...").fill("step")
+    expect(page.get_by_role("search").get_by_role("menuitem").first).to_be_visible()
