@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echo_env.server.cookies import cookie_attributes, cookie_values
 from echo_env.server.settings import Settings
+from echo_env.server.web_interface import token_page
 from echo_env.server.worker import Worker
 
 TOKEN_COOKIE = "openenv_token"
@@ -42,6 +43,7 @@ class AccessControl:
         self._most_bytes = settings.max_message_bytes
         self._origins = frozenset(settings.allowed_origins)
         self._hosts = settings.allowed_hosts
+        self._settings = settings
         self._token = settings.api_token.get_secret_value() if settings.api_token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +115,8 @@ class AccessControl:
             for value in in_address:
                 if hmac.compare_digest(value.encode(), token.encode()):
                     return _keep_token(connection, token)
+        if _wants_a_page(connection):
+            return token_page(self._settings, is_wrong=bool(sent or in_address))
         if sent or in_address:
             return _refuse(401, "This token is not the server's", 'Bearer error="invalid_token"')
         reason = "This server asks for a token: as `Authorization: Bearer …`, or in a browser once "
@@ -212,6 +216,11 @@ class _LimitedBody:
 def _refuse(status: int, reason: str, challenge: str | None = None) -> Response:
     headers = {"WWW-Authenticate": challenge} if challenge else None
     return JSONResponse({"detail": reason}, status, headers)
+
+
+def _wants_a_page(connection: HTTPConnection) -> bool:
+    is_request = connection.scope["type"] == "http" and connection.scope["method"] == "GET"
+    return is_request and "text/html" in connection.headers.get("accept", "")
 
 
 def _bearer_tokens(connection: HTTPConnection) -> Iterator[str]:

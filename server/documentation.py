@@ -5,11 +5,8 @@ Swagger UI and ReDoc come from the package `fastapi-offline`. Addresses are rela
 `/web` are, so that the pages and their "Execute" work behind a path prefix.
 """
 
-import base64
-import hashlib
 import json
 import logging
-import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +21,7 @@ from pydantic import ValidationError
 from echo_env.server.asyncapi import ANSWERED_BY, describe_websocket
 from echo_env.server.http_api import request_schemas
 from echo_env.server.settings import Settings
-from echo_env.server.web_interface import page_headers
+from echo_env.server.web_interface import digests, page_headers
 from echo_env.server.wire import MessageDecoder
 
 logger = logging.getLogger("echo_env.server")
@@ -229,12 +226,10 @@ def _add_redoc(app: FastAPI, settings: Settings, assets: Path) -> None:
 
 def _secure(page: HTMLResponse, settings: Settings, **sources: str) -> None:
     """Allow the page's own inline script, by its digest, and the styles that its script makes."""
-    scripts = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
-    digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in scripts]
     page.headers.update(
         page_headers(
             settings,
-            script_src=" ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)]),
+            script_src=f"'self' {digests(bytes(page.body).decode(), 'script')}".rstrip(),
             style_src="'self' 'unsafe-inline'",
             img_src="'self' data:",
             connect_src="'self'",

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/web`: the protocol inspector, which talks to `/ws` like any other client. `/` leads to it."""
 
+import base64
+import hashlib
 import html
+import re
 from importlib import metadata
 from pathlib import Path
 from string import Template
@@ -45,6 +48,30 @@ class _PageFiles(StaticFiles):
         return response
 
 
+def digests(page: str, tag: str) -> str:
+    """The sources that allow what is inside these elements of a page, and nothing else inline."""
+    contents = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+    hashes = [hashlib.sha256(content.encode()).digest() for content in contents]
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
+
+
+def token_page(settings: Settings, is_wrong: bool) -> HTMLResponse:
+    """What a browser is shown instead of a page, as long as it has no token: a form for it.
+
+    The form sends it in the address, which `access.py` turns into a cookie.
+    """
+    said = "The one that was sent is not it." if is_wrong else "Whoever runs the server knows it."
+    page = _page("token.html", said=said)
+    headers = page_headers(settings, style_src=digests(page, "style"), img_src="data:")
+    return HTMLResponse(page, 401, {**headers, "Cache-Control": "no-store"})
+
+
+def _page(file: str, **values: str) -> str:
+    icon = quote((_FILES / "favicon.svg").read_text("utf-8"))
+    escaped = {name: html.escape(value) for name, value in values.items()}
+    return Template((_FILES / file).read_text("utf-8")).substitute(escaped, icon=icon)
+
+
 def add_web_interface(app: FastAPI, name: str, settings: Settings) -> None:
     """Serve the page at `/web` and its files below it.
 
@@ -59,11 +86,12 @@ def add_web_interface(app: FastAPI, name: str, settings: Settings) -> None:
         # Text from users and from the server cannot become markup, not even by mistake.
         require_trusted_types_for="'script'",
     )
-    page = Template((_FILES / "index.html").read_text("utf-8")).substitute(
-        name=html.escape(name),
-        version=html.escape(_version()),
-        icon=quote((_FILES / "favicon.svg").read_text("utf-8")),
-        token="",
+    page = _page(
+        "index.html",
+        name=name,
+        version=_version(),
+        limit=str(settings.max_message_bytes),
+        token="required" if settings.api_token else "none",
     )
 
     @app.get("/", include_in_schema=False)

@@ -7,7 +7,7 @@ const MOST_FRAMES = 2000, MOST_CHARACTERS = 64e6; // kept; the oldest go first
 const MOST_ROWS = 300; // frames in the list
 const LONGEST_SHOWN = 600, LONGEST_OPENED = 20_000;
 const RUN_STEPS = 100;
-const FRAME_LIMIT = 16 * 2 ** 20; // the server's
+const FRAME_LIMIT = Number(document.body.dataset.limit); // the server's
 
 const nested = (levels) => "[".repeat(levels) + "]".repeat(levels);
 const PRESETS = {
@@ -93,6 +93,7 @@ function connect() {
     wasOpen = true;
     clearEpisode();
     setStatus("open", "Connected");
+    showCapacity();
   };
   socket.onmessage = ({ data }) => {
     const { type, data: content } = parsed(data);
@@ -127,6 +128,10 @@ function reconnect() {
   if (element("reconnect").textContent === "Enter it") return location.reload();
   connect();
   element("message").focus();
+}
+
+async function showCapacity() {
+  try { setCapacity(await (await fetch(address("sessions"))).json()); } catch { /* gone again */ }
 }
 
 function setCapacity({ active_sessions, max_sessions }) {

@@ -2,6 +2,7 @@
 """`/web`, the protocol inspector, as a person uses it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -337,6 +338,7 @@ def test_a_full_server_is_said_and_tried_again(
     expect(holder.locator("#status")).to_contain_text("Closed")
     button(waiting, "Try again").click()
     connected(waiting)
+    expect(waiting.locator("#capacity")).to_have_text("1 of 1 session")
     button(waiting, "Close").click()
     expect(waiting.locator("#status")).to_contain_text("Closed")
 
@@ -472,7 +474,7 @@ def _compose(page: Page, message: str) -> None:
     )
 
 
-def _paste(commands: str, folder: Path) -> str:
+def _paste(commands: str, folder: Path, **variables: str) -> str:
     """What a shell prints, with this interpreter as its `python3`."""
     python = folder / "python3"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -480,6 +482,7 @@ def _paste(commands: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f'PATH="$PWD:$PATH"\n{commands}'],
         cwd=folder,
+        env=os.environ | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -651,6 +654,68 @@ def test_the_page_works_embedded_in_another_site(
     expect(copy).to_have_text("Copied")  # the old way: a frame has no clipboard
 
 
+def test_a_page_of_another_origin_cannot_use_the_server(
+    server: Any,
+    serve_page: Callable[[str], str],
+    open_page: Callable[..., Page],
+    expected_in_console: list[str],
+) -> None:
+    expected_in_console += ["WebSocket connection to .* failed", "CORS policy", "ERR_FAILED", "403"]
+    page = open_page(serve_page("<p>Another page</p>"))
+    opened = page.evaluate(
+        """address => new Promise((resolve) => {
+            const socket = new WebSocket(address);
+            socket.onopen = () => resolve("opened");
+            socket.onclose = ({ code }) => resolve(`refused with ${code}`);
+        })""",
+        server.ws_url,
+    )
+    assert opened == "refused with 1006"
+    for method, path in (("POST", "/step"), ("GET", "/state")):
+        with pytest.raises(Error, match="Failed to fetch"):
+            page.evaluate("([url, method]) => fetch(url, {method})", [server.url + path, method])
+
+
+def test_a_server_with_a_token_asks_for_it(
+    start_server: Callable[..., Any],
+    open_page: Callable[..., Page],
+    expected_in_console: list[str],
+    run: Callable[..., Any],
+    tmp_path: Path,
+    screenshots: Path,
+) -> None:
+    expected_in_console += ["401", "WebSocket connection to .* failed"]
+    server = start_server(env={"API_TOKEN": "a-rather-long-secret"})
+    page = open_page(server.url + "/web?theme=none")
+    expect(page.get_by_role("heading")).to_have_text("This server asks for its token")
+    assert Axe().run(page).response["violations"] == []
+    page.screenshot(path=screenshots / "token.png")
+    page.get_by_label("Token").fill("a wrong one")
+    page.get_by_label("Token").press("Enter")
+    expect(page.get_by_text("The one that was sent is not it.")).to_be_visible()
+    page.get_by_label("Token").fill("a-rather-long-secret")
+    page.get_by_role("button", name="Enter").click()
+    connected(page)
+    assert page.url == server.url + "/web"
+    assert page.evaluate("document.cookie") == ""  # no script reads it
+    take_step(page, "Hi")
+    expect(echo(page)).to_have_text("Hi")
+    variables = {"API_TOKEN": "a-rather-long-secret"}
+    for name in ("Python", "Python, async"):
+        done = run("-W", "error", "-c", _snippet(page, name), env=variables)
+        assert (done.stdout, done.stderr) == ("Hi 0.2\n", "")
+    curl = _paste(_snippet(page, "curl"), tmp_path, **variables)
+    assert json.loads(curl.splitlines()[2])["step_count"] == 1
+    frame = _paste(_snippet(page, "WebSocket"), tmp_path, **variables)
+    assert json.loads(frame)["data"]["reward"] == 0.2
+    page.context.clear_cookies()
+    button(page, "Close").click()
+    button(page, "Reconnect").click()
+    expect(page.locator("#status")).to_have_text("The server asks for its token")
+    button(page, "Enter it").click()
+    expect(page.get_by_role("heading")).to_have_text("This server asks for its token")
+
+
 def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Page]) -> None:
     requests: list[str] = []
     page = open_page("about:blank")
@@ -664,6 +729,7 @@ def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Pag
         "/web/inspector.css",
         "/web/inspector.js",
         server.ws_url,
+        "/sessions",
     ]
     assert sum(file.stat().st_size for file in (root / "server" / "web").iterdir()) <= 60_000
 

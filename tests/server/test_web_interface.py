@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/web` and what leads to it; every address is relative, so that a path prefix changes nothing."""
 
+from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -30,3 +32,40 @@ def test_the_page_loads_nothing_from_elsewhere(server: Any) -> None:
 def test_only_files_of_the_page_are_served(server: Any) -> None:
     for path in ("/web/nope.js", "/web/%2e%2e/app.py", "/web/..%2fapp.py"):
         assert requests.get(server.url + path, timeout=60).status_code == 404
+
+
+def test_the_policy_of_the_page(server: Any) -> None:
+    headers = requests.get(server.url + "/web", timeout=60).headers
+    assert headers["Content-Security-Policy"].split("; ") == [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src data:",
+        "require-trusted-types-for 'script'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'self' https://huggingface.co https://*.hf.space",
+    ]
+    assert headers["Cache-Control"] == "no-cache"
+    assert "X-Frame-Options" not in headers
+    file = requests.get(server.url + "/web/inspector.js", timeout=60)
+    assert file.headers["Cache-Control"] == "no-cache"
+    assert file.headers["Content-Type"].startswith("text/javascript")
+
+
+def test_the_page_says_which_version_serves_it(server: Any) -> None:
+    version = metadata.version("openenv-echo-env")
+    assert f"Server {version}<" in requests.get(server.url + "/web", timeout=60).text
+
+
+def test_a_browser_without_the_token_gets_a_form(start_server: Callable[..., Any]) -> None:
+    server = start_server(env={"API_TOKEN": "a-rather-long-secret", "FRAME_ANCESTORS": "'none'"})
+    for path in ("/web", "/docs", "/"):
+        answer = requests.get(server.url + path, headers={"Accept": "text/html"}, timeout=60)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
+        assert '<input name="token" type="password"' in answer.text
+        policy = answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy
+        assert policy.endswith("frame-ancestors 'none'")
+    assert requests.get(server.url + "/web", timeout=60).json()["detail"]  # no browser
