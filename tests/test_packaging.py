@@ -93,8 +93,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(
     packages = {path.parent for path in committed if path.name == "__init__.py"}
     modules = {path for path in committed if path.suffix == ".py" and path.parent in packages}
     pages = {path for path in committed if path.parts[:2] == ("server", "web")}
-    contract = Path("conformance", "CONTRACT.md")
-    expected = modules | pages | {contract, Path("openenv.yaml"), Path("py.typed")}
+    contract = {
+        path
+        for path in committed
+        if path.parts[0] == "conformance" and path.suffix in {".md", ".jsonl"}
+    }
+    expected = modules | pages | contract | {Path("openenv.yaml"), Path("py.typed")}
     with zipfile.ZipFile(built[".whl"]) as wheel:
         packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == {"echo_env" / path for path in expected}

@@ -38,7 +38,7 @@ def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server("--ws-max-size", limit, application=_FOLDER / "broken_servers.py")
 
 
-def _asked(url: str, timeout_s: float = 10.0) -> dict[str, str]:
+def _asked(url: str, timeout_s: float = 60.0) -> dict[str, str]:
     """What each check that fails says."""
     options = Options(
         timeout_s=timeout_s,
