@@ -70,7 +70,7 @@ class HttpEpisodes:
     def announce(self) -> None:
         """Log what limits the episodes, when the server starts."""
         if self._serializer is not None and not self._key_lasts:
-            logger.warning("SECRET_KEY is not set: episodes over HTTP end when this server stops")
+            logger.info("SECRET_KEY is not set: episodes over HTTP end when this server stops")
         elif self._serializer is None and self._resumable:
             logger.warning("itsdangerous is not installed: HTTP requests share no episode")
 

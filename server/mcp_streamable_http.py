@@ -2,7 +2,7 @@
 """Standard MCP on `POST /mcp`: the Streamable HTTP transport, spoken by FastMCP.
 
 Stateless and answered in JSON, so that any worker serves any request. FastMCP takes seconds and
-30 MB to load, so that waits for the first client that speaks the standard protocol, in a thread.
+45 MB to load, so that waits for the first client that speaks the standard protocol, in a thread.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echo_env.server.errors import log_failure
+from echo_env.server.logs import logger
 from echo_env.server.mcp_api import ToolBox, ToolFailure
 from echo_env.server.sessions import Sessions
 from echo_env.server.wire import encode_json_rpc
@@ -104,8 +105,8 @@ class StreamableHttp:
 
         # FastMCP's log lines go where the server's go, instead of through handlers of its own.
         log = logging.getLogger("fastmcp")
-        log.handlers.clear()
-        log.propagate = True
+        log.handlers[:] = logger.handlers
+        log.propagate = logger.propagate
         log.setLevel(logging.WARNING)
 
         sessions, tools = self._sessions, self._tools

@@ -37,10 +37,12 @@ pytestmark = pytest.mark.xdist_group("mcp")
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: Any) -> Any:
-    """Two workers, published to the network as far as the server knows."""
+    """Two workers, published under another name than that of this machine."""
     options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
     application = "echo_env.server.app:app"
-    return start_shared_server(*options, application=application, env={"HOST": "0.0.0.0"})
+    return start_shared_server(
+        *options, application=application, env={"ALLOWED_HOSTS": "*.hf.space"}
+    )
 
 
 def _post(url: str, payload: Any, **headers: str) -> requests.Response:
@@ -209,6 +211,14 @@ def test_a_bad_message_is_an_error_of_json_rpc(server: Any, body: Any, codes: se
     assert "Traceback" not in response.text
 
 
+def test_a_message_may_have_4_mib(server: Any) -> None:
+    call = {"name": "echo_with_length", "arguments": {"message": "x" * (4 * 1024 * 1024)}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    assert _post(server.url, request, **_STANDARD).status_code == 413
+    call["arguments"] = {"message": "x" * (4 * 1024 * 1024 - 1000)}
+    assert _post(server.url, request, **_STANDARD).json()["result"]["isError"] is False
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_there_is_no_stream_to_get_and_no_session_to_delete(server: Any, method: str) -> None:
     response = requests.request(method, server.url + "/mcp", headers=_STANDARD, timeout=60)
@@ -216,7 +226,7 @@ def test_there_is_no_stream_to_get_and_no_session_to_delete(server: Any, method:
 
 
 def test_a_host_that_the_server_is_published_as_is_not_refused(server: Any) -> None:
-    """FastMCP can check it too; here that is the business of what stands before every route."""
+    """FastMCP can check it too; here `access.py` does, for every route alike."""
     headers = {"Host": "me-echo.hf.space", "Origin": "https://me-echo.hf.space"}
     response = _post(server.url, _INITIALIZE, **_STANDARD, **headers)
     assert response.status_code == 200
