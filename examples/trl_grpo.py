@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""GRPO with TRL on the echo reward: a model learns to call a tool with longer and longer messages.
+
+python examples/trl_grpo.py --tiny
+python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --env-url http://localhost:8000
+
+Without `--env-url` it starts a server on this machine. The run's log and its reward curve are
+written to the folder `--output`.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns of `environment_factory`
+
+import matplotlib as mpl
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from echo_env import EchoEnv
+from echo_env.models import EchoAction
+
+PROMPT = [{"role": "user", "content": "Echo a long message."}]
+GENERATIONS = 16
+
+
+class EchoTools:
+    """TRL makes one for each generation; its public methods are the model's tools."""
+
+    def __init__(self, url: str) -> None:
+        self._env = EchoEnv(base_url=url)
+        self.reward = 0.0
+
+    def reset(self, **_: Any) -> None:
+        self.reward = 0.0
+
+    def echo(self, message: str) -> str:
+        """
+        Echo a message.
+
+        Args:
+            message: The message to echo
+
+        Returns:
+            The message as it came back.
+        """
+        result = self._env.step(EchoAction(message=message))
+        self.reward = result.observation.reward
+        return result.observation.echoed_message
+
+
+class AsyncEchoTools(EchoTools):
+    """The same with an `async` tool: TRL has all of a model's calls under way at once."""
+
+    async def echo(self, message: str) -> str:
+        """
+        Echo a message.
+
+        Args:
+            message: The message to echo
+
+        Returns:
+            The message as it came back.
+        """
+        result = await self._env.step(EchoAction(message=message))
+        self.reward = result.observation.reward
+        return result.observation.echoed_message
+
+
+def reward(environments: list[EchoTools], **_: Any) -> list[float]:
+    return [environment.reward for environment in environments]
+
+
+def train(options: argparse.Namespace, url: str) -> list[dict[str, float]]:
+    """One entry for each step, with TRL's names for what it measured."""
+    model, tokenizer = options.model, None
+    if options.tiny:
+        from tiny_model import make_tiny_model
+
+        torch.set_num_threads(1)  # more of them only get in each other's way
+        model, tokenizer = make_tiny_model(PROMPT, EchoTools.echo)
+    tools = AsyncEchoTools if options.use_async else EchoTools
+    trainer = GRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": [PROMPT] * GENERATIONS}),
+        reward_funcs=reward,
+        environment_factory=lambda: tools(url),
+        args=GRPOConfig(
+            output_dir=str(options.output),
+            max_steps=options.steps,
+            seed=options.seed,
+            learning_rate=options.learning_rate,
+            lr_scheduler_type="constant",
+            per_device_train_batch_size=GENERATIONS,
+            num_generations=GENERATIONS,
+            max_completion_length=64 if options.tiny else 256,
+            min_p=0.05,  # no token that is hardly ever right: a slip spoils the call
+            bf16=torch.cuda.is_available(),
+            use_cpu=options.tiny,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+        ),
+    )
+    weights = trainer.model.get_input_embeddings().weight
+    before = weights.detach().clone()
+    trainer.train()
+    print(f"Embeddings moved by up to {(weights - before).abs().max():.2g}")
+    return [entry for entry in trainer.state.log_history if "reward" in entry]
+
+
+def plot(rewards: list[float], file: Path) -> None:
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    mean = [sum(rewards[max(0, i - 9) : i + 1]) / min(10, i + 1) for i in range(len(rewards))]
+    plt.figure(figsize=(7, 4))
+    plt.plot(range(1, len(rewards) + 1), rewards, "o-", alpha=0.4, label="each step")
+    plt.plot(range(1, len(rewards) + 1), mean, linewidth=2, label="mean of the last ten")
+    plt.xlabel("step")
+    plt.ylabel("reward, mean over generations")
+    plt.title("GRPO on echo_env")
+    plt.grid(alpha=0.3)
+    plt.legend()
+    plt.tight_layout()
+    plt.savefig(file, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env-url", help="the server (default: one that this starts)")
+    parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="on the Hub, or a folder")
+    parser.add_argument("--tiny", action="store_true", help="a model made here: offline, on a CPU")
+    parser.add_argument("--use-async", action="store_true", help="the tool is `async`")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, help="default: 5e-4 if tiny, else 1e-6")
+    parser.add_argument("--output", type=Path, default=Path("trl_grpo"))
+    options = parser.parse_args()
+    if options.learning_rate is None:
+        options.learning_rate = 5e-4 if options.tiny else 1e-6
+
+    server = None if options.env_url else EchoEnv.from_local()
+    try:
+        log = train(options, options.env_url or server.base_url)
+    finally:
+        if server is not None:
+            server.close()
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "log.json").write_text(json.dumps(log, indent=1))
+    rewards = [step["reward"] for step in log]
+    plot(rewards, options.output / "rewards.png")
+    first, last = rewards[:10], rewards[-10:]
+    print(f"Mean reward: {sum(first) / len(first):.2f} in the first {len(first)} steps", end=", ")
+    print(f"{sum(last) / len(last):.2f} in the last {len(last)}")
+    print(f"Tool calls that failed: {max(step['tools/failure_frequency'] for step in log):.0%}")
+    print(f"See {options.output / 'rewards.png'}")
+
+
+if __name__ == "__main__":
+    main()
