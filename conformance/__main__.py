@@ -52,6 +52,7 @@ def _options(asked: argparse.Namespace) -> Options:
         capacity=asked.capacity,
         failing_action=parse_action(asked.failing_action) if asked.failing_action else None,
         unbuildable_url=asked.unbuildable_url,
+        token=asked.token,
     )
 
 
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="where the server serves an environment whose constructor raises",
     )
+    parser.add_argument("--token", help="what the server asks for; sent as a bearer token")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results as JSON; - for stdout alone"
     )

@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--openenv-capacity", type=int, metavar="N", help="how many sessions the server holds"
     )
+    group.addoption("--openenv-token", metavar="TOKEN", help="what the server asks for")
     group.addoption(
         "--openenv-strict", action="store_true", help="what a server should do, it must do"
     )
@@ -58,6 +59,7 @@ class CheckSuite(pytest.Collector):
             options = Options(
                 actions=read_actions(actions) if actions else (),
                 capacity=option("--openenv-capacity"),
+                token=option("--openenv-token"),
             )
             known = Baseline.read(baseline) if baseline else Baseline()
             server = ServerUnderTest(option("--openenv-url"), options)

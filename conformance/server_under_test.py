@@ -6,7 +6,7 @@ is for the check of that form to find, and for no other.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -45,6 +45,8 @@ class Options:
     """An action at which the environment raises."""
     unbuildable_url: str | None = None
     """Where the same server serves an environment that cannot be made."""
+    token: str | None = None
+    """What the server asks for, as `Authorization: Bearer`; sent with everything."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,12 @@ class Conversation:
         self._action = action
 
     def send(self, frame: Any) -> None:
-        """Send text or bytes as they are, anything else as JSON."""
-        self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+        """Send text or bytes as they are, anything else as JSON.
+
+        Where the server has closed the connection, what it said before is still to be received.
+        """
+        with suppress(ConnectionClosed):
+            self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
 
     def receive(self) -> Any:
         """The next frame, decoded; raises `CheckFailed` when there is none or it is no JSON."""
@@ -167,20 +173,31 @@ class ServerUnderTest:
             raise ServerUnreachable(f"Nobody answers at {self.url}: {error}") from error
 
     def http(
-        self, method: str, path: str, body: Any = None, cookies: requests.Session | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        cookies: requests.Session | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        timeout_s: float | None = None,
     ) -> requests.Response:
         """Send a request; `body` is text or bytes as they are, or else JSON.
 
-        Cookies are kept, and sent back, by who brings `cookies` to keep them in.
+        Cookies are kept, and sent back, by who brings `cookies` to keep them in. `headers` are sent
+        beside, or instead of, those of every request; `None` leaves one out. `timeout_s` is for an
+        answer that may take longer than others.
         """
         if body is not None and not isinstance(body, str | bytes):
             body = json.dumps(body)
+        sent: dict[str, str | bytes | None] = {"Content-Type": "application/json"}
+        sent |= self._authorization
+        sent |= headers or {}
         return (cookies or self._http).request(
             method,
             self.url + path,
             data=body,
-            headers={"Content-Type": "application/json"},
-            timeout=self.options.timeout_s,
+            headers=sent,
+            timeout=timeout_s or self.options.timeout_s,
         )
 
     def http_json(
@@ -206,6 +223,7 @@ class ServerUnderTest:
                 address + path,
                 open_timeout=_OPENING_S,
                 close_timeout=self.options.timeout_s,
+                additional_headers=self._authorization,
                 compression=None,
                 max_size=None,
                 proxy=None,
@@ -218,13 +236,27 @@ class ServerUnderTest:
             yield conversation
             conversation.take_leave()
 
-    def handshake_status(self, path: str) -> int:
-        """The HTTP status of a WebSocket handshake: 101 when it is accepted."""
+    def handshake_status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
+        """The HTTP status of a WebSocket handshake: 101 when it is accepted.
+
+        `headers` are sent instead of the token.
+        """
         try:
-            with connect(self._websocket_url + path, open_timeout=_OPENING_S, proxy=None):
+            with connect(
+                self._websocket_url + path,
+                additional_headers=self._authorization if headers is None else headers,
+                open_timeout=_OPENING_S,
+                proxy=None,
+            ) as connection:
+                Conversation(connection, self.options.timeout_s, self.action).take_leave()
                 return 101
         except InvalidStatus as refused:
             return refused.response.status_code
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        token = self.options.token
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def schemas(self) -> dict[str, dict[str, Any]]:
         """What `/schema` says."""

@@ -4,6 +4,7 @@
 from echo_env.conformance.checks import (  # noqa: F401 - imported to register
     http_routes,
     limits,
+    operation,
     refusals,
     schemas,
     sessions,

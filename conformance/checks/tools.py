@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Rows `MCP`: JSON-RPC over HTTP and in `mcp` frames."""
 
+import json
 from contextlib import ExitStack
 from typing import Any
 
 from echo_env.conformance.registry import check, require
 from echo_env.conformance.server_under_test import ServerUnderTest
+
+_LOADING_S = 60.0  # servers may load what speaks MCP for the first client that does
 
 
 def _request(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -179,3 +182,36 @@ def a_websocket_attaches_to_a_session(server: ServerUnderTest) -> None:
             require(state.get("episode_id") == "conformance-attached", "the same episode", state)
     finally:
         _close(server, session_id)
+
+
+@check(
+    "mcp-handshake",
+    "MCP-10",
+    cause="only bare JSON-RPC is answered",
+    fix="serve MCP's Streamable HTTP on the same path, such as with FastMCP",
+)
+def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
+    """`initialize`, as any MCP client begins, is answered with version and name of the server."""
+    params = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "conformance", "version": "1"},
+    }
+    accept = {"Accept": "application/json, text/event-stream"}
+    response = server.http(
+        "POST",
+        "/mcp",
+        _request("initialize", params),
+        headers=accept,
+        timeout_s=max(_LOADING_S, server.options.timeout_s),
+    )
+    # The standard lets a server answer with a stream of events, of which the response is one.
+    lines = response.text.splitlines()
+    events = [line.removeprefix("data:") for line in lines if line.startswith("data:")]
+    try:
+        answer = json.loads(events[-1] if events else response.text)
+    except ValueError:
+        answer = response.text
+    result = answer.get("result") if isinstance(answer, dict) else None
+    told = isinstance(result, dict) and {"protocolVersion", "serverInfo"} <= set(result)
+    require(told, "`protocolVersion` and `serverInfo`", answer)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Our server broken in one way for each check: `DEFECTS`, each served below a path of its name.
 
-`/sound` has no defect. A defect sits between uvicorn and the application, so that what is broken is
-a real server on a socket.
+`/sound` has no defect, `/guarded` asks for a token besides. A defect sits between uvicorn and the
+application, so that what is broken is a real server on a socket.
 """
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from echo_env.server.application import create_app
 from echo_env.server.echo_env_environment import EchoEnvironment
 
 CAPACITY = 4
+TOKEN = "a-token-of-the-tests"
 FAILING_ACTION = {"message": "fail"}
 
 
@@ -57,6 +59,10 @@ class Defect:
 
     def query(self, query: bytes) -> bytes:
         return query
+
+    def header(self, name: bytes) -> bool:
+        """Whether the application gets to see a header of the client's."""
+        return True
 
     def received(self) -> None:
         """A frame came; `asked` may be changed."""
@@ -311,6 +317,11 @@ def wrong_status(path: str, received: int, sent: int) -> type[Defect]:
     return StatusDefect
 
 
+class NoOrigin(Defect):
+    def header(self, name: bytes) -> bool:
+        return name != b"origin"
+
+
 class NoCookies(Defect):
     headers_left_out = (b"set-cookie",)
 
@@ -424,7 +435,11 @@ DEFECTS: dict[str, type[Defect]] = {
     ),
     "mcp-unknown-tool": rpc("tools/call", _succeed),
     "mcp-attach": NoAttaching,
+    "mcp-handshake": rpc("initialize", lambda body: body["result"].pop("serverInfo")),
     "limit-large-frame": LargeFrameEnds,
+    "ops-origin": NoOrigin,
+    "ops-ready": response("/ready", lambda body: body.update(status="yes")),
+    "ops-sessions": response("/sessions", lambda body: body.update(active_sessions=0)),
 }
 
 
@@ -437,6 +452,8 @@ class Broken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         defect = self._defect()
+        headers = [(name, value) for name, value in scope["headers"] if defect.header(name)]
+        scope = {**scope, "headers": headers}
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root)
         if scope["type"] == "websocket":
@@ -529,10 +546,14 @@ def _health(_: Any) -> PlainTextResponse:
 
 _sound = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
 _sound.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
+os.environ["API_TOKEN"] = TOKEN
+_guarded = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
+_guarded.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
 app = Starlette(
     routes=[
         Route("/health", _health),
         Mount("/sound", _sound),
+        Mount("/guarded", _guarded),
         *(Mount(f"/{check_id}", Broken(_sound, defect)) for check_id, defect in DEFECTS.items()),
     ]
 )

@@ -402,6 +402,24 @@ CASES: dict[str, list[Case]] = {
         ),
         Case("unknown-tool", "MCP-8", [rpc("tools/call", name="nope", arguments={})]),
         Case(
+            "mcp-handshake",
+            "MCP-10",
+            [
+                request(
+                    "POST",
+                    "/mcp",
+                    _rpc(
+                        "initialize",
+                        protocolVersion="2025-06-18",
+                        capabilities={},
+                        clientInfo={"name": "me", "version": "1"},
+                    ),
+                    headers={"Accept": "application/json, text/event-stream"},
+                    like='{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18",${rest}}',
+                )
+            ],
+        ),
+        Case(
             "attach",
             "MCP-9",
             [
@@ -413,6 +431,65 @@ CASES: dict[str, list[Case]] = {
                 rpc("openenv/session/close", session_id="${session_id}"),
             ],
             path="/ws?session_id=${session_id}",
+        ),
+    ],
+    "operation": [
+        Case(
+            "foreign-origin",
+            "OPS-1",
+            [[{"refused": None}]],
+            headers={"Origin": "https://elsewhere.example"},
+        ),
+        Case(
+            "foreign-origin-over-http",
+            "OPS-1",
+            [request("POST", "/reset", {}, headers={"Origin": "https://elsewhere.example"})],
+        ),
+        Case(
+            "no-token",
+            "OPS-2",
+            [
+                [{"refused": None}],
+                request("GET", "/state", heed=("www-authenticate",)),
+                request("GET", "/health"),
+            ],
+            "guarded",
+        ),
+        Case(
+            "wrong-token",
+            "OPS-2",
+            [
+                [{"refused": None}],
+                request(
+                    "GET",
+                    "/state",
+                    headers={"Authorization": "Bearer nope"},
+                    heed=("www-authenticate",),
+                ),
+            ],
+            "guarded",
+            headers={"Authorization": "Bearer nope"},
+        ),
+        Case(
+            "token",
+            "OPS-2",
+            [_HI],
+            "guarded",
+            headers={"Authorization": "Bearer a-token-of-the-tests"},
+        ),
+        Case("ready", "OPS-3", [request("GET", "/ready")]),
+        Case(
+            "sessions",
+            "OPS-4",
+            [
+                request("GET", "/sessions"),
+                _HI,
+                request("GET", "/sessions"),
+                [{"send": frame("close")}],
+                closed(),
+                request("GET", "/sessions"),
+            ],
+            "full",
         ),
     ],
     "limits": [
@@ -625,6 +702,7 @@ def main() -> None:
             "full": full,
             "failing": f"{broken}/sound",
             "unbuildable": f"{broken}/sound/unbuildable",
+            "guarded": f"{broken}/guarded",
         }
         files = record(urls)
     FOLDER.mkdir(exist_ok=True)

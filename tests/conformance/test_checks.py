@@ -38,17 +38,18 @@ def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server("--ws-max-size", limit, application=_FOLDER / "broken_servers.py")
 
 
-def _asked(url: str, timeout_s: float = 60.0) -> dict[str, str]:
-    """What each check that fails says."""
+def _asked(url: str, timeout_s: float = 60.0, token: str | None = None) -> dict[str, str]:
+    """What each check that fails says; all are asked but for `ops-token` where there is none."""
     options = Options(
         timeout_s=timeout_s,
         capacity=_BROKEN.CAPACITY,
         failing_action=_BROKEN.FAILING_ACTION,
         unbuildable_url=f"{url}/unbuildable",
+        token=token,
     )
     server = ServerUnderTest(url, options)
     checks = selected(options)
-    assert len(checks) == len(CHECKS)
+    assert set(CHECKS) - {check.id for check in checks} == (set() if token else {"ops-token"})
     messages = {check.id: run_check(check, server) for check in checks}
     return {check_id: message for check_id, message in messages.items() if message}
 
@@ -72,8 +73,17 @@ def test_a_server_without_frame_limit_fails_its_check_and_no_other(
     assert set(failed) == {"limit-frame-size"}, failed
 
 
+def test_our_server_passes_every_check_with_a_token(broken_servers: Any) -> None:
+    assert _asked(f"{broken_servers.url}/guarded", token=_BROKEN.TOKEN) == {}
+
+
+def test_a_server_that_asks_for_no_token_fails_its_check_and_no_other(broken_servers: Any) -> None:
+    failed = _asked(f"{broken_servers.url}/sound", token=_BROKEN.TOKEN)
+    assert set(failed) == {"ops-token"}, failed
+
+
 def test_every_check_has_a_broken_server() -> None:
-    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size"}
+    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size", "ops-token"}
 
 
 def test_every_row_of_the_contract_has_a_check() -> None:
@@ -85,6 +95,12 @@ def test_every_check_says_what_it_asks_and_what_to_do() -> None:
         assert check.purpose.endswith("."), check.id
         assert check.cause, check.id
         assert check.fix, check.id
+
+
+def test_what_only_our_server_has_cannot_be_asked_without_an_option() -> None:
+    own = {row.id for row in ROWS.values() if "own" in row.stock.values()}
+    assert own == {"OPS-2"}
+    assert all(check.needs for check in CHECKS.values() if check.row.id in own)
 
 
 def test_what_both_stock_servers_do_not_keep_is_no_must() -> None:

@@ -31,6 +31,7 @@ def servers(server: Any, one_session_server: Any, broken_servers: Any) -> dict[s
         "full": one_session_server.url,
         "failing": f"{broken_servers.url}/sound",
         "unbuildable": f"{broken_servers.url}/sound/unbuildable",
+        "guarded": f"{broken_servers.url}/guarded",
     }
 
 
@@ -100,7 +101,10 @@ def _can_be_said_by_our_client(vector: Vector) -> bool:
             return False
         if "send" in event and _call_for(event["send"]) is None:
             return False
-    return vector.path == "/ws" and vector.id != "order"  # who calls waits for the reply
+    return (vector.path, vector.headers) == (
+        "/ws",
+        {},
+    ) and vector.id != "order"  # who calls waits for the reply
 
 
 def _call_for(sent: Any) -> Any:
