@@ -178,20 +178,18 @@ class ServerUnderTest:
         path: str,
         body: Any = None,
         cookies: requests.Session | None = None,
-        headers: Mapping[str, str | None] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> requests.Response:
         """Send a request; `body` is text or bytes as they are, or else JSON.
 
         Cookies are kept, and sent back, by who brings `cookies` to keep them in. `headers` are sent
-        beside, or instead of, those of every request; `None` leaves one out. `timeout_s` is for an
-        answer that may take longer than others.
+        instead of the token. `timeout_s` is for an answer that may take longer than others.
         """
         if body is not None and not isinstance(body, str | bytes):
             body = json.dumps(body)
-        sent: dict[str, str | bytes | None] = {"Content-Type": "application/json"}
-        sent |= self._authorization
-        sent |= headers or {}
+        sent = {"Content-Type": "application/json"}
+        sent |= self.authorization if headers is None else headers
         return (cookies or self._http).request(
             method,
             self.url + path,
@@ -223,7 +221,7 @@ class ServerUnderTest:
                 address + path,
                 open_timeout=_OPENING_S,
                 close_timeout=self.options.timeout_s,
-                additional_headers=self._authorization,
+                additional_headers=self.authorization,
                 compression=None,
                 max_size=None,
                 proxy=None,
@@ -244,7 +242,7 @@ class ServerUnderTest:
         try:
             with connect(
                 self._websocket_url + path,
-                additional_headers=self._authorization if headers is None else headers,
+                additional_headers=self.authorization if headers is None else headers,
                 open_timeout=_OPENING_S,
                 proxy=None,
             ) as connection:
@@ -254,7 +252,8 @@ class ServerUnderTest:
             return refused.response.status_code
 
     @property
-    def _authorization(self) -> dict[str, str]:
+    def authorization(self) -> dict[str, str]:
+        """The header with the token, if there is one."""
         token = self.options.token
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 

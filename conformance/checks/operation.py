@@ -15,11 +15,10 @@ _ELSEWHERE = {"Origin": "https://conformance.invalid"}
 )
 def pages_of_other_sites_are_refused(server: ServerUnderTest) -> None:
     """A browser's page from elsewhere gets 403, at the handshake and for a `POST`."""
-    token = server.options.token
-    authorization = {"Authorization": f"Bearer {token}"} if token else {}
-    status = server.handshake_status("/ws", _ELSEWHERE | authorization)
+    headers = _ELSEWHERE | server.authorization
+    status = server.handshake_status("/ws", headers)
     require(status == 403, "the handshake to be refused with 403", status)
-    response = server.http("POST", "/reset", {}, headers=_ELSEWHERE)
+    response = server.http("POST", "/reset", {}, headers=headers)
     require(response.status_code == 403, "403 for `POST /reset`", response.status_code)
 
 
@@ -32,13 +31,12 @@ def pages_of_other_sites_are_refused(server: ServerUnderTest) -> None:
 )
 def who_brings_no_token_is_refused(server: ServerUnderTest) -> None:
     """Without the token, and with another one, there is 401 everywhere but at `/health`."""
-    for authorization in (None, "Bearer conformance-no-such-token"):
-        headers = {"Authorization": authorization}
+    wrong = {"Authorization": "Bearer conformance-no-such-token"}
+    for headers in ({}, wrong):
         status = server.http("GET", "/state", headers=headers).status_code
-        require(status == 401, f"401 for `GET /state` with {authorization}", status)
-        given = {} if authorization is None else {"Authorization": authorization}
-        status = server.handshake_status("/ws", given)
-        require(status == 401, f"the handshake to be refused with 401 with {authorization}", status)
+        require(status == 401, f"401 for `GET /state` with {headers}", status)
+        status = server.handshake_status("/ws", headers)
+        require(status == 401, f"the handshake to be refused with 401 with {headers}", status)
         status = server.http("GET", "/health", headers=headers).status_code
         require(status == 200, "200 for `GET /health`", status)
 

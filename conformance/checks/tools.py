@@ -202,7 +202,7 @@ def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
         "POST",
         "/mcp",
         _request("initialize", params),
-        headers=accept,
+        headers=accept | server.authorization,
         timeout_s=max(_LOADING_S, server.options.timeout_s),
     )
     # The standard lets a server answer with a stream of events, of which the response is one.
