@@ -156,15 +156,11 @@ class _Unread:
 _get, _set = object.__getattribute__, object.__setattr__
 
 
-class _Pending:
-    """What stands for the result of a call that may not have been performed yet.
+class _Awaitable:
+    """What may be awaited for the result of a call, also again.
 
-    Whatever is asked of it is asked of the result, but for how to await it. It is a coroutine, as
-    the stock client's results are (`asyncio.create_task(env.step(…))`), and can be awaited again.
+    It is a coroutine, as the stock client's results are (`asyncio.create_task(env.step(…))`).
     """
-
-    def __init__(self, call: Call[Any]) -> None:
-        _set(self, "_call", call)
 
     def __await__(self) -> Generator[Any, None, Any]:
         call: Call[Any] = _get(self, "_call")
@@ -180,6 +176,16 @@ class _Pending:
 
     def close(self) -> None:
         _call_of(self).as_coroutine().close()
+
+
+class _Pending(_Awaitable):
+    """What stands for the result of a call that may not have been performed yet.
+
+    Whatever is asked of it is asked of the result, but for how to await it.
+    """
+
+    def __init__(self, call: Call[Any]) -> None:
+        _set(self, "_call", call)
 
     def __getattribute__(self, name: str) -> Any:
         if name in _OWN:
@@ -213,14 +219,15 @@ class PendingState(_Pending, AwaitableState):
     """Stands for a `State`."""
 
 
-class PendingValue(Generic[ResultT]):
-    """Stands for any other value, such as a tool's result: await it, or use it like the value."""
+class PendingValue(_Awaitable, Generic[ResultT]):
+    """Stands for any other value, such as a tool's result: await it, or use it like the value.
+
+    Of which type that will be, nobody knows before: where it has to be a `str` or `list` itself,
+    for `isinstance` or `json.dumps`, await it.
+    """
 
     def __init__(self, call: Call[ResultT]) -> None:
         self._call = call
-
-    def __await__(self) -> Generator[Any, None, ResultT]:
-        return self._call.wait().__await__()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call.read(), name)
@@ -233,6 +240,12 @@ class PendingValue(Generic[ResultT]):
 
     def __len__(self) -> int:
         return len(self._call.read())  # type: ignore[arg-type]
+
+    def __bool__(self) -> bool:
+        return bool(self._call.read())
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self._call.read()  # type: ignore[operator]
 
     def __eq__(self, other: object) -> bool:
         return bool(self._call.read() == _settled(other))

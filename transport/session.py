@@ -217,8 +217,9 @@ class Session:
 
     def abandon(self) -> None:
         """Give up a call between its halves: no later one may get its reply."""
-        self._drop_connection()
-        self._lose("a reply to it was not waited for.")
+        if self.connection is not None and self.connection.in_use.locked():
+            self._drop_connection()
+            self._lose("a reply to it was not waited for.")
 
     # The connection.
 

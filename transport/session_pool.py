@@ -8,6 +8,7 @@ the pool waits once. One selector watches the sockets: no thread and no event lo
 import selectors
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from echo_env.errors import UsageError
@@ -17,6 +18,9 @@ from echo_env.transport.session_client import SessionClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+# More at once would not connect any sooner, as Python runs one thread at a time.
+_CONNECTING_AT_ONCE = 16
 
 ActT = TypeVar("ActT")
 ObsT = TypeVar("ObsT")
@@ -122,14 +126,13 @@ class SessionPool(Generic[ActT, ObsT]):
         """Send all calls, then yield each index when its call is done."""
         waiting: dict[int, float] = {}  # index → when its reply is overdue
         try:
-            for index, call in calls.items():
-                session = self.sessions[index]._session
-                connection = session.begin(call)
+            for index, connection in self._begin(calls):
                 self._watch(index, connection)
                 if connection is None:
                     yield index
                 else:
-                    waiting[index] = time.monotonic() + session.message_timeout_s
+                    timeout_s = self.sessions[index]._session.message_timeout_s
+                    waiting[index] = time.monotonic() + timeout_s
             while waiting:
                 for index, is_overdue in self._wait(waiting):
                     session = self.sessions[index]._session
@@ -139,9 +142,26 @@ class SessionPool(Generic[ActT, ObsT]):
                         del waiting[index]
                         yield index
         finally:
-            for index in waiting:  # left half-way: no later call may get these replies
-                self._watch(index, None)
-                self.sessions[index]._session.abandon()
+            for index, call in calls.items():
+                if not call.is_done:  # left half-way: no later call may get its reply
+                    self._watch(index, None)
+                    self.sessions[index]._session.abandon()
+
+    def _begin(self, calls: dict[int, Call[Any]]) -> Iterator[tuple[int, Connection | None]]:
+        """Send all requests, connecting first where need be: many sessions at the same time."""
+
+        def begin(index: int) -> tuple[int, Connection | None]:
+            return index, self.sessions[index]._session.begin(calls[index])
+
+        connected = [index for index in calls if self.sessions[index]._session.connection]
+        others = [index for index in calls if index not in connected]
+        if len(others) > 1:
+            with ThreadPoolExecutor(min(len(others), _CONNECTING_AT_ONCE)) as threads:
+                begun = list(threads.map(begin, others))
+            yield from begun
+        else:
+            connected = list(calls)
+        yield from map(begin, connected)
 
     def _wait(self, waiting: dict[int, float]) -> list[tuple[int, bool]]:
         """The indices on whose sockets something arrived, and those that waited too long."""

@@ -218,6 +218,9 @@ def test_results_of_tools(server: Any) -> None:
         echoed = env.call_tool("echo_message", message="Hello!")
         assert (echoed, str(echoed), repr(echoed)) == ("Hello!", "Hello!", "'Hello!'")
         assert echoed.upper() == "HELLO!"
+        assert "Hell" in echoed
+        assert "Hell" not in with_length
+        assert not env.call_tool("echo_message", message="")
         assert json.dumps(str(echoed)) == '"Hello!"'
         call = env.step(CallToolAction(tool_name="echo_message", arguments={"message": "m"}))
         assert call.observation.result == "m"
@@ -232,6 +235,13 @@ def test_results_of_tools_may_be_awaited(server: Any) -> None:
             "echo_with_length",
         ]
         assert await env.call_tool("echo_message", message="Hello!") == "Hello!"
+        called = env.call_tool("echo_message", message="Hello!")
+        assert asyncio.iscoroutine(called)
+        assert await asyncio.create_task(called) == await called == "Hello!"  # type: ignore[arg-type]
+        assert await asyncio.gather(called, env.call_tool("echo_message", message="2")) == [
+            "Hello!",
+            "2",
+        ]
 
     on_a_loop(server.url, use)
 

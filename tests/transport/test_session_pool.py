@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many sessions stepped together: the order of results, and one that fails among others."""
 
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -15,6 +18,8 @@ from echo_env.errors import (
     SessionLostError,
     UsageError,
 )
+
+_PATIENCE_S = 60.0  # until a hang is called one
 
 
 @pytest.fixture
@@ -106,6 +111,35 @@ def test_a_refused_session_does_not_sink_the_one_that_has_the_place(
         results = pool.reset()
         errors = [result.error for result in results if result.error is not None]
         assert [type(error) for error in errors] == [CapacityReachedError]
+
+
+class _OpenWhenAllAreHere(socketserver.BaseRequestHandler):
+    """Relays to a server, once three clients have connected."""
+
+    def handle(self) -> None:
+        together, server = self.server.together, self.server.relays_to  # type: ignore[attr-defined]
+        together.wait(_PATIENCE_S)
+        with socket.create_connection(("127.0.0.1", server)) as upstream:
+            back = threading.Thread(target=self._relay, args=(upstream, self.request))
+            back.start()
+            self._relay(self.request, upstream)
+            back.join()
+
+    def _relay(self, source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_sessions_connect_at_the_same_time(server: Any) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OpenWhenAllAreHere) as relay:
+        relay.together, relay.relays_to = threading.Barrier(3), server.port  # type: ignore[attr-defined]
+        threading.Thread(target=relay.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{relay.server_address[1]}"
+        with EchoEnvPool(url, num_envs=3, connect_timeout_s=_PATIENCE_S) as pool:
+            assert [result.error for result in pool.reset()] == [None] * 3
+            assert _echoes(pool.step(_actions("a", "b", "c"))) == ["a", "b", "c"]
+        relay.shutdown()
 
 
 def test_an_invalid_action_leaves_every_episode_where_it_was(pool: EchoEnvPool) -> None:
