@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic_core import from_json
 from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
@@ -49,6 +50,19 @@ _KERNEL_TIMES_OUT = sys.platform in ("linux", "darwin") and struct.calcsize("l")
 _TIMED_OUT = (TimeoutError, BlockingIOError)
 # What a non-blocking socket raises when there is nothing to read, or no room to write.
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+# What to do about HTTP codes that refuse a session, and about codes that close one.
+_REFUSED: dict[int | None, str] = {
+    401: "Pass the server's token as `token=`.",
+    403: "Check the path and host of the address, and the `token=` and `headers=` that are sent.",
+    404: "Check the path of the address.",
+    503: "It is starting, stopping or overloaded: try again later.",
+}
+_CLOSED_BY_SERVER: dict[int | None, str] = {
+    1001: "It is going away, or closes sessions that are idle for long: call it more often. ",
+    1009: "A message was larger than it takes: send less at once, or raise the server's limit. ",
+    1012: "It restarts and should be back soon. ",
+}
 
 
 class _OpenedSocket:
@@ -362,10 +376,11 @@ class Connection:
         error = protocol.handshake_exc
         if error is not None:
             response = getattr(error, "response", None)
-            status = f"HTTP {response.status_code} " if isinstance(response, Response) else ""
+            status = response.status_code if isinstance(response, Response) else None
+            told = f"HTTP {status} ({_detail(response) or error})" if status else str(error)
             raise ConnectFailedError(
-                f"Failed to connect to {self.url}: the server refused the WebSocket: "
-                f"{status}({error})"
+                f"Failed to connect to {self.url}: the server refused the WebSocket: {told}. "
+                f"{_REFUSED.get(status, '')}".rstrip()
             ) from error
 
     def _take_handshake(self, data: bytes) -> None:
@@ -398,10 +413,7 @@ class Connection:
     def _unasked(self, message: bytes) -> EnvClientError:
         text = message[:500].decode(errors="replace")
         if _is_error(message):  # the last words of a server that ends the session (idle, say)
-            return SessionLostError(
-                f"The session with {self.url} is lost: the server ended it with {text}. "
-                "Call `reset()` to connect again and start a new episode."
-            )
+            return self._lost(last_words=text)
         return ProtocolViolationError(
             f"{self.url} sent a reply that belongs to no request: {text[:200]}. The connection "
             "is dropped, so that it is not taken for another call's; `reset()` starts a new "
@@ -483,19 +495,18 @@ class Connection:
             if not self._received:
                 raise self._lost()
 
-    def _lost(self) -> SessionLostError:
+    def _lost(self, last_words: str = "") -> SessionLostError:
         protocol = self._protocol
-        code, reason = None, ""
-        if protocol.close_rcvd is not None:
-            code, reason = protocol.close_rcvd.code, protocol.close_rcvd.reason
-            how = f"the server closed it with code {code}" + (f" ({reason})" if reason else "")
-        elif protocol.close_sent is not None:
-            code, reason = protocol.close_sent.code, protocol.close_sent.reason
-            how = f"closed by this client with code {code}" + (f" ({reason})" if reason else "")
-        else:
-            how = "it ended without a close frame"
+        code, reason, how = None, "", "it ended without a close frame"
+        if (close := protocol.close_rcvd or protocol.close_sent) is not None:
+            code, reason = close.code, close.reason
+            who = "the server closed it" if protocol.close_rcvd else "closed by this client"
+            how = f"{who} with code {code}" + (f" ({reason})" if reason else "")
+        if last_words:
+            how = f"the server ended it with {last_words}" + ("" if code is None else f"; {how}")
+        advice = _CLOSED_BY_SERVER.get(code, "") if protocol.close_rcvd else ""
         return SessionLostError(
-            f"The session with {self.url} is lost: {how}. The episode ended with it; call "
+            f"The session with {self.url} is lost: {how}. {advice}The episode ended with it; call "
             "`reset()` to connect again and start a new one.",
             code,
             reason,
@@ -591,6 +602,14 @@ def _is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _detail(response: Response) -> str:
+    """What the server says about its refusal, if it is one of FastAPI's."""
+    try:
+        return str(from_json(response.body or b"")["detail"])[:300]
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def _is_error(message: bytes) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -461,6 +462,75 @@ def test_a_server_that_refuses_the_websocket(server: Any, call: Any) -> None:
     env = EchoEnv(base_url=f"{server.url}/no-such-environment")
     with pytest.raises(ConnectFailedError, match=r"refused the WebSocket: HTTP 40[34]"):
         call(env, lambda env: env.reset())
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (401, '{"detail":"A token is missing"}', r"HTTP 401 \(A token is missing\)\. .*`token=`"),
+        (403, "{}", r"HTTP 403 \(.*rejected.*\)\. Check the path"),
+        (404, "Not Found", r"HTTP 404 \(.*\)\. Check the path of the address\.$"),
+        (503, '{"detail":"draining"}', r"HTTP 503 \(draining\)\. .* try again later\.$"),
+        (418, '["detail"]', r"HTTP 418 \([^()]*\)\.$"),
+    ],
+)
+@either_way
+def test_a_refusal_says_why_and_what_to_do(call: Any, status: int, body: str, text: str) -> None:
+    def refuse(connection: ServerConnection, _: Any) -> Any:
+        return connection.respond(HTTPStatus(status), body)
+
+    with serve(lambda _: None, "127.0.0.1", 0, process_request=refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        env = EchoEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        with pytest.raises(ConnectFailedError, match=text):
+            call(env, lambda env: env.reset())
+        server.shutdown()
+        thread.join()
+
+
+_IDLE_ERROR = '{"type":"error","data":{"message":"Idle for 60 s","code":"SESSION_ERROR"}}'
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "reason", "last_words", "text"),
+    [
+        ("idle", 1001, "", _IDLE_ERROR, r"Idle for 60 s.*code 1001\. .*call it more often"),
+        ("idle", 1001, "idle", "", r"closed it with code 1001 \(idle\)\. .*call it more often"),
+        ("in a call", 1009, "16 MiB at most", "", r"1009 \(16 MiB at most\).*send less at once"),
+        ("idle", 1012, "", "", r"closed it with code 1012\. It restarts"),
+        ("in a call", 1012, "restart", "", r"1012 \(restart\)\. It restarts"),
+        ("in a call", 4000, "bye", "", r"4000 \(bye\)\. The episode ended"),
+    ],
+)
+@either_way
+def test_the_code_that_closes_a_session_says_what_to_do(
+    call: Any, when: str, code: int, reason: str, last_words: str, text: str
+) -> None:
+    def answer(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(_REPLY)
+        if when == "in a call":
+            connection.recv()
+        if last_words:
+            connection.send(last_words)
+        connection.close(code, reason)
+        closed.set()
+
+    closed = threading.Event()
+    with serve(answer, "127.0.0.1", 0, close_timeout=0.1) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        env = EchoEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        call(env, lambda env: env.step(HELLO))
+        if when == "idle":
+            closed.wait()
+        with pytest.raises(SessionLostError, match=text) as caught:
+            call(env, lambda env: env.step(HELLO))
+        assert (caught.value.close_code, caught.value.reason) == (code, reason)
+        env.close()
+        server.shutdown()
+        thread.join()
 
 
 @either_way
