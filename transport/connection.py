@@ -232,7 +232,8 @@ class Connection:
 
     def read_available(self) -> bool:
         """Take in what can be read, for `Readiness`; say whether a whole message is there."""
-        sock = self._require_socket()
+        if (sock := self._sock) is None:
+            raise self._lost()
         try:
             while True:  # TLS may hold more than the socket shows
                 self._take(sock.recv(_READ_SIZE))

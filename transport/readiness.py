@@ -61,7 +61,7 @@ class Readiness:
         self, callback: Callable[[Any], Any], *, context: Context | None = None
     ) -> None:
         self._go_on = callback
-        self._context = context or copy_context()
+        self._context = copy_context() if context is None else context
 
     def result(self) -> None:
         error, self._error = self._error, None
