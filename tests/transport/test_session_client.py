@@ -414,6 +414,31 @@ def test_headers_and_token_go_out_with_the_handshake(call: Any) -> None:
     assert handshakes[0]["Authorization"] == "Bearer s3cret"
 
 
+@pytest.fixture(scope="module")
+def server_with_a_token(start_shared_server: Any) -> Any:
+    return start_shared_server(env={"API_TOKEN": "s3cret-and-long-enough"})
+
+
+@either_way
+def test_a_server_with_a_token_wants_that_one(server_with_a_token: Any, call: Any) -> None:
+    for token in (None, "another"):
+        refused = EchoEnv(base_url=server_with_a_token.url, token=token)
+        with pytest.raises(ConnectFailedError, match=r"HTTP 401 \(.*[Tt]oken.*\)\. .*`token=`"):
+            call(refused, lambda env: env.reset())
+    env = EchoEnv(base_url=server_with_a_token.url, token="s3cret-and-long-enough")
+    assert call(env, lambda env: env.step(HELLO)).reward == 0.5
+    env.close()
+
+
+@either_way
+def test_a_server_that_lets_no_foreign_page_in(server_with_a_token: Any, call: Any) -> None:
+    headers = {"Origin": "https://elsewhere.example"}
+    token = "s3cret-and-long-enough"
+    env = EchoEnv(base_url=server_with_a_token.url, headers=headers, token=token)
+    with pytest.raises(ConnectFailedError, match=r"HTTP 403 \(.*elsewhere.*\)\. Check the path"):
+        call(env, lambda env: env.reset())
+
+
 @pytest.mark.parametrize("base_url", ["http://{0}", "http://{0}/", "ws://{0}", "ws://{0}/"])
 def test_addresses(server: Any, base_url: str) -> None:
     given = base_url.format(f"127.0.0.1:{server.port}")
