@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from echo_env import EchoAction, EchoEnv, EchoEnvPool
 from echo_env.errors import (
@@ -217,9 +218,10 @@ def test_a_fault_is_an_error_of_its_own_and_ends_the_episode(
         }
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 @_each_fault
 def test_a_fault_is_the_same_error_when_awaited(
-    proxy: Any, fault: Fault, error: type[EnvClientError], text: str
+    proxy: Any, fault: Fault, error: type[EnvClientError], text: str, run: Any
 ) -> None:
     async def episode() -> None:
         async with _client(proxy(fault)) as env:
@@ -231,7 +233,7 @@ def test_a_fault_is_the_same_error_when_awaited(
             await env.reset()
             assert (await env.step(EchoAction(message="new"))).observation.metadata["step"] == 1
 
-    asyncio.run(episode())
+    run(episode())
 
 
 @_each_fault
