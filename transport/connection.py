@@ -17,20 +17,12 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic_core import from_json
-from websockets.client import ClientProtocol
-from websockets.exceptions import WebSocketException
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import State
-from websockets.sync.client import connect as open_websocket
 
 from echo_env.errors import (
-    ConnectFailedError,
     EnvClientError,
     ProtocolViolationError,
     ReplyTimeoutError,
@@ -38,6 +30,7 @@ from echo_env.errors import (
 )
 from echo_env.transport.frames import NotPlainError, plain_frame, text_frame
 from echo_env.transport.liveness import Liveness
+from echo_env.transport.opening import open_websocket
 from echo_env.transport.readiness import Readiness
 
 _READ_SIZE = 65536
@@ -51,32 +44,15 @@ _TIMED_OUT = (TimeoutError, BlockingIOError)
 # What a non-blocking socket raises when there is nothing to read, or no room to write.
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-# What to do about HTTP codes that refuse a session, and about codes that close one.
-_REFUSED: dict[int | None, str] = {
-    401: "Pass the server's token as `token=`.",
-    403: "Check the path and host of the address, and the `token=` and `headers=` that are sent.",
-    404: "Check the path of the address.",
-    503: "It is starting, stopping or overloaded: try again later.",
-}
+# What to do about codes that close a session.
 _CLOSED_BY_SERVER: dict[int | None, str] = {
     1001: "It is going away, or closes sessions that are idle for long: call it more often. ",
     1009: "A message was larger than it takes: send less at once, or raise the server's limit. ",
     1012: "It restarts and should be back soon. ",
 }
-
-
-class _OpenedSocket:
-    """Takes over from `websockets` after TCP, proxy and TLS, before its handshake and thread."""
-
-    def __init__(self, sock: socket.socket, protocol: ClientProtocol, **_: Any) -> None:
-        self.sock = sock
-        self.protocol = protocol
-
-    def handshake(self, *_: Any) -> None:
-        """Done by `Connection`."""
-
-    def start_keepalive(self) -> None:
-        """Done for all connections by one thread, see `keepalive`."""
+_CLOSED_BY_CLIENT: dict[int | None, str] = {
+    1009: "`max_message_size_mb` sets what the client takes. ",
+}
 
 
 class Connection:
@@ -105,36 +81,18 @@ class Connection:
         self._max_size = max_size
         self._liveness = liveness
         self._has_asked = False
-        self._sock: socket.socket | None = None
         self._timeout_s: float | None = None  # the socket's, to set it only when it changes
         self._readiness: Readiness | None = None
         self._poll: Any = None
-        try:
-            opened: Any = open_websocket(
-                url,
-                compression=None,
-                proxy=None if _is_loopback(url) else True,
-                open_timeout=timeout_s,
-                max_size=max_size,
-                create_connection=_OpenedSocket,  # type: ignore[arg-type]
-            )
-            self._sock = opened.sock
-            self._protocol: ClientProtocol = opened.protocol
-            self._shake_hands(headers, timeout_s)
-            if hasattr(select, "poll") and not isinstance(opened.sock, ssl.SSLSocket):
-                self._poll = select.poll()
-                self._poll.register(opened.sock, select.POLLIN)
-        except ConnectFailedError:
-            self.drop()
-            raise
-        except (OSError, EOFError, ValueError, WebSocketException) as error:
-            self.drop()
-            timed_out = isinstance(error, _TIMED_OUT)
-            reason = f"no answer within {timeout_s:g} s" if timed_out else str(error)
-            raise ConnectFailedError(
-                f"Failed to connect to {url}: {reason or type(error).__name__}. "
-                "Is the server running there?"
-            ) from error
+        self._sock: socket.socket | None = None
+        opened = open_websocket(url, headers, timeout_s, max_size)
+        self._sock, self._protocol = opened.sock, opened.protocol
+        if hasattr(select, "poll") and not isinstance(opened.sock, ssl.SSLSocket):
+            self._poll = select.poll()
+            self._poll.register(opened.sock, select.POLLIN)
+        if opened.received:
+            with suppress(SessionLostError):  # closed again: the first exchange says so
+                self._take(opened.received)
         self.is_usable = True
 
     def exchange(self, request: bytes, timeout_s: float) -> bytes:
@@ -351,46 +309,6 @@ class Connection:
         # A client that is dropped without `close()` frees its slot on the server all the same.
         self.drop()
 
-    def _shake_hands(self, headers: dict[str, str], timeout_s: float) -> None:
-        sock, protocol = self._require_socket(), self._protocol
-        request = protocol.connect()
-        for name, value in headers.items():
-            request.headers[name] = value
-        protocol.send_request(request)
-        deadline = time.monotonic() + timeout_s
-        self._set_timeout(sock, timeout_s)
-        self._flush(sock)
-        head = b""
-        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
-            data = sock.recv(_READ_SIZE)
-            # The parser gets the handshake and no more: after it, frames begin.
-            known = len(head)
-            head += data
-            end = head.find(b"\r\n\r\n") + 4
-            data, rest = (data[: end - known], data[end - known :]) if end > known else (data, b"")
-            self._take_handshake(data)
-            if protocol.state is State.CONNECTING and rest:
-                self._take_handshake(rest)  # the body of a refusal
-            elif rest:
-                self._take(rest)
-            self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
-        error = protocol.handshake_exc
-        if error is not None:
-            response = getattr(error, "response", None)
-            status = response.status_code if isinstance(response, Response) else None
-            told = f"HTTP {status} ({_detail(response) or error})" if status else str(error)
-            raise ConnectFailedError(
-                f"Failed to connect to {self.url}: the server refused the WebSocket: {told}. "
-                f"{_REFUSED.get(status, '')}".rstrip()
-            ) from error
-
-    def _take_handshake(self, data: bytes) -> None:
-        if data:
-            self._protocol.receive_data(data)
-        else:
-            self._protocol.receive_eof()
-        self._protocol.events_received()  # the response, which the protocol checked itself
-
     def _encode(self, sock: socket.socket, request: bytes) -> bytes:
         # Whatever is there before the request was sent cannot be its reply. Taken for one, it would
         # shift every later reply by one. Without `poll` it is not known without trying to read.
@@ -505,7 +423,8 @@ class Connection:
             how = f"{who} with code {code}" + (f" ({reason})" if reason else "")
         if last_words:
             how = f"the server ended it with {last_words}" + ("" if code is None else f"; {how}")
-        advice = _CLOSED_BY_SERVER.get(code, "") if protocol.close_rcvd else ""
+        advices = _CLOSED_BY_SERVER if protocol.close_rcvd else _CLOSED_BY_CLIENT
+        advice = advices.get(code, "")
         return SessionLostError(
             f"The session with {self.url} is lost: {how}. {advice}The episode ended with it; call "
             "`reset()` to connect again and start a new one.",
@@ -595,22 +514,6 @@ async def _wait_until_writable(sock: socket.socket, deadline: float) -> None:
     finally:
         timer.cancel()
         loop.remove_writer(sock)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _detail(response: Response) -> str:
-    """What the server says about its refusal, if it is one of FastAPI's."""
-    try:
-        return str(from_json(response.body or b"")["detail"])[:300]
-    except (ValueError, TypeError, KeyError):
-        return ""
 
 
 def _is_error(message: bytes) -> bool:

@@ -186,7 +186,7 @@ _FAULTS: list[tuple[Fault, type[EnvClientError], str]] = [
     (_cut_in_mid_frame, SessionLostError, "without a close frame"),
     (_abort, SessionLostError, "is lost"),
     (_close_with_reason, SessionLostError, r"code 1012 \(restarting\)"),
-    (_oversized, SessionLostError, "code 1009"),
+    (_oversized, SessionLostError, "code 1009 .*`max_message_size_mb` sets"),
     (_no_websocket_frame, SessionLostError, "code 1002"),
     (_broken_json, ProtocolViolationError, "no observation reply"),
     (_not_utf8, ProtocolViolationError, "no observation reply"),
