@@ -48,8 +48,8 @@ def create_app(
         )
     settings = Settings()  # type: ignore[call-arg]
     set_up_logging(settings)
-    worker = Worker()
     sessions = Sessions(env, max_concurrent_envs, settings, session_cls)
+    worker = Worker(sessions, settings)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
     # A tool that cannot be offered stops the server here, not its first caller.
@@ -65,6 +65,7 @@ def create_app(
         yield
         await streamable_http.aclose()
         await sessions.aclose()
+        worker.stop()
 
     name = env_name or getattr(env, "__name__", "OpenEnv")
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.

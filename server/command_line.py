@@ -2,6 +2,7 @@
 """The `server` command: options and environment variables checked, then uvicorn started."""
 
 import argparse
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,10 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
     if reload and settings.workers > 1:
         _stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
     _require_free_port(settings.host, settings.port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # When it has stopped, uvicorn sends itself the signal again: to be told to stop is no
+        # failure.
+        signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.run(
         application,
         host=settings.host,
@@ -44,12 +49,8 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         reload=reload,
         log_level=settings.log_level,
         log_config=log_config(settings),
-        ws_max_size=settings.max_message_bytes,
-        ws_ping_interval=settings.ws_ping_interval_s,
-        ws_ping_timeout=settings.ws_ping_timeout_s,
         # A worker that does not answer is killed, and on a busy machine one that starts does not.
         timeout_worker_healthcheck=60,
-        timeout_keep_alive=settings.keep_alive_timeout_s,
         ws="echo_env.server.websocket_protocol:WebSocketProtocol",
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )

@@ -87,6 +87,13 @@ class ConnectionFault(MessageError):
         raise NotImplementedError
 
 
+class StoppingError(OpenEnvError):
+    """What is not done, or not finished, because the server is about to stop."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping")
+
+
 def _shortened(value: Any) -> Any:
     """`value` as it was received or, when it is long, its beginning; always encodable as JSON."""
     if isinstance(value, str):
@@ -128,6 +135,8 @@ def describe(error: Exception) -> dict[str, Any]:
             "active_sessions": error.active_sessions,
             "max_sessions": error.max_sessions,
         }
+    if isinstance(error, StoppingError):
+        return {"message": str(error), "code": WSErrorCode.SESSION_ERROR}
     if isinstance(error, EnvironmentFactoryError):
         log_failure(error)
         return {

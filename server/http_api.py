@@ -5,6 +5,7 @@ An HTTP request has no session: each builds an environment, uses it once and clo
 client keeps a cookie, the environment goes on with its episode (`http_episodes.py`).
 """
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
@@ -25,13 +26,16 @@ from openenv.core.env_server.types import (
 )
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
+from starlette.requests import ClientDisconnect
 
-from echo_env.server.errors import MessageError, describe
+from echo_env.server.errors import MessageError, StoppingError, describe
 from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
 from echo_env.server.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from echo_env.server.sessions import Sessions
 from echo_env.server.wire import MessageDecoder, encode_json_rpc, encode_observation
+
+logger = logging.getLogger("echo_env.server")
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -82,10 +86,14 @@ class _Route(APIRoute):
                 return await handle(request)
             except (MessageError, HTTPException, RequestValidationError):
                 raise
+            except ClientDisconnect:
+                logger.debug("The client closed the connection before its request was complete")
+                return Response(status_code=400)  # which nobody gets
             except Exception as error:  # noqa: BLE001 - whatever an environment raises
                 described = describe(error)
                 failure = FailureResponse(detail=described["message"], code=described["code"])
-                return JSONResponse(failure.model_dump(), 500)
+                status = 503 if isinstance(error, StoppingError) else 500
+                return JSONResponse(failure.model_dump(), status)
 
         return answer
 

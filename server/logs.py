@@ -87,10 +87,10 @@ def set_up_logging(settings: Settings) -> None:
     as_json = settings.log_format == "json"
     printing = logging.getLogger("uvicorn").handlers
     if printing and not logger.handlers:
-        handler = logging.StreamHandler()
+        own = logging.StreamHandler()
         form = "%(levelprefix)s %(message)s"
-        handler.setFormatter(JsonFormatter() if as_json else TextFormatter(form))
-        logger.addHandler(handler)
+        own.setFormatter(JsonFormatter() if as_json else TextFormatter(form))
+        logger.addHandler(own)
         logger.setLevel(logging.getLogger("uvicorn.error").level)
         logger.propagate = False
     if as_json:

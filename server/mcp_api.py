@@ -152,7 +152,8 @@ class JsonRpc:
             case "tools/list" | "tools/call":
                 session = session or self._named_session(request.params)
                 if session is not None:
-                    return await self._use_tools(request, session.environment)
+                    with session.in_use():
+                        return await self._use_tools(request, session.environment)
                 async with self._sessions.temporary() as temporary:
                     return await self._use_tools(request, temporary.environment)
         raise _RpcFailure(

@@ -7,13 +7,15 @@ session gets an environment of its own, which is closed when the request ends.
 
 import asyncio
 import inspect
+import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
 
 from openenv.core.env_server.exceptions import (
@@ -22,12 +24,34 @@ from openenv.core.env_server.exceptions import (
     SessionCapacityError,
 )
 from openenv.core.env_server.interfaces import Environment
-from openenv.core.env_server.types import Action, Observation, State
+from openenv.core.env_server.types import Action, Observation, State, WSErrorCode
 
-from echo_env.server.errors import log_failure
+from echo_env.server.daemon_threads import DaemonThreads
+from echo_env.server.errors import StoppingError, log_failure
+from echo_env.server.logs import current_session
 from echo_env.server.settings import Settings
 
+logger = logging.getLogger("echo_env.server")
+
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
+
+# How often idle sessions are looked for: a fraction of their time, and never seldom.
+_SWEEPS_PER_TIMEOUT = 8
+_LONGEST_SWEEP_S = 30.0
+_POLL_S = 0.02
+_LAST_WAIT_S = 1.0  # for what was given up to be over
+
+
+class Connection(Protocol):
+    """What a session is used through, as it is ended from elsewhere."""
+
+    def end(
+        self, code: int, reason: str, error: dict[str, Any] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Take no further frame; send an error frame, if any, and close."""
+
+    def abandon(self) -> None:
+        """End at once, in the middle of whatever it does."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +100,30 @@ class Session:
     # A session created over MCP may be attached to by one WebSocket at a time.
     attached: bool = False
     closing: bool = False
+    connection: Connection | None = None
+    # Calls in flight, and when the sweeper first saw that there were none since it last looked.
+    calls: int = 0
+    quiet_since: float | None = None
+    # A call that was given up may still run in its thread.
+    abandoned: bool = False
+
+    @property
+    def episode_id(self) -> str | None:
+        """For log lines, so without any error."""
+        try:
+            return self.state().episode_id
+        except Exception:  # noqa: BLE001 - an environment's state may fail in any way
+            return None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A call that does not come through the session's own connection."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            self.quiet_since = None
 
     async def reset(self, arguments: dict[str, Any]) -> Observation:
         """Start an episode; arguments the environment does not take are left out."""
@@ -143,9 +191,16 @@ class Sessions:
         self._construct_in_thread = not self._convention(environment_cls).step_is_async
         single = environment_cls.REQUIRES_SINGLE_THREAD_EXECUTOR
         # Threads are started when first needed; an environment with async methods needs none.
-        self._threads = ThreadPoolExecutor(1 if single else settings.worker_threads, "environment")
+        self._threads = DaemonThreads(1 if single else settings.worker_threads, "environment")
+        self._grace_s = settings.shutdown_grace_s
+        self._give_up_at = 0.0
+        self._idle_timeout_s = settings.session_idle_timeout_s
         self._open: dict[str, Session] = {}
         self._opening = 0
+        self._closing = 0
+        self._requests: dict[asyncio.Task[Any], Session] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def active(self) -> int:
@@ -159,8 +214,10 @@ class Sessions:
         """Open a session with an environment of its own.
 
         Raises `SessionCapacityError` at capacity, `EnvironmentFactoryError` when the environment's
-        constructor raises.
+        constructor raises, `StoppingError` when the server has been told to stop.
         """
+        if self.draining:
+            raise StoppingError
         if self.active >= self.capacity:
             raise SessionCapacityError(self.active, self.capacity)
         self._opening += 1
@@ -169,6 +226,8 @@ class Sessions:
             self._open[session.id] = session
         finally:
             self._opening -= 1
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
         return session
 
     async def close(self, session: Session) -> None:
@@ -178,18 +237,109 @@ class Sessions:
 
     @asynccontextmanager
     async def temporary(self) -> AsyncIterator[Session]:
-        """A session for a single request, outside the capacity as on the stock servers."""
+        """A session for a single request, outside the capacity as on the stock servers.
+
+        Raises `StoppingError` when the request takes longer than a stopping server waits.
+        """
         session = await self._create()
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests[task] = session
+        token = current_session.set(session)
         try:
             yield session
+        except asyncio.CancelledError:
+            if not self.draining:
+                raise
+            raise StoppingError from None
         finally:
+            current_session.reset(token)
             await self._close_environment(session)
+            del self._requests[task]
+
+    async def drain(self) -> None:
+        """Open no more sessions and end those there are, each when its call has returned.
+
+        Calls that have not returned after the seconds of grace are given up.
+        """
+        self.draining = True
+        self._give_up_at = time.monotonic() + self._grace_s
+        for session in list(self._open.values()):
+            if not session.calls:
+                self._end(session, 1012, str(StoppingError()))
+        if not await self._is_over():
+            await self._give_up()
+
+    def hurry(self) -> None:
+        """Give up at once what `drain` waits for."""
+        self._give_up_at = 0.0
 
     async def aclose(self) -> None:
-        """Close every session; for the server's shutdown."""
-        for session in list(self._open.values()):
-            await self.close(session)
-        self._threads.shutdown(wait=False)
+        """Close every session that is left; for the server's shutdown."""
+        closings = [asyncio.create_task(self.close(session)) for session in self._open.values()]
+        if closings:
+            await asyncio.wait(closings, timeout=_LAST_WAIT_S if self.draining else self._grace_s)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._threads.shutdown()
+
+    async def _is_over(self) -> bool:
+        """Wait until there is nothing in use, or no time left for that."""
+        while busy := self.active or self._closing or self._requests:
+            if time.monotonic() >= self._give_up_at:
+                break
+            await asyncio.sleep(_POLL_S)
+        return not busy
+
+    async def _give_up(self) -> None:
+        requested = self._requests.values()
+        left = [*self._open.values(), *requested]
+        logger.warning("Giving up %d sessions and requests that do not end", len(left))
+        for session in left:
+            in_thread = self._construct_in_thread and (session.calls > 0 or session in requested)
+            session.abandoned = in_thread
+        connections = [session.connection for session in left if session.connection is not None]
+        farewells = [self._end(s, 1012, str(StoppingError())) for s in self._open.values()]
+        if farewells:
+            await asyncio.wait(farewells, timeout=_LAST_WAIT_S)
+        for connection in connections:
+            connection.abandon()
+        for task in self._requests:
+            task.cancel()
+        self._give_up_at = time.monotonic() + _LAST_WAIT_S
+        await self._is_over()
+
+    def _end(
+        self, session: Session, code: int, reason: str, error: dict[str, Any] | None = None
+    ) -> "asyncio.Task[None]":
+        session.quiet_since = math.inf  # it is over, and not to be ended again
+        session.closing = True
+        if session.connection is None:
+            work: Coroutine[Any, Any, None] = self.close(session)
+        else:
+            work = session.connection.end(code, reason, error)
+        task = asyncio.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
+
+    async def _sweep(self) -> None:
+        """End sessions that nobody uses: one task for all of them, as long as there are any."""
+        timeout_s = self._idle_timeout_s
+        reason = f"The session was idle for {timeout_s} seconds (SESSION_IDLE_TIMEOUT_S)"
+        error = {"message": reason, "code": WSErrorCode.SESSION_ERROR}
+        while self._open:
+            await asyncio.sleep(min(timeout_s / _SWEEPS_PER_TIMEOUT, _LONGEST_SWEEP_S))
+            now = time.monotonic()
+            for session in list(self._open.values()):
+                if session.calls:
+                    continue
+                if session.quiet_since is None:
+                    session.quiet_since = now
+                elif now - session.quiet_since >= timeout_s:
+                    logger.info("Session %s was idle for %d seconds", session.id, timeout_s)
+                    self._end(session, 1001, reason, error)
+        self._sweeper = None
 
     async def _create(self) -> Session:
         try:
@@ -203,6 +353,9 @@ class Sessions:
         return self._session_cls(environment, convention, self._run_in_thread)
 
     async def _close_environment(self, session: Session) -> None:
+        if session.abandoned:
+            return
+        self._closing += 1
         try:
             if self._construct_in_thread:
                 await self._run_in_thread(session.environment.close)
@@ -210,9 +363,13 @@ class Sessions:
                 session.environment.close()
         except Exception as error:  # noqa: BLE001 - nobody waits for it, and the session is over
             log_failure(error)
+        finally:
+            self._closing -= 1
 
     async def _run_in_thread(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # With its context, so that what the environment logs is known to be of this session.
+        run = copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run, call)
 
     def _convention(self, environment_cls: type[AnyEnvironment]) -> _CallingConvention:
         convention = self._conventions.get(environment_cls)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/ws`: one connection is one session. Frames are answered one at a time, in order."""
 
+import asyncio
+import logging
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import parse_qs
 
 from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import BaseMessage, WSErrorCode
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from echo_env.server.errors import ConnectionFault, describe
+from echo_env.server.errors import ConnectionFault, StoppingError, describe
+from echo_env.server.logs import current_session
 from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
 from echo_env.server.sessions import Session, Sessions
 from echo_env.server.wire import (
@@ -22,6 +26,10 @@ from echo_env.server.wire import (
     encode_observation_frame,
     encode_state_frame,
 )
+
+logger = logging.getLogger("echo_env.server")
+
+_FAREWELL_S = 5.0
 
 # An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
 TRANSPORT = "openenv.transport"
@@ -48,13 +56,14 @@ class WebSocketEndpoint:
             else:
                 await self._open(scope, receive, send)
         except OSError:
-            pass  # the client was gone before its reply could be written
+            logger.debug("The client was gone before its reply could be written")
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             session = await self._sessions.open()
         except OpenEnvError as error:
-            await _refuse(send, describe(error))
+            logger.info("No session for a client: %s", error)
+            await _refuse(send, describe(error), 1012 if self._sessions.draining else 1000)
             return
         try:
             await self._converse(session, scope, receive, send)
@@ -78,29 +87,53 @@ class WebSocketEndpoint:
                 await self._sessions.close(session)
 
     async def _converse(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
-        while True:
-            event = await receive()
-            if event["type"] == "websocket.disconnect":
-                return
-            try:
-                message = self._decode(event.get("text"))
-                if type(message) is CloseMessage:
-                    # First: a client that sees the close may count on the slot being free.
-                    if not session.attached:
-                        await self._sessions.close(session)
-                    await send({"type": "websocket.close", "code": 1000})
+        current_session.set(session)
+        session.connection = connection = _Connection(send)
+        try:
+            while not self._sessions.draining:
+                event = await receive()
+                if connection.has_ended:
                     return
-                reply = await self._answer(session, message)
-            except ConnectionFault as fault:
-                transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
+                if event["type"] == "websocket.disconnect":
+                    logger.debug("The client closed the connection (code %s)", event.get("code"))
+                    return
+                session.calls += 1
                 try:
-                    await fault.perform(send, transport)
-                    continue
-                except ConnectionFault:
-                    reply = encode_frame("error", describe(fault))
-            except Exception as error:  # noqa: BLE001 - whatever happens, the session goes on
-                reply = encode_frame("error", describe(error))
-            await send({"type": "websocket.send", "text": reply})
+                    if not await self._serve(session, event, scope, send):
+                        return
+                finally:
+                    session.calls -= 1
+                    session.quiet_since = None
+            if not connection.has_ended:
+                await connection.end(1012, str(StoppingError()))
+        except asyncio.CancelledError:
+            if not connection.has_ended:
+                raise
+        finally:
+            session.connection = None
+
+    async def _serve(self, session: Session, event: Message, scope: Scope, send: Send) -> bool:
+        """Answer one frame; whether the conversation goes on."""
+        try:
+            message = self._decode(event.get("text"))
+            if type(message) is CloseMessage:
+                # First: a client that sees the close may count on the slot being free.
+                if not session.attached:
+                    await self._sessions.close(session)
+                await send({"type": "websocket.close", "code": 1000})
+                return False
+            reply = await self._answer(session, message)
+        except ConnectionFault as fault:
+            transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
+            try:
+                await fault.perform(send, transport)
+                return True
+            except ConnectionFault:
+                reply = encode_frame("error", describe(fault))
+        except Exception as error:  # noqa: BLE001 - whatever happens, the session goes on
+            reply = encode_frame("error", describe(error))
+        await send({"type": "websocket.send", "text": reply})
+        return True
 
     async def _answer(self, session: Session, message: BaseMessage) -> str:
         if isinstance(message, StepMessage):
@@ -117,6 +150,37 @@ class WebSocketEndpoint:
         return encode_frame("mcp", await self._json_rpc.answer(message.data, session))
 
 
-async def _refuse(send: Send, error: dict[str, Any]) -> None:
+class _Connection:
+    """A conversation, as it is ended from elsewhere: for being idle, or at a shutdown."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._task = asyncio.current_task()
+        self.has_ended = False
+
+    def end(
+        self, code: int, reason: str, error: dict[str, Any] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        self.has_ended = True  # from now on, whenever the rest of it is done
+        return self._close_or_abandon(code, reason, error)
+
+    def abandon(self) -> None:
+        self.has_ended = True
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def _close_or_abandon(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
+        try:
+            await asyncio.wait_for(self._close(code, reason, error), _FAREWELL_S)
+        except (OSError, RuntimeError, asyncio.TimeoutError):
+            self.abandon()  # the client has gone just now, or does not read
+
+    async def _close(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
+        if error is not None:
+            await self._send({"type": "websocket.send", "text": encode_frame("error", error)})
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def _refuse(send: Send, error: dict[str, Any], close_code: int = 1000) -> None:
     await send({"type": "websocket.send", "text": encode_frame("error", error)})
-    await send({"type": "websocket.close", "code": 1000})
+    await send({"type": "websocket.close", "code": close_code})

@@ -1,23 +1,46 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The uvicorn process that runs the application: what it listens on, and when it is to stop."""
+"""The uvicorn process that runs the application: what it listens on, its limits, and its end.
 
+All of it holds for `server` and for plain `uvicorn`, since it starts with the application. Under
+another ASGI server there is no such process, and that server's own options have to do.
+"""
+
+import asyncio
+import inspect
 import ipaddress
+import logging
 import signal
+from collections import Counter
+from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from echo_env.server.sessions import Sessions
+from echo_env.server.settings import Settings
+
+logger = logging.getLogger("echo_env.server")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# What uvicorn takes as an option of its own, which wins where it is given.
+_OPTIONS = {
+    "ws_ping_interval": "ws_ping_interval_s",
+    "ws_ping_timeout": "ws_ping_timeout_s",
+    "timeout_keep_alive": "keep_alive_timeout_s",
+}
+# Until uvicorn gives up on connections that do not close, when draining has closed what does.
+_LAST_WAIT_S = 1
+
 
 class Worker:
-    """Found when the application starts; under another server than uvicorn there is none."""
+    """Set up when the application starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, sessions: Sessions, settings: Settings) -> None:
+        self._sessions = sessions
+        self._settings = settings
         self._server: uvicorn.Server | None = None
-
-    def start(self) -> None:
-        """Find the server; called from the application's lifespan."""
-        # Its handler is the one thing of it that an application can get hold of.
-        server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-        self._server = server if isinstance(server, uvicorn.Server) else None
+        self._received: Counter[int] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def host(self) -> str:
@@ -32,3 +55,92 @@ class Worker:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    def start(self) -> None:
+        """Take the process in hand; called when the application starts."""
+        # Its handler is the one thing of uvicorn's server that an application can get hold of.
+        server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        if not isinstance(server, uvicorn.Server):
+            return
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        _set_limits(server.config, self._settings)
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+        self._run(self._close_slow_connections(server))
+
+    def stop(self) -> None:
+        """Let go of it; called when the application has stopped."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Drain, and only then have uvicorn stop; give up waiting when asked a second time.
+
+        Ctrl-C reaches the workers, and so does the SIGTERM that their parent sends on account of
+        it: only the same signal is a second one.
+        """
+        assert self._server is not None
+        self._received[number] += 1
+        if self._received.total() == 1:
+            self._loop.call_soon_threadsafe(self._run, self._drain(self._server, number))
+        elif self._received[number] == 2:
+            self._sessions.hurry()
+        elif self._received[number] > 2:
+            self._server.handle_exit(number, frame)
+
+    async def _drain(self, server: uvicorn.Server, number: int) -> None:
+        try:
+            logger.info("Stopping: no new sessions, %d open ones end", self._sessions.active)
+            await self._sessions.drain()
+        finally:
+            if server.config.timeout_graceful_shutdown is None:
+                server.config.timeout_graceful_shutdown = _LAST_WAIT_S
+            server.handle_exit(number, None)
+
+    async def _close_slow_connections(self, server: uvicorn.Server) -> None:
+        """Close HTTP connections whose next request takes too long; uvicorn never does."""
+        timeout_s = self._settings.request_timeout_s
+        connections: set[Any] = server.server_state.connections  # type: ignore[assignment]
+        waiting: dict[Any, tuple[Any, float]] = {}
+        while True:
+            await asyncio.sleep(min(timeout_s / 4, 5))
+            now = self._loop.time()
+            waiting = {
+                connection: waiting[connection]
+                if connection in waiting and waiting[connection][0] is connection.cycle
+                else (connection.cycle, now)
+                for connection in connections
+                if _waits_for_request(connection)
+            }
+            for connection, (_, since) in waiting.items():
+                if now - since >= timeout_s:
+                    logger.debug("A request took more than %d s to arrive", timeout_s)
+                    connection.transport.close()
+
+
+def _set_limits(config: uvicorn.Config, settings: Settings) -> None:
+    parameters = inspect.signature(uvicorn.Config).parameters
+    for option, name in _OPTIONS.items():
+        if getattr(config, option) == parameters[option].default:
+            setattr(config, option, getattr(settings, name))
+    default = parameters["ws_max_size"].default
+    if config.ws_max_size == default or config.ws_max_size > settings.max_message_bytes:
+        config.ws_max_size = settings.max_message_bytes
+
+
+def _waits_for_request(connection: Any) -> bool:
+    """Whether uvicorn's connection has no request, or only part of one, and not just a pause."""
+    cycle = getattr(connection, "cycle", connection)
+    if cycle is connection:
+        return False  # it has become a WebSocket
+    if cycle is None:
+        return True
+    if cycle.response_complete:
+        return connection.timeout_keep_alive_task is None
+    return bool(cycle.more_body)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every limit of the README's table, and one past it: under `server` and under plain uvicorn."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import requests
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+_MOST_BYTES = 2048
+_SIZES = {
+    "MAX_MESSAGE_BYTES": str(_MOST_BYTES),
+    "MAX_JSON_DEPTH": "8",
+    "MAX_CONCURRENT_ENVS": "2",
+}
+_TIMES = dict.fromkeys(
+    (
+        "SESSION_IDLE_TIMEOUT_S",
+        "REQUEST_TIMEOUT_S",
+        "KEEP_ALIVE_TIMEOUT_S",
+        "WS_PING_INTERVAL_S",
+        "WS_PING_TIMEOUT_S",
+    ),
+    "1",
+)
+_UVICORN = "echo_env.server.app:app"
+
+
+@pytest.fixture(scope="module", params=["server", "uvicorn"])
+def small(request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]) -> Any:
+    """A server whose limits of size and number are small."""
+    if request.param == "server":
+        return start_shared_server(env=_SIZES)
+    # An option of uvicorn's that would let more through.
+    options = ("--ws-max-size", "100000000")
+    return start_shared_server(*options, env=_SIZES, application=_UVICORN)
+
+
+@pytest.fixture(scope="module", params=["server", "uvicorn"])
+def hasty(request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]) -> Any:
+    """A server that waits for nothing longer than a second."""
+    application = _UVICORN if request.param == "uvicorn" else None
+    return start_shared_server("--log-level", "debug", env=_TIMES, application=application)
+
+
+@pytest.fixture
+def session(small: Any, connect: Any) -> Iterator[Any]:
+    conversation = connect(small.ws_url)
+    yield conversation
+    with suppress(ConnectionClosed):  # so that the slot is free before the next test
+        conversation.send({"type": "close"})
+        conversation.close_code()
+
+
+def _step_of(size: int) -> str:
+    """A frame of `size` bytes; its message is not made of ASCII, to tell bytes from characters."""
+    empty = len(json.dumps({"type": "step", "data": {"message": ""}}))
+    message = "é" * ((size - empty) // 2) + "x" * ((size - empty) % 2)
+    frame = json.dumps({"type": "step", "data": {"message": message}}, ensure_ascii=False)
+    assert len(frame.encode()) == size
+    return frame
+
+
+def _body_of(size: int) -> bytes:
+    empty = len(json.dumps({"action": {"message": ""}}))
+    return json.dumps({"action": {"message": "x" * (size - empty)}}).encode()
+
+
+class TestMessageBytes:
+    def test_a_frame_of_the_limit_passes_and_one_more_byte_ends_the_session(
+        self, session: Any
+    ) -> None:
+        assert session.ask(_step_of(_MOST_BYTES))["type"] == "observation"
+        session.send(_step_of(_MOST_BYTES + 1))
+        self._expect_refusal(session)
+
+    def test_a_message_in_pieces_counts_as_one(self, session: Any) -> None:
+        half = _step_of(_MOST_BYTES + 1).encode()
+        pieces = [
+            Frame(Opcode.TEXT, half[:1500], fin=False).serialize(mask=True),
+            Frame(Opcode.CONT, half[1500:]).serialize(mask=True),
+        ]
+        session.connection.socket.sendall(b"".join(pieces))
+        self._expect_refusal(session)
+
+    @staticmethod
+    def _expect_refusal(session: Any) -> None:
+        with pytest.raises(ConnectionClosed) as closed:
+            session.connection.recv(timeout=60)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+        assert str(_MOST_BYTES) in closed.value.rcvd.reason
+
+    @pytest.mark.parametrize("path", ["/step", "/mcp"])
+    def test_a_body_of_the_limit_passes_and_one_more_byte_is_refused(
+        self, small: Any, path: str
+    ) -> None:
+        url = small.url + path
+        assert requests.post(url, data=_body_of(_MOST_BYTES), timeout=60).status_code == 200
+        refused = requests.post(url, data=_body_of(_MOST_BYTES + 1), timeout=60)
+        assert refused.status_code == 413
+        assert refused.json()["detail"] == (
+            "A body may have 2048 bytes at most (MAX_MESSAGE_BYTES), this one has 2049"
+        )
+        assert refused.headers["connection"] == "close"
+
+    def test_a_body_of_unknown_length_is_counted(self, small: Any) -> None:
+        def pieces(size: int) -> Iterator[bytes]:
+            body = _body_of(size)
+            yield body[:1000]
+            yield body[1000:]
+
+        url = f"{small.url}/step"
+        assert requests.post(url, data=pieces(_MOST_BYTES), timeout=60).status_code == 200
+        refused = requests.post(url, data=pieces(_MOST_BYTES + 1), timeout=60)
+        assert refused.status_code == 413
+        assert "this one has more" in refused.json()["detail"]
+
+    def test_what_asks_before_it_sends_is_told_before_it_sends(self, small: Any) -> None:
+        with socket.create_connection(("127.0.0.1", small.port), 60) as client:
+            head = "POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+            client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+    def test_who_announces_far_too_much_is_told_at_once(self, small: Any) -> None:
+        with socket.create_connection(("127.0.0.1", small.port), 60) as client:
+            client.sendall(
+                b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n"
+            )
+            assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_json_of_the_limit_passes_and_one_more_level_is_refused(small: Any, session: Any) -> None:
+    for more, kind in ((0, "observation"), (1, "error")):
+        deep = "[" * (5 + more) + "]" * (5 + more)  # inside the frame, `data` and `metadata`
+        frame = '{"type":"step","data":{"message":"Hi","metadata":{"deep":%s}}}'
+        answer = session.ask(frame % deep)
+        assert answer["type"] == kind
+        body = '{"action":{"message":"Hi","metadata":{"deep":%s}}}'
+        posted = requests.post(f"{small.url}/step", data=body % deep, timeout=60)
+        assert posted.status_code == (422 if more else 200)
+    assert answer["data"]["errors"][0]["msg"] == "JSON may nest 8 levels deep at most"
+    assert posted.json()["detail"][0]["msg"] == "JSON may nest 8 levels deep at most"
+    assert session.step("Hi")["type"] == "observation"
+
+
+def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
+    small: Any, connect: Any, session: Any
+) -> None:
+    def count() -> Any:
+        return requests.get(f"{small.url}/sessions", timeout=60).json()
+
+    session.step("Hi")
+    assert count() == {"active_sessions": 1, "max_sessions": 2}
+    other = connect(small.ws_url)
+    other.step("Hi")
+    assert count() == {"active_sessions": 2, "max_sessions": 2}
+    refusal = connect(small.ws_url).receive()["data"]
+    assert refusal["code"] == "CAPACITY_REACHED"
+    assert (refusal["active_sessions"], refusal["max_sessions"]) == (2, 2)
+    request = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
+    error = requests.post(f"{small.url}/mcp", json=request, timeout=60).json()["error"]
+    assert error["data"] == {"active_sessions": 2, "max_sessions": 2}
+    other.send({"type": "close"})
+    assert other.close_code() == 1000
+    assert count() == {"active_sessions": 1, "max_sessions": 2}
+
+
+class TestTimes:
+    def test_an_idle_session_is_told_why_it_is_closed(self, hasty: Any, connect: Any) -> None:
+        idle = connect(hasty.ws_url)
+        idle.step("Hi")
+        reason = "The session was idle for 1 seconds (SESSION_IDLE_TIMEOUT_S)"
+        assert idle.receive() == {
+            "type": "error",
+            "data": {"message": reason, "code": "SESSION_ERROR"},
+        }
+        with pytest.raises(ConnectionClosed) as closed:
+            idle.connection.recv(timeout=60)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, reason)
+
+    def test_a_step_in_flight_is_no_idle_session(self, hasty: Any, connect: Any) -> None:
+        slow = connect(hasty.ws_url)
+        slow.ask({"type": "reset", "data": {"scenario": {"delay_s": 3}}})
+        assert slow.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"
+
+    @pytest.mark.parametrize("frame", [{"type": "state"}, "nonsense", b"binary"])
+    def test_any_frame_is_a_sign_of_life(self, hasty: Any, connect: Any, frame: Any) -> None:
+        busy, idle = connect(hasty.ws_url), connect(hasty.ws_url)
+        idle.step("Hi")
+        while True:  # until one that was active for longer was closed
+            assert busy.ask(frame)["data"].get("code") != "SESSION_ERROR"
+            with suppress(TimeoutError):
+                assert "SESSION_ERROR" in idle.connection.recv(timeout=0.1)
+                break
+
+    def test_a_session_created_over_mcp_is_closed_as_well(self, hasty: Any) -> None:
+        def ask(method: str, **params: Any) -> Any:
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return requests.post(f"{hasty.url}/mcp", json=request, timeout=60).json()
+
+        session_id = ask("openenv/session/create")["result"]["session_id"]
+        assert "result" in ask("tools/list", session_id=session_id)
+        while requests.get(f"{hasty.url}/sessions", timeout=60).json()["active_sessions"]:
+            pass
+        assert "Unknown session_id" in ask("tools/list", session_id=session_id)["error"]["message"]
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            b"",
+            b"GET /health HT",
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n",
+            b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
+        ],
+        ids=["nothing", "part of a line", "part of the head", "part of the body"],
+    )
+    def test_a_request_that_does_not_arrive_ends_its_connection(
+        self, hasty: Any, sent: bytes
+    ) -> None:
+        with socket.create_connection(("127.0.0.1", hasty.port), 60) as client:
+            client.sendall(sent)
+            assert client.recv(1000) == b""
+        assert "Traceback" not in hasty.log
+
+    def test_a_connection_without_requests_is_closed(self, hasty: Any) -> None:
+        with socket.create_connection(("127.0.0.1", hasty.port), 60) as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while received := client.recv(1000):
+                answer += received
+            assert b"connection: close" not in answer
+            assert answer.endswith(b'{"status":"healthy"}')
+
+    def test_a_peer_that_does_not_answer_pings_is_gone(self, hasty: Any) -> None:
+        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        with socket.create_connection(("127.0.0.1", hasty.port), 60) as client:
+            client.sendall(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{upgrade}{key}\r\n".encode())
+            client.settimeout(0.2)
+            received, state = b"", Frame(Opcode.TEXT, b'{"type":"state"}').serialize(mask=True)
+            while True:
+                try:
+                    piece = client.recv(1000)
+                except TimeoutError:
+                    client.sendall(state)  # not idle, but deaf to pings
+                    continue
+                if not piece:
+                    break
+                received += piece
+        assert b"\x89\x04" in received  # a ping
+        assert received.endswith(b"keepalive ping timeout")
