@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import requests
 import trustme
+from hypothesis import settings as hypothesis_settings
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_websocket
@@ -30,6 +31,13 @@ from echo_env.server.settings import Settings
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
+
+# The same examples every time; `pytest --hypothesis-profile thorough` looks further.
+hypothesis_settings.register_profile(
+    "plain", max_examples=60, derandomize=True, deadline=None, database=None
+)
+hypothesis_settings.register_profile("thorough", max_examples=2000, deadline=None, database=None)
+hypothesis_settings.load_profile("plain")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
