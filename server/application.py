@@ -60,6 +60,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        set_up_logging(settings)  # again: the `server` command imports this before uvicorn prints
         worker.start()
         episodes.announce()
         yield

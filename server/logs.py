@@ -9,6 +9,7 @@ import logging
 import re
 from contextvars import ContextVar
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -96,17 +97,16 @@ def set_up_logging(settings: Settings) -> None:
     if as_json:
         for handler in (*printing, *logging.getLogger("uvicorn.access").handlers):
             handler.setFormatter(JsonFormatter())
-    token = settings.api_token.get_secret_value() if settings.api_token else None
+    redaction = _Redaction(settings.api_token.get_secret_value() if settings.api_token else None)
     for name in (*_OF_UVICORN, logger.name):
-        logging.getLogger(name).addFilter(_Redaction(token))
+        logging.getLogger(name).addFilter(redaction)
 
 
-class _Redaction(logging.Filter):
+@dataclass(frozen=True)  # of equal ones, a logger takes one
+class _Redaction:
     """Takes tokens out of a line: the server's own, and what was sent in the place of one."""
 
-    def __init__(self, token: str | None) -> None:
-        super().__init__()
-        self._token = token
+    token: str | None
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg = self._redacted(record.msg)
@@ -119,6 +119,6 @@ class _Redaction(logging.Filter):
             return value
         text = str(value)
         redacted = _TOKEN.sub(r"\1…", text)
-        if self._token:
-            redacted = redacted.replace(self._token, "…")
+        if self.token:
+            redacted = redacted.replace(self.token, "…")
         return value if redacted == text else redacted

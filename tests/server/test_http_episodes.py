@@ -123,11 +123,14 @@ def test_an_episode_survives_a_restart_with_the_same_key(start_server: Any) -> N
 def test_without_a_key_an_episode_ends_with_the_server_which_says_so(
     server: Any, start_server: Any
 ) -> None:
-    jar = Jar(start_server().url)
+    installed = Path(sys.executable).with_name("server")
+    other = start_server(command=[str(installed), "--port", "{port}"])
+    jar = Jar(other.url)
     jar.reset()
     jar.url = server.url  # another start
     assert jar.step("Hi").status_code == 422
-    assert server.log.count("SECRET_KEY is not set: episodes over HTTP end when") == 1
+    said = "INFO:     SECRET_KEY is not set: episodes over HTTP end when this server stops\n"
+    assert (server.log.count(said), other.log.count(said)) == (1, 1)
 
 
 def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
