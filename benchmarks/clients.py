@@ -81,9 +81,9 @@ def _run_rounds(rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
         # The stock client is imported as the package `echo`, from the folder above it.
         environment = os.environ | {"PYTHONPATH": str(folder)}
         urls = {
-            "ours": stack.enter_context(_serving(["-m", "echo_env.server.app"], 8600, folder)),
+            "ours": stack.enter_context(serving(["-m", "echo_env.server.app"], 8600, folder)),
             "stock": stack.enter_context(
-                _serving(["-m", "uvicorn", "server.app:app"], 8601, folder / "echo")
+                serving(["-m", "uvicorn", "server.app:app"], 8601, folder / "echo")
             ),
         }
         progress = stack.enter_context(Progress(transient=True))
@@ -101,12 +101,16 @@ def _run_rounds(rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
 
 
 @contextmanager
-def _serving(arguments: list[str], port: int, cwd: Path) -> Iterator[str]:
+def serving(
+    arguments: list[str], port: int, cwd: Path, environment: dict[str, str] | None = None
+) -> Iterator[str]:
+    """A server as a process of its own, until the block ends; its address."""
     import requests
 
     command = [sys.executable, *arguments, "--port", str(port), "--log-level", "warning"]
     # Our client drops its connection where the stock server wants a close frame; it logs that.
-    server = subprocess.Popen(command, cwd=cwd, stderr=subprocess.DEVNULL)
+    variables = os.environ | (environment or {})
+    server = subprocess.Popen(command, cwd=cwd, env=variables, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         while server.poll() is None:
