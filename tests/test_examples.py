@@ -98,6 +98,16 @@ def test_gymnasium_in_short(run_block: Any) -> None:
 
 
 @pytest.mark.trainer
+def test_verifiers(printed: Any) -> None:
+    assert printed("verifiers").splitlines() == [
+        "saw 'Echo environment ready!', says 'Hello!'",
+        "saw 'Hello!', says 'Hello!!'",
+        "saw 'Hello!!', says 'Hello!!!'",
+        "openenv_reward: 2.1",
+    ]
+
+
+@pytest.mark.trainer
 def test_mcp(printed: Any) -> None:
     lines = printed("MCP").splitlines()
     assert lines[0] == "tools: echo_message, echo_with_length"
