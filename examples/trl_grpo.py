@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="on the Hub, or a folder")
     parser.add_argument("--tiny", action="store_true", help="a model made here: offline, on a CPU")
     parser.add_argument("--use-async", action="store_true", help="the tool is `async`")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, help="default: 5e-4 if tiny, else 1e-6")
     parser.add_argument("--output", type=Path, default=Path("trl_grpo"))
