@@ -382,19 +382,21 @@ def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]
 
         def serve(server: Server) -> str:
             port = _free_port()
-            (tmp_path / "echo-env.conf").write_text(
+            folder = tmp_path / f"nginx-{port}"
+            folder.mkdir()
+            (folder / "echo-env.conf").write_text(
                 documented.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
                     "server 127.0.0.1:8000;", f"server 127.0.0.1:{server.port};"
                 )
             )
-            (tmp_path / "nginx.conf").write_text(_NGINX.format(folder=tmp_path))
-            command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "error.log"]
+            (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
+            command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
             # Debian has it where only root's PATH leads.
             path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
             process = subprocess.Popen(command, env=os.environ | {"PATH": path})
             running.callback(process.wait)
             running.callback(process.terminate)
-            proxied = Server(port, process, tmp_path / "error.log")
+            proxied = Server(port, process, folder / "error.log")
             _wait_until_healthy(proxied, "/echo")
             return f"{proxied.url}/echo"
 

@@ -68,6 +68,18 @@ class TestBehindNginx:
             assert env.state().episode_id == "proxied"
             assert env.call_tool("echo_message", message="Ho") == "Ho"
 
+    def test_the_name_it_has_outside_is_let_in_when_it_is_given(
+        self, server: Any, start_server: Callable[..., Any], behind_nginx: Callable[[Any], str]
+    ) -> None:
+        outside = {"Host": "example.org", "Origin": "http://example.org"}
+        for serving, status in (
+            (start_server(env={"ALLOWED_HOSTS": "example.org"}), 200),
+            (server, 403),
+        ):
+            url = behind_nginx(serving)
+            reset = requests.post(f"{url}/reset", headers=outside, timeout=_PATIENCE_S)
+            assert reset.status_code == status, reset.text
+
     def test_a_large_message_passes(self, url: str) -> None:
         message = "x" * (15 * 1024 * 1024)
         with EchoEnv(url, message_timeout_s=_PATIENCE_S) as env:
