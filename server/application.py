@@ -68,7 +68,7 @@ def create_app(
         await sessions.aclose()
         worker.stop()
 
-    name = env_name or getattr(env, "__name__", "OpenEnv")
+    name = env_name or str(getattr(env, "__name__", "OpenEnv"))
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
     app = FastAPI(
         title=f"{name} HTTP API",

@@ -232,7 +232,9 @@ def test_a_host_that_the_server_is_published_as_is_not_refused(server: Any) -> N
     assert response.status_code == 200
 
 
-def test_steps_go_on_while_fastmcp_is_loaded(start_server: Any, connect: Any) -> None:
+def test_steps_go_on_while_fastmcp_is_loaded_and_it_stops_with_the_server(
+    start_server: Any, connect: Any
+) -> None:
     server = start_server()
     body = json.dumps(_INITIALIZE)
     head = (
@@ -249,6 +251,10 @@ def test_steps_go_on_while_fastmcp_is_loaded(start_server: Any, connect: Any) ->
             first_client.recv(1)
         first_client.setblocking(True)
         assert first_client.recv(100).startswith(b"HTTP/1.1 200")
+    server.process.terminate()
+    assert server.process.wait(60) == 0
+    assert "Traceback" not in server.log
+    assert "Task was destroyed" not in server.log
 
 
 _WITHOUT_FASTMCP = """
