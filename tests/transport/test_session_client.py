@@ -680,6 +680,25 @@ def test_a_server_that_dies_ends_the_episode_and_reset_finds_the_next_one(
     env.close()
 
 
+@pytest.fixture(scope="module")
+def server_for_the_busy(start_shared_server: Any) -> Any:
+    return start_shared_server(env={"SESSION_IDLE_TIMEOUT_S": "1"})
+
+
+@either_way
+def test_a_server_that_closes_idle_sessions_says_so(server_for_the_busy: Any, call: Any) -> None:
+    env = EchoEnv(base_url=server_for_the_busy.url)
+    call(env, lambda env: env.step(HELLO))
+    assert env._session.connection is not None
+    select.select([env._session.connection], [], [])
+    with pytest.raises(SessionLostError, match="code 1001.*call it more often") as caught:
+        call(env, lambda env: env.step(HELLO))
+    assert caught.value.close_code == 1001
+    call(env, lambda env: env.reset())
+    assert call(env, lambda env: env.step(HELLO)).metadata["step"] == 1
+    env.close()
+
+
 def test_a_server_that_shuts_down_says_so(start_server: Any) -> None:
     server = start_server()
     env = EchoEnv(base_url=server.url)
