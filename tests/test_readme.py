@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -920,11 +921,24 @@ def test_difference_a_session_needs_no_thread_of_its_own(start_server: Any, conn
     assert len(list(threads.iterdir())) == before
 
 
-def test_difference_measured_by_a_benchmark_that_is_there(run: Any) -> None:
+def test_figures_are_those_of_a_benchmark_that_is_there(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = re.search(r"`uv run python (\S+)`\s+\(\[source\]\((\S+)\)\)", _TEXT)
     assert command
     assert command[1] == command[2]
     assert "--rounds" in run(_ROOT / command[1], "--help").stdout
+    monkeypatch.syspath_prepend(_ROOT / "benchmarks")
+    targets = {
+        figure.label: figure.target
+        for figure in runpy.run_path(str(_ROOT / command[1]))["_FIGURES"]
+    }
+    rows = _table("What it costs")
+    assert [row[0] for row in rows] == list(targets)
+    for label, stock, ours, ratio in rows:
+        assert float(ours) / float(stock) == pytest.approx(float(ratio), abs=0.01)
+        relation, target = targets[label].split()
+        assert float(ratio) <= float(target) if relation == "≤" else float(ratio) >= float(target)
 
 
 def test_contributing_names_the_commands_that_exist() -> None:

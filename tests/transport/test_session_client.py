@@ -691,7 +691,7 @@ def test_a_server_that_closes_idle_sessions_says_so(server_for_the_busy: Any, ca
     call(env, lambda env: env.step(HELLO))
     assert env._session.connection is not None
     select.select([env._session.connection], [], [])
-    with pytest.raises(SessionLostError, match="code 1001.*call it more often") as caught:
+    with pytest.raises(SessionLostError, match=r"code 1001.*call it more often") as caught:
         call(env, lambda env: env.step(HELLO))
     assert caught.value.close_code == 1001
     call(env, lambda env: env.reset())
