@@ -5,7 +5,7 @@ import math
 from html import escape
 
 _WIDTH, _LEFT, _RIGHT = 760, 190, 70
-_BAR, _GAP, _TITLE = 18, 6, 34
+_BAR, _GAP, _TITLE = 18, 6, 44
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 }

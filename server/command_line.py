@@ -16,6 +16,10 @@ from pydantic import SecretStr, ValidationError
 from echo_env.server.logs import log_config
 from echo_env.server.settings import LogLevel, Settings
 
+_WEBSOCKET_PROTOCOLS = {
+    "fast": "echo_env.server.websocket_protocol:WebSocketProtocol",
+    "uvicorn": "websockets-sansio",
+}
 _OPTIONS = ("host", "port", "workers", "log_level")
 
 
@@ -51,7 +55,7 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         log_config=log_config(settings),
         # A worker that does not answer is killed, and on a busy machine one that starts does not.
         timeout_worker_healthcheck=60,
-        ws="echo_env.server.websocket_protocol:WebSocketProtocol",
+        ws=_WEBSOCKET_PROTOCOLS[settings.websocket_protocol],
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )
 

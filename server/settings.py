@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     ws_ping_timeout_s: int = Field(
         20, ge=1, le=3600, description="Seconds in which a ping has to be answered"
     )
+    websocket_protocol: Literal["fast", "uvicorn"] = Field(
+        "fast", description="Code that reads and writes WebSocket frames; `uvicorn` is its own"
+    )
     shutdown_grace_s: int = Field(
         5, ge=1, le=3600, description="Seconds that a stopping server waits for steps in flight"
     )

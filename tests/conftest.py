@@ -30,13 +30,14 @@ from websockets.sync.client import connect as connect_websocket
 from echo_env.server.settings import Settings
 
 _ROOT = Path(__file__).resolve().parent.parent
+_PROTOCOL = "WEBSOCKET_PROTOCOL"
 _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
 
 # The same examples every time; `pytest --hypothesis-profile thorough` looks further.
 hypothesis_settings.register_profile(
     "plain", max_examples=60, derandomize=True, deadline=None, database=None
 )
-hypothesis_settings.register_profile("thorough", max_examples=2000, deadline=None, database=None)
+hypothesis_settings.register_profile("thorough", max_examples=500, deadline=None, database=None)
 hypothesis_settings.load_profile("plain")
 
 
@@ -105,8 +106,11 @@ def _free_port() -> int:
 
 
 def _environment_variables(extra: dict[str, str] | None) -> dict[str, str]:
-    """This process's variables without those the server reads, then `extra`."""
-    own = {name.upper() for name in Settings.model_fields}
+    """This process's variables without those the server reads, then `extra`.
+
+    But for one: with `WEBSOCKET_PROTOCOL` set, all servers of the tests use that.
+    """
+    own = {name.upper() for name in Settings.model_fields} - {_PROTOCOL}
     return {name: value for name, value in os.environ.items() if name not in own} | (extra or {})
 
 
@@ -151,7 +155,9 @@ def _wait_until_healthy(server: Server, prefix: str = "") -> None:
 def _command(port: int, options: tuple[str, ...], application: str | Path | None) -> list[str]:
     if application is None:
         return [sys.executable, "-m", "echo_env.server.app", "--port", str(port), *options]
-    uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(port), "--ws", "websockets-sansio"]
+    fast = "echo_env.server.websocket_protocol:WebSocketProtocol"
+    protocol = fast if os.environ.get(_PROTOCOL) == "fast" else "websockets-sansio"
+    uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(port), "--ws", protocol]
     if isinstance(application, Path):
         return [*uvicorn, "--app-dir", str(application.parent), f"{application.stem}:app", *options]
     return [*uvicorn, application, *options]

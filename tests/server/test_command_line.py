@@ -204,3 +204,13 @@ def test_several_workers_share_the_port(
     server = start_server("--workers", "2")
     assert connect(server.ws_url).step("Hi")["data"]["metadata"]["step"] == 1
     assert f"Started parent process [{server.process.pid}]" in server.log
+
+
+def test_uvicorns_own_websocket_protocol_is_there_to_fall_back_on(
+    start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    conversation = connect(start_server(env={"WEBSOCKET_PROTOCOL": "uvicorn"}).ws_url)
+    conversation.ask({"type": "reset", "data": {"scenario": {"fault": {"kind": "abort"}}}})
+    # Only ours hands its transport on, which this takes.
+    assert conversation.step("Hi")["data"]["errors"][0]["type"] == "connection_fault"
+    assert conversation.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"

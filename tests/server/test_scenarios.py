@@ -211,7 +211,8 @@ def test_a_fault_breaks_the_reply(conversation: Any, kind: str, start: str) -> N
 
 @pytest.mark.parametrize("kind", ["abort", "slow_drip"])
 def test_plain_uvicorn_says_what_it_cannot_do(start_server: Ask, connect: Ask, kind: str) -> None:
-    server = start_server(application="echo_env.server.app:app")
+    own = ("--ws", "websockets-sansio")
+    server = start_server(*own, application="echo_env.server.app:app")
     conversation = connect(server.ws_url)
     _begin(conversation, {"fault": {"kind": kind}})
     data = conversation.step("Hi")["data"]

@@ -31,6 +31,7 @@ _OTHERS = {
     "allowed_hosts": (),
     "api_token": None,
     "secret_key": None,
+    "websocket_protocol": "fast",
     "scenarios": "on",
     "enable_web_interface": True,
     "frame_ancestors": "'self' https://huggingface.co https://*.hf.space",
