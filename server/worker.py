@@ -30,6 +30,8 @@ _OPTIONS = {
 }
 # Until uvicorn gives up on connections that do not close, when draining has closed what does.
 _LAST_WAIT_S = 1
+# What a connection waits for, where that is no request that has begun.
+_NOTHING, _FIRST_REQUEST, _ITS_END = object(), object(), object()
 
 
 class Worker:
@@ -104,24 +106,22 @@ class Worker:
             server.handle_exit(number, None)
 
     async def _close_slow_connections(self, server: uvicorn.Server) -> None:
-        """Close HTTP connections whose next request takes too long; uvicorn never does."""
+        """Close what waits for a request, or for its own end, for too long; uvicorn never does."""
         timeout_s = self._settings.request_timeout_s
         connections: set[Any] = server.server_state.connections  # type: ignore[assignment]
-        waiting: dict[Any, tuple[Any, float]] = {}
+        waiting: dict[Any, tuple[object, float]] = {}
         while True:
             await asyncio.sleep(min(timeout_s / 4, 5))
             now = self._loop.time()
-            waiting = {
-                connection: waiting[connection]
-                if connection in waiting and waiting[connection][0] is connection.cycle
-                else (connection.cycle, now)
-                for connection in connections
-                if _waits_for_request(connection)
-            }
-            for connection, (_, since) in waiting.items():
-                if now - since >= timeout_s:
-                    logger.debug("A request took more than %d s to arrive", timeout_s)
-                    connection.transport.close()
+            before, waiting = waiting, {}
+            for connection in list(connections):
+                awaited = _awaited(connection)
+                if awaited is _NOTHING:
+                    continue
+                known, since = before.get(connection, (None, now))
+                waiting[connection] = (awaited, since if known is awaited else now)
+                if known is awaited and now - since >= timeout_s:
+                    _end(connection.transport, awaited, timeout_s)
 
 
 def _set_limits(config: uvicorn.Config, settings: Settings) -> None:
@@ -134,13 +134,27 @@ def _set_limits(config: uvicorn.Config, settings: Settings) -> None:
         config.ws_max_size = settings.max_message_bytes
 
 
-def _waits_for_request(connection: Any) -> bool:
-    """Whether uvicorn's connection has no request, or only part of one, and not just a pause."""
-    cycle = getattr(connection, "cycle", connection)
-    if cycle is connection:
-        return False  # it has become a WebSocket
+def _awaited(connection: Any) -> object:
+    """What uvicorn's connection waits for: its end, or the next request or the rest of one.
+
+    The next request is told by the one before; none before is the first.
+    """
+    if connection.transport.is_closing():
+        return _ITS_END
+    cycle = getattr(connection, "cycle", _NOTHING)  # a WebSocket has none
     if cycle is None:
-        return True
+        return _FIRST_REQUEST
+    if cycle is _NOTHING:
+        return _NOTHING
     if cycle.response_complete:
-        return connection.timeout_keep_alive_task is None
-    return bool(cycle.more_body)
+        return _NOTHING if connection.timeout_keep_alive_task else cycle
+    return cycle if cycle.more_body else _NOTHING
+
+
+def _end(transport: asyncio.Transport, awaited: object, timeout_s: int) -> None:
+    if awaited is _ITS_END:
+        logger.debug("A client has not read what was sent to it for %d s", timeout_s)
+        transport.abort()
+    else:
+        logger.debug("A request took more than %d s to arrive", timeout_s)
+        transport.close()

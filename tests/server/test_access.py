@@ -8,6 +8,9 @@ import pytest
 import requests
 from websockets.exceptions import InvalidStatus
 
+from echo_env import EchoAction, EchoEnv
+from echo_env.errors import ConnectFailedError
+
 _TOKEN = "correct-horse-battery"
 _WRONG = "wrong-horse-battery-staple"
 
@@ -243,6 +246,13 @@ class TestToken:
         with pytest.raises(InvalidStatus) as refused:
             connect(f"{guarded.ws_url}?token={_TOKEN}")
         assert refused.value.response.status_code == 401
+
+    def test_our_client_sends_it(self, guarded: Any) -> None:
+        with EchoEnv(base_url=guarded.url, token=_TOKEN) as env:
+            assert env.step(EchoAction(message="Hi")).reward == 0.2
+        for token in (None, _WRONG):
+            with pytest.raises(ConnectFailedError, match="401"):
+                EchoEnv(base_url=guarded.url, token=token).reset()
 
     def test_no_line_of_the_log_has_one(self, guarded: Any, connect: Any) -> None:
         for token in (_TOKEN, _WRONG):

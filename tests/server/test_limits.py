@@ -4,7 +4,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -207,8 +207,7 @@ class TestTimes:
 
         session_id = ask("openenv/session/create")["result"]["session_id"]
         assert "result" in ask("tools/list", session_id=session_id)
-        while requests.get(f"{hasty.url}/sessions", timeout=60).json()["active_sessions"]:
-            pass
+        _wait_for_no_sessions(hasty)
         assert "Unknown session_id" in ask("tools/list", session_id=session_id)["error"]["message"]
 
     @pytest.mark.parametrize(
@@ -239,12 +238,9 @@ class TestTimes:
             assert answer.endswith(b'{"status":"healthy"}')
 
     def test_a_peer_that_does_not_answer_pings_is_gone(self, hasty: Any) -> None:
-        key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        with socket.create_connection(("127.0.0.1", hasty.port), 60) as client:
-            client.sendall(f"GET /ws HTTP/1.1\r\nHost: localhost\r\n{upgrade}{key}\r\n".encode())
+        with _deaf_websocket(hasty.port) as client:
             client.settimeout(0.2)
-            received, state = b"", Frame(Opcode.TEXT, b'{"type":"state"}').serialize(mask=True)
+            received, state = b"", _masked({"type": "state"})
             while True:
                 try:
                     piece = client.recv(1000)
@@ -256,3 +252,53 @@ class TestTimes:
                 received += piece
         assert b"\x89\x04" in received  # a ping
         assert received.endswith(b"keepalive ping timeout")
+        _wait_for_no_sessions(hasty)
+
+    def test_a_peer_that_does_not_read_is_gone(self, hasty: Any) -> None:
+        with _deaf_websocket(hasty.port) as client:
+            much = {"scenario": {"observation_bytes": 4 * 1024 * 1024}}
+            for _ in range(4):
+                client.sendall(_masked({"type": "reset", "data": much}))
+            _wait_for_no_sessions(hasty)
+        assert "Traceback" not in hasty.log
+
+
+def _masked(frame: dict[str, Any]) -> bytes:
+    return Frame(Opcode.TEXT, json.dumps(frame).encode()).serialize(mask=True)
+
+
+@contextmanager
+def _deaf_websocket(port: int) -> Iterator[socket.socket]:
+    """A socket after the handshake; nobody answers the server's pings."""
+    head = (
+        "GET /ws HTTP/1.1",
+        "Host: localhost",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    )
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
+        client.sendall("\r\n".join((*head, "", "")).encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += client.recv(1)
+        yield client
+
+
+def _wait_for_no_sessions(server: Any) -> None:
+    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
+        pass
+
+
+def test_each_worker_has_its_own_sessions(start_server: Callable[..., Any], connect: Any) -> None:
+    server = start_server("--workers", "2", env={"MAX_CONCURRENT_ENVS": "1"})
+    opened: list[Any] = []
+    while len(opened) < 2:  # which worker takes a connection is the system's choice
+        conversation = connect(server.ws_url)
+        conversation.send({"type": "state"})
+        if conversation.receive()["type"] == "state":
+            opened.append(conversation)
+    counts = [requests.get(f"{server.url}/sessions", timeout=60).json() for _ in range(4)]
+    assert counts == [{"active_sessions": 1, "max_sessions": 1}] * 4
+    assert [session.step("Hi")["data"]["metadata"]["step"] for session in opened] == [1, 1]
