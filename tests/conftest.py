@@ -448,3 +448,17 @@ def push(root: Path, tmp_path: Path) -> Callable[..., list[Path]]:
         return [path for path in kept.iterdir() if path.is_dir()]
 
     return push_to_the_stand_in
+
+
+@pytest.fixture(scope="session")
+def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone to build from, which a test may change."""
+    return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("source") / "echo"))
+
+
+@pytest.fixture(scope="session")
+def image(source: Path) -> str:
+    """Our image, for tests with the marker `engine`."""
+    command = ["docker", "build", "--tag", "echo-env:test", "--file", "server/Dockerfile", "."]
+    subprocess.run(command, cwd=source, timeout=300, check=True)
+    return "echo-env:test"

@@ -87,22 +87,9 @@ def _base_image() -> str:
     return found[1]
 
 
-@pytest.fixture(scope="session")
-def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone to build from, which a test may change."""
-    return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("source") / "echo"))
-
-
 def _build(folder: Path, tag: str, *options: str) -> str:
     _docker("build", "--quiet", "--tag", tag, "--file", "server/Dockerfile", *options, folder)
     return tag
-
-
-@pytest.fixture(scope="session")
-def image(source: Path) -> str:
-    command = ["docker", "build", "--tag", "echo-env:test", "--file", "server/Dockerfile", "."]
-    subprocess.run(command, cwd=source, timeout=_PATIENCE_S, check=True)
-    return "echo-env:test"
 
 
 @pytest.fixture
