@@ -108,7 +108,7 @@ class Worker:
     async def _close_slow_connections(self, server: uvicorn.Server) -> None:
         """Close what waits for a request, or for its own end, for too long; uvicorn never does."""
         timeout_s = self._settings.request_timeout_s
-        connections: set[Any] = server.server_state.connections  # type: ignore[assignment]
+        connections: set[Any] = server.server_state.connections
         waiting: dict[Any, tuple[object, float]] = {}
         while True:
             await asyncio.sleep(min(timeout_s / 4, 5))
@@ -141,7 +141,7 @@ def _awaited(connection: Any) -> object:
     """
     if connection.transport.is_closing():
         return _ITS_END
-    cycle = getattr(connection, "cycle", _NOTHING)  # a WebSocket has none
+    cycle: Any = getattr(connection, "cycle", _NOTHING)  # a WebSocket has none
     if cycle is None:
         return _FIRST_REQUEST
     if cycle is _NOTHING:
