@@ -180,7 +180,7 @@ def _observation_frame(observations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _message(name: str, payload: dict[str, Any], example: Any) -> dict[str, Any]:
     payload["title"] = name
-    message = {"name": name, "title": name, "payload": payload}
+    message: dict[str, Any] = {"name": name, "title": name, "payload": payload}
     summary = _SENT.get(name) or payload.get("description")
     if summary:
         message["summary"] = summary
@@ -190,18 +190,18 @@ def _message(name: str, payload: dict[str, Any], example: Any) -> dict[str, Any]
 
 
 def _operation(name: str) -> dict[str, Any]:
+    channel = {"$ref": _CHANNEL}
     operation: dict[str, Any] = {
         "action": "receive",
         "summary": _SENT[name],
-        "channel": {"$ref": _CHANNEL},
-        "messages": [{"$ref": f"{_CHANNEL}/messages/{name}"}],
+        "channel": channel,
+        "messages": [_message_of_channel(name)],
     }
     if name in ANSWERED_BY:
-        operation["reply"] = {
-            "channel": {"$ref": _CHANNEL},
-            "messages": [
-                {"$ref": f"{_CHANNEL}/messages/{answer}Reply"}
-                for answer in (ANSWERED_BY[name], "error")
-            ],
-        }
+        answers = [_message_of_channel(f"{answer}Reply") for answer in (ANSWERED_BY[name], "error")]
+        operation["reply"] = {"channel": channel, "messages": answers}
     return operation
+
+
+def _message_of_channel(name: str) -> dict[str, str]:
+    return {"$ref": f"{_CHANNEL}/messages/{name}"}

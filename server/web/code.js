@@ -85,7 +85,7 @@ asyncio.run(main())
     note: "The frame itself, sent with Python's websockets package.",
     code: (input) => {
       const options = needsToken ? ', additional_headers={"Authorization": f"Bearer {os.environ[\'API_TOKEN\']}"}' : "";
-      const program = `import os, sys
+      const program = `import ${needsToken ? "os, " : ""}sys
 from websockets.sync.client import connect
 
 with connect(sys.argv[1]${options}) as connection:

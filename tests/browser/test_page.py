@@ -301,6 +301,16 @@ def test_a_dropped_connection_is_said(page: Page) -> None:
     expect(page.locator("#status")).to_have_text("Disconnected (code 1005): the episode is lost")
 
 
+def test_an_idle_session_ends_and_says_why(
+    start_server: Callable[..., Any], open_page: Callable[..., Page]
+) -> None:
+    server = start_server(env={"SESSION_IDLE_TIMEOUT_S": "1"})
+    page = open_page(server.url + "/web")
+    expect(page.locator("#status")).to_contain_text("1 s", timeout=20_000)
+    expect(page.locator("#status")).to_contain_text("the episode is lost")
+    expect(page.locator("#frames li.error")).to_contain_text("SESSION_ERROR")
+
+
 def test_a_restarted_server_is_connected_to_again(
     start_server: Callable[..., Any],
     open_page: Callable[..., Page],
