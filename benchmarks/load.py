@@ -30,15 +30,14 @@ _HANDSHAKE = (
 )
 
 
-def _frame(text: str) -> bytes:
-    payload = text.encode()
+def _frame(payload: bytes, first: int = 0x81) -> bytes:
     assert len(payload) < 126
-    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+    return bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 
 
-_RESET = _frame('{"type":"reset","data":{}}')
-_STEP = _frame('{"type":"step","data":{"message":"Hello, World!"}}')
-_STATE = _frame('{"type":"state"}')
+_RESET = _frame(b'{"type":"reset","data":{}}')
+_STEP = _frame(b'{"type":"step","data":{"message":"Hello, World!"}}')
+_STATE = _frame(b'{"type":"state"}')
 
 
 class Session(asyncio.Protocol):
@@ -86,7 +85,10 @@ class Session(asyncio.Protocol):
                 size = int.from_bytes(data[2:4], "big")
             if len(data) < begin + size:
                 break
-            self._reply(data[begin : begin + size])
+            if data[0] == 0x81:
+                self._reply(data[begin : begin + size])
+            elif data[0] == 0x89 and self.transport is not None:
+                self.transport.write(_frame(data[begin : begin + size], 0x8A))
             data = data[begin + size :]
         self._received = data
 

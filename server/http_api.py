@@ -124,7 +124,9 @@ def create_router(
             response = _observation_response(await session.reset(arguments))
             return await episodes.keep(request, session, response)
 
-    @router.post("/step", tags=["Episode"], responses=answers, openapi_extra=_body("StepRequest"))
+    @router.post(
+        "/step", tags=["Episode"], responses=answers, openapi_extra=_body("StepRequest", True)
+    )
     async def step(request: Request) -> Response:
         """Take one step: in the episode of the cookie, without one in a fresh environment."""
         body = decoder.decode_step(await request.body())
@@ -188,7 +190,7 @@ def create_router(
             200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
             202: {"description": "A notification was taken note of"},
         },
-        openapi_extra=_body("JsonRpcRequest"),
+        openapi_extra=_body("JsonRpcRequest", True),
     )
     async def mcp(request: Request) -> Response:
         """MCP over Streamable HTTP, and bare JSON-RPC 2.0 without its handshake: `tools/list`,
@@ -228,9 +230,10 @@ def request_schemas(decoder: MessageDecoder) -> dict[str, Any]:
     return schemas
 
 
-def _body(model: str) -> dict[str, Any]:
+def _body(model: str, is_required: bool = False) -> dict[str, Any]:
     schema = {"$ref": _REFERENCE.format(model=model)}
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": is_required, "content": content}}
 
 
 def _observation_response(observation: Observation) -> Response:
