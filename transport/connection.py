@@ -101,7 +101,8 @@ class Connection:
         Raises `ReplyTimeoutError`, `SessionLostError` or `ProtocolViolationError`; after any of
         them the connection is gone.
         """
-        sock = self._require_socket()
+        if (sock := self._sock) is None:
+            raise self._lost()
         with self.in_use:
             try:
                 if self._readiness is not None:
@@ -138,7 +139,8 @@ class Connection:
 
     async def exchange_async(self, request: bytes, timeout_s: float) -> bytes:
         """`exchange` without blocking the event loop; when cancelled, the connection is dropped."""
-        sock = self._require_socket()
+        if (sock := self._sock) is None:
+            raise self._lost()
         with self.in_use:
             try:
                 readiness = self._readiness
