@@ -29,6 +29,8 @@ from websockets.sync.client import connect as connect_websocket
 
 from echo_env.server.settings import Settings
 
+pytest_plugins = ["pytester"]  # for the tests of our own plugin
+
 _ROOT = Path(__file__).resolve().parent.parent
 _PROTOCOL = "WEBSOCKET_PROTOCOL"
 _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed

@@ -38,7 +38,9 @@ def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server("--ws-max-size", limit, application=_FOLDER / "broken_servers.py")
 
 
-def _asked(url: str, timeout_s: float = 60.0, token: str | None = None) -> dict[str, str]:
+def _asked(
+    url: str, timeout_s: float = 60.0, token: str | None = None, leave_out: str = ""
+) -> dict[str, str]:
     """What each check that fails says; all are asked but for `ops-token` where there is none."""
     options = Options(
         timeout_s=timeout_s,
@@ -50,7 +52,7 @@ def _asked(url: str, timeout_s: float = 60.0, token: str | None = None) -> dict[
     server = ServerUnderTest(url, options)
     checks = selected(options)
     assert set(CHECKS) - {check.id for check in checks} == (set() if token else {"ops-token"})
-    messages = {check.id: run_check(check, server) for check in checks}
+    messages = {check.id: run_check(check, server) for check in checks if check.id != leave_out}
     return {check_id: message for check_id, message in messages.items() if message}
 
 
@@ -60,7 +62,9 @@ def test_our_server_passes_every_check(broken_servers: Any) -> None:
 
 @pytest.mark.parametrize("check_id", _BROKEN.DEFECTS)
 def test_a_broken_server_fails_its_check_and_no_other(broken_servers: Any, check_id: str) -> None:
-    failed = _asked(f"{broken_servers.url}/{check_id}")
+    # For this one the server loads FastMCP, which takes seconds in each process of the tests.
+    leave_out = "" if check_id == "mcp-handshake" else "mcp-handshake"
+    failed = _asked(f"{broken_servers.url}/{check_id}", leave_out=leave_out)
     assert set(failed) == {check_id}, failed
     check = CHECKS[check_id]
     assert f"Likely cause: {check.cause}\nFix: {check.fix}" in failed[check_id]
@@ -69,7 +73,8 @@ def test_a_broken_server_fails_its_check_and_no_other(broken_servers: Any, check
 def test_a_server_without_frame_limit_fails_its_check_and_no_other(
     server_without_frame_limit: Any,
 ) -> None:
-    failed = _asked(f"{server_without_frame_limit.url}/sound", timeout_s=3)
+    url = f"{server_without_frame_limit.url}/sound"
+    failed = _asked(url, timeout_s=3, leave_out="mcp-handshake")
     assert set(failed) == {"limit-frame-size"}, failed
 
 
