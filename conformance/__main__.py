@@ -53,6 +53,8 @@ def _options(asked: argparse.Namespace) -> Options:
         failing_action=parse_action(asked.failing_action) if asked.failing_action else None,
         unbuildable_url=asked.unbuildable_url,
         token=asked.token,
+        idle_timeout_s=asked.idle_timeout_s,
+        stop_pid=asked.stop_pid,
     )
 
 
@@ -95,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the server serves an environment whose constructor raises",
     )
     parser.add_argument("--token", help="what the server asks for; sent as a bearer token")
+    parser.add_argument(
+        "--idle-timeout-s", type=float, metavar="S", help="how long a session may be idle: wait"
+    )
+    parser.add_argument(
+        "--stop-pid", type=int, metavar="PID", help="the server's process, to be stopped at the end"
+    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results as JSON; - for stdout alone"
     )

@@ -47,6 +47,10 @@ class Options:
     """Where the same server serves an environment that cannot be made."""
     token: str | None = None
     """What the server asks for, as `Authorization: Bearer`; sent with everything."""
+    idle_timeout_s: float | None = None
+    """How long a session may be idle; a check waits for longer than that."""
+    stop_pid: int | None = None
+    """The server's process on this machine; the last check tells it to stop."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,16 @@ class Conversation:
         with suppress(ConnectionClosed):
             self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
 
-    def receive(self) -> Any:
-        """The next frame, decoded; raises `CheckFailed` when there is none or it is no JSON."""
+    def receive(self, after_s: float = 0.0) -> Any:
+        """The next frame, decoded; raises `CheckFailed` when there is none or it is no JSON.
+
+        `after_s` is what it is to take, beside the time of any reply.
+        """
+        patience = self._timeout + after_s
         try:
-            text = self.connection.recv(timeout=self._timeout)
+            text = self.connection.recv(timeout=patience)
         except TimeoutError:
-            raise CheckFailed(f"No reply within {self._timeout:g} s") from None
+            raise CheckFailed(f"No reply within {patience:g} s") from None
         except ConnectionClosed as closed:
             raise CheckFailed(f"Expected a frame, but {_told(Closed.by(closed))}") from None
         if not isinstance(text, str):

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Rows `OPS`: who may use a server, and what it tells those who run it."""
 
+import os
+import signal
+
+from echo_env.conformance.checks.refusals import require_error
 from echo_env.conformance.registry import check, require
 from echo_env.conformance.server_under_test import ServerUnderTest
 
@@ -67,3 +71,38 @@ def sessions_are_counted(server: ServerUnderTest) -> None:
         active, most = counts.get("active_sessions"), counts.get("max_sessions")
         numbers = isinstance(active, int) and isinstance(most, int)
         require(numbers and 1 <= active <= most, "one session or more, up to a limit", counts)
+
+
+@check(
+    "ops-idle",
+    "OPS-5",
+    cause="sessions whose client is silent stay open, or end without a word",
+    fix="send `SESSION_ERROR` that names the limit and close with code 1001",
+    needs="idle_timeout_s",
+)
+def an_idle_session_is_ended(server: ServerUnderTest) -> None:
+    """A session without a frame for too long is told the limit and closed with code 1001."""
+    limit = server.options.idle_timeout_s or 0
+    with server.session() as session:
+        session.reset()
+        data = require_error(session.receive(after_s=limit), "SESSION_ERROR")
+        require(f"{limit:g}" in data["message"], f"a message that names {limit:g}", data)
+        closed = session.closing()
+        require(closed.code == 1001, "close code 1001", closed)
+
+
+@check(
+    "ops-stop",
+    "OPS-6",
+    cause="the process ends without closing its connections, or is killed before it has",
+    fix="close every session with code 1012 at `SIGTERM`, and be given the time for it",
+    needs="stop_pid",
+)
+def a_stopping_server_ends_its_sessions(server: ServerUnderTest) -> None:
+    """`SIGTERM` closes an open session with code 1012."""
+    with server.session() as session:
+        session.reset()
+        session.play(1)
+        os.kill(server.options.stop_pid or 0, signal.SIGTERM)
+        closed = session.closing()
+        require(closed.code == 1012, "close code 1012", closed)

@@ -11,7 +11,7 @@ from echo_env.conformance.server_under_test import Conversation, ServerUnderTest
 _GO_ON = "answer with an error frame and go on reading"
 
 
-def _require_error(reply: Any, code: str) -> dict[str, Any]:
+def require_error(reply: Any, code: str) -> dict[str, Any]:
     """The `data` of an error frame with that code."""
     require(isinstance(reply, dict) and reply.get("type") == "error", f"an error {code}", reply)
     data = reply.get("data")
@@ -27,7 +27,7 @@ def _refused(server: ServerUnderTest, frame: Any, code: str) -> list[dict[str, A
         session.reset()
         session.play(1)
         before = session.state()
-        data = _require_error(session.ask(frame), code)
+        data = require_error(session.ask(frame), code)
         _require_unharmed(session, before)
     errors = data.get("errors")
     return errors if isinstance(errors, list) else []
@@ -103,7 +103,7 @@ def a_failing_environment_is_reported(server: ServerUnderTest) -> None:
     with server.session() as session:
         session.reset()
         frame = {"type": "step", "data": server.options.failing_action}
-        _require_error(session.ask(frame), "EXECUTION_ERROR")
+        require_error(session.ask(frame), "EXECUTION_ERROR")
         session.state()
 
 
@@ -204,7 +204,7 @@ def a_session_above_the_capacity_is_refused(server: ServerUnderTest) -> None:
         for session in opened:
             session.state()
         with server.session() as refused:
-            data = _require_error(refused.receive(), "CAPACITY_REACHED")
+            data = require_error(refused.receive(), "CAPACITY_REACHED")
             require(data.get("max_sessions") == capacity, f"`max_sessions` {capacity}", data)
             require(data.get("active_sessions") == capacity, f"`active_sessions` {capacity}", data)
             closed = refused.closing()
@@ -225,7 +225,7 @@ def a_session_above_the_capacity_is_refused(server: ServerUnderTest) -> None:
 def an_environment_that_cannot_be_made_is_reported(server: ServerUnderTest) -> None:
     """A constructor that raises is `FACTORY_ERROR`, then the connection is closed."""
     with server.session(url=server.options.unbuildable_url) as session:
-        data = _require_error(session.receive(), "FACTORY_ERROR")
+        data = require_error(session.receive(), "FACTORY_ERROR")
         require(isinstance(data.get("factory_name"), str), "a `factory_name`", data)
         closed = session.closing()
         require(closed.code == 1000, "close code 1000", closed)
@@ -240,6 +240,6 @@ def an_environment_that_cannot_be_made_is_reported(server: ServerUnderTest) -> N
 def an_unknown_session_is_refused(server: ServerUnderTest) -> None:
     """`/ws?session_id=…` of no session is `SESSION_ERROR`, then the connection is closed."""
     with server.session("/ws?session_id=conformance-no-such-session") as session:
-        _require_error(session.ask({"type": "state"}), "SESSION_ERROR")
+        require_error(session.ask({"type": "state"}), "SESSION_ERROR")
         closed = session.closing()
         require(closed.code == 1000, "close code 1000", closed)

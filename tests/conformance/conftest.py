@@ -17,14 +17,20 @@ def broken_servers(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server(application=_FOLDER / "broken_servers.py")
 
 
-@pytest.fixture(scope="session")
-def stock_server_that_fails(start_shared_server: Callable[..., Any], stock_template: Path) -> Any:
+@pytest.fixture
+def stock_server_that_fails(start_server: Callable[..., Any], stock_template: Path) -> Any:
     """The framework's server, with an action and a path at which the environment fails."""
-    return start_shared_server(
+    return start_server(
         application=_FOLDER / "stock_servers.py",
         cwd=stock_template,
         env={"PYTHONPATH": str(stock_template)},
     )
+
+
+@pytest.fixture(scope="session")
+def impatient_server(start_shared_server: Callable[..., Any]) -> Any:
+    """Our server, whose sessions may be idle for one second."""
+    return start_shared_server(env={"SESSION_IDLE_TIMEOUT_S": "1"})
 
 
 @pytest.fixture

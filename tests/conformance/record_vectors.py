@@ -9,6 +9,7 @@ uv run python tests/conformance/record_vectors.py
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -477,6 +478,8 @@ CASES: dict[str, list[Case]] = {
             "guarded",
             headers={"Authorization": "Bearer a-token-of-the-tests"},
         ),
+        Case("idle", "OPS-5", [_RESET, [{"expect": None}], closed()], "impatient"),
+        Case("stop", "OPS-6", [_RESET, _HI, [{"stop": True}], closed()], "stopping"),
         Case("ready", "OPS-3", [request("GET", "/ready")]),
         Case(
             "sessions",
@@ -548,8 +551,9 @@ class Conversations:
 class Recorder:
     """Plays a case to a server and notes its answers."""
 
-    def __init__(self, case: Case, url: str) -> None:
+    def __init__(self, case: Case, url: str, pid: int | None) -> None:
         self._case = case
+        self._pid = pid
         self._url = url
         self._known: dict[str, str] = {}
         self._conversations = Conversations(url, case.path, case.headers, self._known)
@@ -570,6 +574,10 @@ class Recorder:
             return event
         if "response" in event:
             return {"response": self._responded(event["response"])}
+        if "stop" in event:
+            assert self._pid is not None
+            os.kill(self._pid, signal.SIGTERM)
+            return event
         name = event.get("on", "")
         if "refused" in event:
             return event | {"refused": self._refused(name)}
@@ -653,19 +661,23 @@ def _end(connection: ClientConnection) -> dict[str, Any]:
     return {"code": frame_received.code, "reason": frame_received.reason}
 
 
-def record(urls: Mapping[str, str]) -> dict[str, str]:
-    """The content of each file; `urls` are the addresses of the servers that cases name."""
+def record(urls: Mapping[str, str], stopping_pid: int) -> dict[str, str]:
+    """The content of each file; `urls` are the addresses of the servers that cases name.
+
+    `stopping_pid` is the process of the one that is called `stopping`.
+    """
     return {
         f"{name}.jsonl": "".join(
-            Recorder(case, urls[case.server]).record().as_line() + "\n" for case in cases
+            Recorder(case, urls[case.server], stopping_pid).record().as_line() + "\n"
+            for case in cases
         )
         for name, cases in CASES.items()
     }
 
 
 @contextmanager
-def _serving(command: list[str], **variables: str) -> Iterator[str]:
-    """A server of this checkout on a free port; its address."""
+def _serving(command: list[str], **variables: str) -> Iterator[tuple[str, int]]:
+    """A server of this checkout on a free port: its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -683,7 +695,7 @@ def _serving(command: list[str], **variables: str) -> Iterator[str]:
                 break
             except requests.ConnectionError:
                 time.sleep(0.05)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait()
@@ -692,9 +704,11 @@ def _serving(command: list[str], **variables: str) -> Iterator[str]:
 def main() -> None:
     with ExitStack() as servers:
         echo = ["echo_env.server.app"]
-        default = servers.enter_context(_serving(echo))
-        full = servers.enter_context(_serving(echo, MAX_CONCURRENT_ENVS="1"))
-        broken = servers.enter_context(
+        default, _ = servers.enter_context(_serving(echo))
+        full, _ = servers.enter_context(_serving(echo, MAX_CONCURRENT_ENVS="1"))
+        impatient, _ = servers.enter_context(_serving(echo, SESSION_IDLE_TIMEOUT_S="1"))
+        stopping, pid = servers.enter_context(_serving(echo))
+        broken, _ = servers.enter_context(
             _serving(["uvicorn", "broken_servers:app", "--ws", "websockets-sansio"])
         )
         urls = {
@@ -703,8 +717,10 @@ def main() -> None:
             "failing": f"{broken}/sound",
             "unbuildable": f"{broken}/sound/unbuildable",
             "guarded": f"{broken}/guarded",
+            "impatient": impatient,
+            "stopping": stopping,
         }
-        files = record(urls)
+        files = record(urls, pid)
     FOLDER.mkdir(exist_ok=True)
     for name, text in files.items():
         (FOLDER / name).write_text(text, encoding="utf-8")

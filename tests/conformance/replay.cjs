@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Replays vectors against servers: `node replay.cjs FOLDER '{"default": "http://…", …}'`, with the
-// package `ws` where NODE_PATH leads to. Prints a line for each vector: its id, and what went wrong.
+// Replays vectors against servers: `node replay.cjs FOLDER '{"default": "http://…", …}' PID`, with
+// the package `ws` where NODE_PATH leads to; PID is the process of the server called `stopping`.
+// Prints a line for each vector: its id, and what went wrong.
 "use strict";
 
 const { readFileSync, readdirSync } = require("node:fs");
@@ -73,7 +74,7 @@ class Connection {
   }
 }
 
-async function replay(vector, server) {
+async function replay(vector, server, stoppingPid) {
   const known = {};
   const connections = {};
   const connect = (name) => {
@@ -83,6 +84,10 @@ async function replay(vector, server) {
   let response = null;
   try {
     for (const event of vector.events) {
+      if (event.stop) {
+        process.kill(stoppingPid, "SIGTERM");
+        continue;
+      }
       if (event.request) {
         const { method, path, headers = {}, body } = event.request;
         const filled = Object.entries(headers).map(([name, value]) => [name, textToSend(value, known)]);
@@ -126,12 +131,12 @@ async function replay(vector, server) {
 }
 
 async function main() {
-  const [folder, addresses] = process.argv.slice(2);
+  const [folder, addresses, stoppingPid] = process.argv.slice(2);
   const servers = JSON.parse(addresses);
   for (const file of readdirSync(folder).sort()) {
     for (const line of readFileSync(join(folder, file), "utf8").trimEnd().split("\n")) {
       const vector = JSON.parse(line);
-      const failed = await replay(vector, servers[vector.server]).then(
+      const failed = await replay(vector, servers[vector.server], Number(stoppingPid)).then(
         () => "",
         (error) => error.message,
       );

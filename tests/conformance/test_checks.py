@@ -2,6 +2,7 @@
 """Every check, against our server, against one that is broken so that it fails, and the stock's."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,8 @@ from echo_env.conformance.server_under_test import Options, ServerUnderTest
 _FOLDER = Path(__file__).parent
 _CORE, _LATER = GENERATIONS
 _INSTALLED = _CORE if list(metadata.distributions(name="openenv-core")) else _LATER
+# They need a server with a token, one that is impatient and one that may be stopped.
+_SERVERS_OF_THEIR_OWN = {"ops-token", "ops-idle", "ops-stop"}
 
 
 def _load(name: str) -> ModuleType:
@@ -39,19 +42,24 @@ def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
 
 
 def _asked(
-    url: str, timeout_s: float = 60.0, token: str | None = None, leave_out: str = ""
+    url: str,
+    timeout_s: float = 60.0,
+    token: str | None = None,
+    stop_pid: int | None = None,
+    leave_out: str = "",
 ) -> dict[str, str]:
-    """What each check that fails says; all are asked but for `ops-token` where there is none."""
+    """What each check that fails says; all are asked but those of `_SERVERS_OF_THEIR_OWN`."""
     options = Options(
         timeout_s=timeout_s,
         capacity=_BROKEN.CAPACITY,
         failing_action=_BROKEN.FAILING_ACTION,
         unbuildable_url=f"{url}/unbuildable",
         token=token,
+        stop_pid=stop_pid,
     )
     server = ServerUnderTest(url, options)
     checks = selected(options)
-    assert set(CHECKS) - {check.id for check in checks} == (set() if token else {"ops-token"})
+    assert set(CHECKS) - {check.id for check in checks} <= _SERVERS_OF_THEIR_OWN
     messages = {check.id: run_check(check, server) for check in checks if check.id != leave_out}
     return {check_id: message for check_id, message in messages.items() if message}
 
@@ -87,8 +95,37 @@ def test_a_server_that_asks_for_no_token_fails_its_check_and_no_other(broken_ser
     assert set(failed) == {"ops-token"}, failed
 
 
+def test_idle_sessions_are_ended_by_our_server_and_not_by_one_without_a_limit(
+    impatient_server: Any, broken_servers: Any
+) -> None:
+    options = Options(timeout_s=60, idle_timeout_s=1)
+    assert run_check(CHECKS["ops-idle"], ServerUnderTest(impatient_server.url, options)) == ""
+    options = Options(timeout_s=0.5, idle_timeout_s=0.5)
+    failed = run_check(CHECKS["ops-idle"], ServerUnderTest(f"{broken_servers.url}/sound", options))
+    assert failed.startswith("No reply within 1 s\n")
+
+
+def test_sessions_are_closed_by_our_server_when_it_stops_and_cut_by_one_that_dies(
+    start_server: Callable[..., Any],
+) -> None:
+    ours = start_server()
+    dying = start_server(command=[sys.executable, str(_FOLDER / "dying_server.py"), "{port}"])
+    failed = [
+        run_check(
+            CHECKS["ops-stop"],
+            ServerUnderTest(
+                server.url,
+                Options(({"message": "Hi"},), timeout_s=60, stop_pid=server.process.pid),
+            ),
+        )
+        for server in (ours, dying)
+    ]
+    assert failed[0] == ""
+    assert failed[1].startswith("Expected close code 1012, got Closed(code=None")
+
+
 def test_every_check_has_a_broken_server() -> None:
-    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size", "ops-token"}
+    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size", *_SERVERS_OF_THEIR_OWN}
 
 
 def test_every_row_of_the_contract_has_a_check() -> None:
@@ -104,7 +141,7 @@ def test_every_check_says_what_it_asks_and_what_to_do() -> None:
 
 def test_what_only_our_server_has_cannot_be_asked_without_an_option() -> None:
     own = {row.id for row in ROWS.values() if "own" in row.stock.values()}
-    assert own == {"OPS-2"}
+    assert own == {"OPS-2", "OPS-5"}
     assert all(check.needs for check in CHECKS.values() if check.row.id in own)
 
 
@@ -117,6 +154,8 @@ def test_what_both_stock_servers_do_not_keep_is_no_must() -> None:
 def test_the_stock_server_deviates_where_the_contract_says_so(
     stock_server_that_fails: Any,
 ) -> None:
-    failed = {CHECKS[check_id].row.id for check_id in _asked(stock_server_that_fails.url, 3)}
+    server = stock_server_that_fails
+    messages = _asked(server.url, stop_pid=server.process.pid)
+    failed = {CHECKS[check_id].row.id for check_id in messages}
     documented = {row.id for row in ROWS.values() if row.stock[_INSTALLED] not in {"✓", "own"}}
     assert failed == documented

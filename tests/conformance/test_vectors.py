@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -15,7 +15,7 @@ from openenv.core.env_server.types import WSErrorCode
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from echo_env import EchoAction, EchoEnv, ServerError
+from echo_env import EchoAction, EchoEnv, ServerError, SessionLostError
 from echo_env.conformance.contract import ROWS, VERSION
 from echo_env.conformance.vectors import FOLDER, Vector, load, matches, text_to_send
 
@@ -23,16 +23,25 @@ _HERE = Path(__file__).parent
 _VECTORS = list(load())
 
 
-@pytest.fixture(scope="session")
-def servers(server: Any, one_session_server: Any, broken_servers: Any) -> dict[str, str]:
-    """The addresses of the servers that vectors name."""
+@pytest.fixture
+def servers(
+    server: Any,
+    one_session_server: Any,
+    impatient_server: Any,
+    broken_servers: Any,
+    start_server: Callable[..., Any],
+) -> tuple[dict[str, str], int]:
+    """The addresses of the servers that vectors name, and the process of the one to stop."""
+    stopping = start_server()
     return {
         "default": server.url,
         "full": one_session_server.url,
+        "impatient": impatient_server.url,
+        "stopping": stopping.url,
         "failing": f"{broken_servers.url}/sound",
         "unbuildable": f"{broken_servers.url}/sound/unbuildable",
         "guarded": f"{broken_servers.url}/guarded",
-    }
+    }, stopping.process.pid
 
 
 def test_every_row_of_the_contract_has_a_vector() -> None:
@@ -49,11 +58,11 @@ def test_vectors_have_ids_of_their_own_and_the_contracts_version() -> None:
     assert {vector.contract for vector in _VECTORS} == {VERSION}
 
 
-def test_the_files_are_what_the_server_says(servers: dict[str, str], run: Any) -> None:
+def test_the_files_are_what_the_server_says(servers: tuple[dict[str, str], int], run: Any) -> None:
     code = """
 import json, sys
 from record_vectors import record
-json.dump(record(json.loads(sys.argv[1])), sys.stdout)
+json.dump(record(*json.loads(sys.argv[1])), sys.stdout)
 """
     done = run("-c", code, json.dumps(servers), env={"PYTHONPATH": str(_HERE)})
     assert done.returncode == 0, done.stderr
@@ -187,6 +196,9 @@ def test_our_client_understands_what_a_stub_server_plays(
             if "send" in event:
                 answer = json.loads(events[0]["expect"]) if "expect" in events[0] else {}
                 _call_and_compare(env, _call_for(event["send"]), answer)
+            elif event.get("closed", {}).get("code", 1000) != 1000:
+                with pytest.raises(SessionLostError):
+                    env.state()
     assert not complaints
 
 
@@ -237,7 +249,7 @@ def test_most_of_what_a_client_can_say_is_played() -> None:
 
 @pytest.mark.node
 def test_a_client_in_javascript_replays_every_vector(
-    servers: dict[str, str], tmp_path: Path
+    servers: tuple[dict[str, str], int], tmp_path: Path
 ) -> None:
     npm, node = shutil.which("npm"), shutil.which("node")
     assert npm
@@ -245,7 +257,7 @@ def test_a_client_in_javascript_replays_every_vector(
     install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(tmp_path)]
     subprocess.run([*install, "ws@8"], check=True, timeout=300)
     done = subprocess.run(
-        [node, str(_HERE / "replay.cjs"), str(FOLDER), json.dumps(servers)],
+        [node, str(_HERE / "replay.cjs"), str(FOLDER), json.dumps(servers[0]), str(servers[1])],
         env=os.environ | {"NODE_PATH": str(tmp_path / "node_modules")},
         capture_output=True,
         text=True,
