@@ -68,7 +68,7 @@ def _http(url: str) -> Iterator[str]:
 
 def _mcp(url: str) -> Iterator[str]:
     def ask(method: str, **params: Any) -> Any:
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        request: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         answer = requests.post(f"{url}/mcp", json=request, timeout=_TIMEOUT_S)
         answer.raise_for_status()
         return answer.json()["result"]
