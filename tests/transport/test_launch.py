@@ -144,7 +144,10 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
         )
         started.append(process)
         assert process.stdout is not None
-        return Interpreter(process, process.stdout.readline().strip())
+        line = b""  # byte by byte: what `readline` reads ahead, `communicate` would not see
+        while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+            line += byte
+        return Interpreter(process, line.decode().strip())
 
     yield start
     for process in started:
