@@ -941,6 +941,28 @@ def test_figures_are_those_of_a_benchmark_that_is_there(
         assert float(ratio) <= float(target) if relation == "≤" else float(ratio) >= float(target)
 
 
+def test_the_servers_figures_are_those_of_the_committed_runs(run: Any, tmp_path: Path) -> None:
+    benchmarks = _ROOT / "benchmarks"
+    options = ("--read", benchmarks / "servers.json", "--markdown", "--svg", tmp_path / "bars.svg")
+    assert run(benchmarks / "servers.py", *options).stdout in _TEXT
+    assert (tmp_path / "bars.svg").read_text() == (benchmarks / "servers.svg").read_text()
+    figures = {row[0]: row[1:] for row in _table("Speed and size")}
+    assert float(figures["CPU per step, 32 sessions (µs)"][-1]) <= 0.30
+    assert float(figures["start-up, CPU (s)"][-1]) <= 0.45
+    assert float(figures["RSS per session (KB)"][1]) <= 32
+    assert set(figures["steps lost"][:2]) == {"0"}
+    full = json.loads((benchmarks / "servers-full.json").read_text())
+    ours, soak = full["rounds"][0]["ours"], full["soak"]
+    text = " ".join(_TEXT.split())
+    held = (
+        f"held {ours['sessions']:,.0f} sessions, each reset and stepped, {ours['lost']:.0f} steps"
+    )
+    assert (held, ours["sessions"], ours["lost"]) == (held, 16384, 0)
+    assert held in text
+    grown = f"{soak['rss_growth_kb']:,.0f} KB more memory after the last {soak['steps']:,.0f}"
+    assert f"A soak of 1,000,000 steps: {soak['lost']:.0f} lost, {grown}." in text
+
+
 def test_contributing_names_the_commands_that_exist() -> None:
     text = (_ROOT / "CONTRIBUTING.md").read_text()
     gate = "uv run --group check python tests/check.py"
