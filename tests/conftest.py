@@ -33,7 +33,7 @@ pytest_plugins = ["pytester"]  # for the tests of our own plugin
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PROTOCOL = "WEBSOCKET_PROTOCOL"
-_PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
+_PATIENCE_S = 120.0  # until a hang is called one; nothing here is timed
 
 # The same examples every time; `pytest --hypothesis-profile thorough` looks further.
 hypothesis_settings.register_profile(
