@@ -46,7 +46,7 @@ hypothesis_settings.load_profile("plain")
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave a folder alone whose tests are not asked for: it imports what only they need."""
     marker = {_ROOT / "tests" / "browser": "browser", _ROOT / "tests" / "integrations": "trainer"}
-    asked = str(config.getoption("markexpr"))
+    asked = str(config.getoption("markexpr")).strip()
     unwanted = asked.startswith("not") or marker.get(collection_path, "") not in asked
     return True if collection_path in marker and unwanted else None
 

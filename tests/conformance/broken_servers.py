@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import echo_env.server.echo_env_environment  # noqa: F401 - first: how the framework is imported
 
@@ -546,8 +547,9 @@ def _health(_: Any) -> PlainTextResponse:
 
 _sound = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
 _sound.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
-os.environ["API_TOKEN"] = TOKEN
-_guarded = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
+# Taken back: the tests import this module too, and servers they start inherit their variables.
+with patch.dict(os.environ, API_TOKEN=TOKEN):
+    _guarded = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
 _guarded.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
 app = Starlette(
     routes=[
