@@ -87,6 +87,7 @@ class Connection:
         self._sock: socket.socket | None = None
         opened = open_websocket(url, headers, timeout_s, max_size)
         self._sock, self._protocol = opened.sock, opened.protocol
+        self._set_timeout(opened.sock, 0)  # what was left for opening it is no limit of anything
         if hasattr(select, "poll") and not isinstance(opened.sock, ssl.SSLSocket):
             self._poll = select.poll()
             self._poll.register(opened.sock, select.POLLIN)
@@ -352,7 +353,8 @@ class Connection:
                 self._flush(sock)
 
     def _receive_now(self, sock: socket.socket) -> bytes:
-        if hasattr(socket, "MSG_DONTWAIT") and not isinstance(sock, ssl.SSLSocket):
+        if _KERNEL_TIMES_OUT and not isinstance(sock, ssl.SSLSocket):
+            # Where Python knows of no timeout; where it does, it would wait for that long first.
             return sock.recv(_READ_SIZE, socket.MSG_DONTWAIT)
         timeout_s = self._timeout_s or 0
         self._set_timeout(sock, 0)

@@ -5,12 +5,21 @@ from typing import Any
 
 import pytest
 
+from echo_env import EchoAction, EchoEnv
+from echo_env.transport import keepalive
+
 
 @pytest.fixture(scope="module")
 def impatient_server(start_shared_server: Any) -> Any:
     """Pings five times a second and gives up after as long again."""
     options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
     return start_shared_server(*options, application="echo_env.server.app:app")
+
+
+def test_a_session_that_was_not_used_yet_is_kept(server: Any) -> None:
+    with EchoEnv(base_url=server.url, connect_timeout_s=2) as env:
+        keepalive._look_after_all()
+        assert env.step(EchoAction(message="hello")).metadata["step"] == 1
 
 
 def test_an_idle_client_keeps_its_session_where_a_silent_one_loses_it(
