@@ -185,8 +185,17 @@ def start_shared_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Server]]:
     """As `start_server`, for a fixture that shares its server: stopped when all tests are done."""
+    started: list[Server] = []
     with ExitStack() as servers:
-        yield _starter(servers, tmp_path_factory.mktemp("shared"))
+        start = _starter(servers, tmp_path_factory.mktemp("shared"))
+
+        def start_one(*options: str, **how: Any) -> Server:
+            started.append(start(*options, **how))
+            return started[-1]
+
+        yield start_one
+        for server in started:
+            server.process.terminate()  # at once, before each is waited for
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_a_client_that_closes_first_is_a_debug_line(
     connect(server.ws_url).connection.close()
     vanishing = connect(server.ws_url)
     for _ in range(20):
-        vanishing.send({"type": "step", "data": {"message": "x" * 100_000}})
+        vanishing.send({"type": "step", "data": {"message": "x" * 10_000}})
     vanishing.connection.socket.shutdown(socket.SHUT_RDWR)
     with socket.create_connection(("127.0.0.1", server.port), 60) as client:
         client.sendall(b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")

@@ -31,10 +31,6 @@ _INITIALIZE = {
 _MODES = [{}] if fastmcp.__version__.startswith("3.") else [{"mode": "auto"}, {"mode": "legacy"}]
 
 
-# Loading FastMCP takes seconds, in each process anew: one process runs all of these tests.
-pytestmark = pytest.mark.xdist_group("mcp")
-
-
 @pytest.fixture(scope="module")
 def server(start_shared_server: Any) -> Any:
     """Two workers, published under another name than that of this machine."""
