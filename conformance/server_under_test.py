@@ -248,16 +248,17 @@ class ServerUnderTest:
         `headers` are sent instead of the token.
         """
         try:
-            with connect(
+            connection = connect(
                 self._websocket_url + path,
                 additional_headers=self.authorization if headers is None else headers,
                 open_timeout=_OPENING_S,
                 proxy=None,
-            ) as connection:
-                Conversation(connection, self.options.timeout_s, self.action).take_leave()
-                return 101
+            )
         except InvalidStatus as refused:
             return refused.response.status_code
+        with connection:
+            Conversation(connection, self.options.timeout_s, self.action).take_leave()
+        return 101
 
     @property
     def authorization(self) -> dict[str, str]:
