@@ -254,11 +254,12 @@ def normal(name):
 
 lock = Path(sys.argv.pop(1), "requirements.lock").read_text()
 kept = {*re.findall("^([a-z0-9-]+)==", lock, re.M), "openenv", "openenv-echo-env"}
-absent = {
-    module
-    for module, distributions in metadata.packages_distributions().items()
-    if not kept & {normal(name) for name in distributions}
-}
+modules = {True: set(), False: set()}
+for distribution in metadata.distributions():
+    files = [file for file in distribution.files or () if file.suffix in (".py", ".so")]
+    is_kept = normal(distribution.metadata["Name"]) in kept
+    modules[is_kept] |= {file.parts[0].partition(".")[0] for file in files}
+absent = modules[False] - modules[True]
 assert {"gradio", "openai", "typer"} <= absent
 
 class Absent:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Who may use the server: origins, names, tokens; under `server` and under plain uvicorn."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -46,10 +47,10 @@ def handshake(connect: Any) -> Callable[..., int]:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         # The client has its own way of sending these two.
         origin, host = names.pop("Origin", None), names.pop("Host", None)
-        address = {} if host is None else {"address": ("127.0.0.1", server.port)}
+        sock = None if host is None else socket.create_connection(("127.0.0.1", server.port))
         url = server.ws_url if host is None else f"ws://{host}/ws"
         try:
-            session = connect(url, origin=origin, additional_headers=names, **address)
+            session = connect(url, origin=origin, additional_headers=names, sock=sock)
         except InvalidStatus as refused:
             return int(refused.response.status_code)
         assert session.step("Hi")["type"] == "observation"
