@@ -305,7 +305,13 @@ def connect(server: Server) -> Iterator[Callable[..., Conversation]]:
         def open_one(ws_url: str | None = None, **options: Any) -> Conversation:
             connection = connect_websocket(
                 ws_url or server.ws_url,
-                **{"compression": None, "max_size": None, "proxy": None, **options},
+                **{
+                    "compression": None,
+                    "max_size": None,
+                    "proxy": None,
+                    "ping_interval": None,
+                    **options,
+                },
             )
             return Conversation(connections.enter_context(connection))
 

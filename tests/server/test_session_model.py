@@ -41,7 +41,10 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 
 class _Session:
     def __init__(self, ws_url: str) -> None:
-        self._opened = connect(ws_url, compression=None, max_size=None, proxy=None)
+        # Its pings would draw from `random` beside Hypothesis, in a thread: which that takes amiss.
+        self._opened = connect(
+            ws_url, compression=None, max_size=None, proxy=None, ping_interval=None
+        )
         self._connection = self._opened.__enter__()
 
     def ask(self, frame: Any) -> Any:
