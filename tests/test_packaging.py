@@ -10,6 +10,7 @@ import tarfile
 import venv
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,10 @@ def test_the_command_that_refreshes_the_lock_is_documented(root: Path) -> None:
     assert f"\nuv {_EXPORT} --quiet > requirements.lock\n" in text
 
 
+@pytest.mark.skipif(
+    not list(metadata.distributions(name="openenv-core")),
+    reason="requirements.lock is for `openenv-core`; `openenv` has another FastMCP",
+)
 def test_what_the_lock_leaves_out_is_not_missed(
     root: Path, start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
