@@ -101,6 +101,8 @@ class WebSocketEndpoint:
                 try:
                     if not await self._serve(session, event, scope, send):
                         return
+                except RuntimeError as error:  # only of `send`, where uvicorn closed meanwhile
+                    raise ConnectionResetError from error
                 finally:
                     session.calls -= 1
                     session.quiet_since = None

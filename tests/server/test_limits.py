@@ -327,6 +327,26 @@ class TestTimes:
         assert "Traceback" not in hasty.log
 
 
+@pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
+def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
+    start_server: Callable[..., Any], application: str | None
+) -> None:
+    times = {"WS_PING_INTERVAL_S": "1", "WS_PING_TIMEOUT_S": "3"}
+    server = start_server("--log-level", "debug", application=application, env=times)
+    with _deaf_websocket(server.port) as client:
+        assert client.recv(1) == bytes([0x80 | Opcode.PING])
+        time.sleep(2)  # what now is not read will be waited for longer than the answer to the ping
+        much = {"scenario": {"observation_bytes": 4 * 1024 * 1024}}
+        for _ in range(4):
+            client.sendall(_masked({"type": "reset", "data": much}))
+        while "keepalive ping timeout" not in server.log:
+            time.sleep(0.1)
+        while client.recv(1 << 20):
+            pass
+        _wait_for_no_sessions(server)
+    assert "Traceback" not in server.log
+
+
 def _masked(frame: dict[str, Any]) -> bytes:
     return Frame(Opcode.TEXT, json.dumps(frame).encode()).serialize(mask=True)
 
