@@ -963,6 +963,22 @@ def test_the_servers_figures_are_those_of_the_committed_runs(run: Any, tmp_path:
     assert f"A soak of 1,000,000 steps: {soak['lost']:.0f} lost, {grown}." in text
 
 
+def test_the_scaling_figures_are_those_of_the_committed_run(run: Any) -> None:
+    benchmarks = _ROOT / "benchmarks"
+    assert "--sessions" in run(benchmarks / "scaling.py", "--help").stdout
+    measured = json.loads((benchmarks / "scaling.json").read_text())
+    rows = [
+        [
+            f"{row['sessions']:,}",
+            f"{row['success']:.1%}",
+            *(f"{row[key]:.2f}" for key in ("p50_s", "p99_s")),
+            *(f"{row[key]:.0f}" for key in ("rss_mb", "threads")),
+        ]
+        for row in measured
+    ]
+    assert _table("Many sessions at once") == rows
+
+
 def test_contributing_names_the_commands_that_exist() -> None:
     text = (_ROOT / "CONTRIBUTING.md").read_text()
     gate = "uv run --group check python tests/check.py"
