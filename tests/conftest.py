@@ -198,6 +198,14 @@ def start_shared_server(
             server.process.terminate()  # at once, before each is waited for
 
 
+@pytest.fixture(scope="session")
+def fast_server(server: Server, start_shared_server: Callable[..., Server]) -> Server:
+    """Our server with its own WebSocket protocol, also where all others use uvicorn's."""
+    if os.environ.get(_PROTOCOL, "fast") == "fast":
+        return server
+    return start_shared_server(env={_PROTOCOL: "fast"})
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts further servers: `start_server("--workers", "2", env={…}, application=…)`.

@@ -164,7 +164,8 @@ def test_a_fault_closes_with_the_code(conversation: Any, kind: str) -> None:
     assert conversation.close_code() == 4000
 
 
-def test_a_fault_aborts_without_a_close_frame(conversation: Any) -> None:
+def test_a_fault_aborts_without_a_close_frame(fast_server: Any, connect: Ask) -> None:
+    conversation = connect(fast_server.ws_url)
     _begin(conversation, _fault("abort"))
     conversation.step("1")
     conversation.send({"type": "step", "data": {"message": "2"}})
@@ -184,8 +185,10 @@ def test_a_fault_aborts_without_a_close_frame(conversation: Any) -> None:
     ids=lambda value: value["fault"]["kind"] if isinstance(value, dict) else "",
 )
 def test_a_fault_changes_which_replies_come(
-    conversation: Any, fault: dict[str, Any], texts: list[str]
+    server: Any, fast_server: Any, connect: Ask, fault: dict[str, Any], texts: list[str]
 ) -> None:
+    able = fast_server if fault["fault"]["kind"] == "slow_drip" else server
+    conversation = connect(able.ws_url)
     _begin(conversation, fault)
     for number in (1, 2, 3):
         conversation.send({"type": "step", "data": {"message": str(number)}})
