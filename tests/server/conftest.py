@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server of `served_environments.py`."""
+"""The server of `served_environments.py`, and the three ways to serve the echo environment."""
 
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +28,68 @@ def connect_to(environments: Any, connect: Callable[..., Any]) -> Callable[..., 
         return connect(f"{base}/{name}/ws{query}")
 
     return open_one
+
+
+@pytest.fixture(
+    scope="session",
+    params=["server", "uvicorn", pytest.param("image", marks=pytest.mark.engine)],
+)
+def serve(
+    request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]
+) -> Iterator[Callable[[dict[str, str]], Any]]:
+    """Serves the echo environment with these variables, each way in turn; everything is logged."""
+    with ExitStack() as containers:
+
+        def start(env: dict[str, str]) -> Any:
+            if request.param == "image":
+                image = request.getfixturevalue("image")
+                return containers.enter_context(_running_container(image, env))
+            options = ["--log-level", "trace"]
+            if request.param == "server":
+                return start_shared_server(*options, env=env)
+            # The last is an option of uvicorn's that would let more through.
+            options += ["--ws-max-size", "100000000"]
+            return start_shared_server(*options, env=env, application="echo_env.server.app:app")
+
+        yield start
+
+
+@dataclass(frozen=True)
+class _Container:
+    """As `Server` of the other `conftest.py`, as far as it is needed here."""
+
+    name: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def log(self) -> str:
+        return _docker("logs", self.name)
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
+    return (done.stdout + done.stderr).strip()
+
+
+@contextmanager
+def _running_container(image: str, env: dict[str, str]) -> Iterator[_Container]:
+    variables = [f"--env={name}={value}" for name, value in {**env, "LOG_LEVEL": "trace"}.items()]
+    name = _docker("run", "--detach", "--publish=127.0.0.1::8000", *variables, image)
+    try:
+        container = _Container(name, int(_docker("port", name, "8000/tcp").rpartition(":")[2]))
+        for _ in range(600):
+            with suppress(requests.ConnectionError):
+                requests.get(f"{container.url}/health", timeout=60)
+                break
+            time.sleep(0.1)
+        yield container
+    finally:
+        _docker("rm", "--force", name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who may use the server: origins, names, tokens; under `server` and under plain uvicorn."""
+"""Who may use the server: origins, names, tokens; `server`, plain uvicorn and the image."""
 
 import socket
 from collections.abc import Callable
@@ -16,16 +16,15 @@ _TOKEN = "correct-horse-battery"
 _WRONG = "wrong-horse-battery-staple"
 
 
-@pytest.fixture(scope="session", params=["server", "uvicorn"])
-def guarded(request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]) -> Any:
-    """A server with a token, one further origin and one further name; all is logged."""
+@pytest.fixture(scope="module")
+def guarded(serve: Callable[..., Any]) -> Any:
+    """A server with a token, one further origin and one further name."""
     env = {
         "API_TOKEN": _TOKEN,
         "ALLOWED_ORIGINS": "https://friend.example",
         "ALLOWED_HOSTS": "echo.example,*.below.example",
     }
-    application = "echo_env.server.app:app" if request.param == "uvicorn" else None
-    return start_shared_server("--log-level", "trace", env=env, application=application)
+    return serve(env)
 
 
 def _ask(server: Any, method: str = "GET", path: str = "/state", **headers: str) -> Any:

@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every limit of the README's table, and one past it: `server`, plain uvicorn and the image.
-
-The image's part carries the marker `engine`, as `test_image.py` does.
-"""
+"""Every limit of the README's table, and one past it: `server`, plain uvicorn and the image."""
 
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -34,82 +29,18 @@ _TIMES = dict.fromkeys(
     ),
     "1",
 )
-_WAYS = ["server", "uvicorn", pytest.param("image", marks=pytest.mark.engine)]
-
-
-@dataclass(frozen=True)
-class _Container:
-    """As `conftest.Server`, as far as it is needed here."""
-
-    name: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
-
-    @property
-    def log(self) -> str:
-        return _docker("logs", self.name)
-
-
-def _docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
-    return (done.stdout + done.stderr).strip()
-
-
-@contextmanager
-def _running_container(image: str, env: dict[str, str]) -> Iterator[_Container]:
-    variables = [f"--env={name}={value}" for name, value in env.items()]
-    name = _docker("run", "--detach", "--publish=127.0.0.1::8000", *variables, image)
-    try:
-        container = _Container(name, int(_docker("port", name, "8000/tcp").rpartition(":")[2]))
-        for _ in range(600):
-            with suppress(requests.ConnectionError):
-                requests.get(f"{container.url}/health", timeout=60)
-                break
-            time.sleep(0.1)
-        yield container
-    finally:
-        _docker("rm", "--force", name)
 
 
 @pytest.fixture(scope="module")
-def serve(
-    request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]
-) -> Iterator[Callable[..., Any]]:
-    """Serves the echo environment in one of the ways: `serve("image", env)`."""
-    with ExitStack() as containers:
-
-        def start(way: str, env: dict[str, str]) -> Any:
-            if way == "image":
-                image = request.getfixturevalue("image")
-                env = {**env, "LOG_LEVEL": "debug"}
-                return containers.enter_context(_running_container(image, env))
-            options = ["--log-level", "debug"]
-            if way == "server":
-                return start_shared_server(*options, env=env)
-            # The last is an option of uvicorn's that would let more through.
-            options += ["--ws-max-size", "100000000"]
-            return start_shared_server(*options, env=env, application="echo_env.server.app:app")
-
-        yield start
-
-
-@pytest.fixture(scope="module", params=_WAYS)
-def small(request: pytest.FixtureRequest, serve: Callable[..., Any]) -> Any:
+def small(serve: Callable[..., Any]) -> Any:
     """A server whose limits of size and number are small."""
-    return serve(request.param, _SIZES)
+    return serve(_SIZES)
 
 
-@pytest.fixture(scope="module", params=_WAYS)
-def hasty(request: pytest.FixtureRequest, serve: Callable[..., Any]) -> Any:
+@pytest.fixture(scope="module")
+def hasty(serve: Callable[..., Any]) -> Any:
     """A server that waits for nothing longer than a second."""
-    return serve(request.param, _TIMES)
+    return serve(_TIMES)
 
 
 @pytest.fixture
