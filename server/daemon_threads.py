@@ -2,7 +2,7 @@
 """A bounded pool of threads that does not outlive its process, whatever its calls do."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from queue import SimpleQueue
 from threading import Semaphore, Thread
 from typing import Any, TypeVar
@@ -49,6 +49,19 @@ class DaemonThreads(Executor):
                 try:
                     future.set_result(call())
                 except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
-                    future.set_exception(error)
+                    future.set_exception(_as_error(error))
             del item, future, call  # or the last result lives until the next call
             self._idle.release()
+
+
+def _as_error(raised: BaseException) -> Exception:
+    """`raised`, or an error of what asyncio does not just raise where the call is awaited.
+
+    One that ends a thread, an iteration or a task would end the server, keep the caller waiting
+    for ever or be taken for the caller's own end.
+    """
+    if isinstance(raised, Exception) and not isinstance(raised, StopIteration | CancelledError):
+        return raised
+    error = RuntimeError(f"{type(raised).__name__} was raised in a thread")
+    error.__cause__ = raised
+    return error

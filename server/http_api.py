@@ -134,7 +134,7 @@ def create_router(
         async with sessions.temporary() as session:
             await episodes.resume(request, session)
             if isinstance(action, TOOL_ACTIONS):
-                observation = await tools.act(session.environment, action)
+                observation = await tools.act(session, action)
             else:
                 arguments = body.model_dump(exclude_unset=True, exclude={"action"})
                 observation = await session.step(action, arguments)

@@ -2,7 +2,8 @@
 """Tools: bare JSON-RPC 2.0 on `POST /mcp` and in `mcp` frames, and tool-style actions in `step`.
 
 An environment offers tools by a class attribute `TOOLS`, a tuple of plain functions: name,
-annotations and docstring become the schema. A tool does not touch the episode, so calling one
+annotations and docstring become the schema. They are called where its steps are: on the event loop
+when these are `async`, in a thread otherwise. A tool does not touch the episode, so calling one
 neither counts as a step nor earns a reward.
 """
 
@@ -31,7 +32,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from pydantic_core import to_json, to_jsonable_python
 
 from echo_env.server.errors import MessageError, describe
-from echo_env.server.sessions import AnyEnvironment, Session, Sessions
+from echo_env.server.sessions import Session, Sessions
 
 TOOL_ACTIONS = (CallToolAction, ListToolsAction)
 
@@ -80,9 +81,9 @@ class ToolBox:
         """What clients are told of these tools."""
         return [tool.specification for tool in self.offered(environment)]
 
-    async def call(self, environment: AnyEnvironment, name: str, arguments: dict[str, Any]) -> Any:
+    async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
         """The tool's result as JSON values; raises `ToolFailure`."""
-        offered = self._tools(environment)
+        offered = self._tools(session.environment)
         tool = offered.get(name)
         if tool is None:
             names = ", ".join(offered) or "none"
@@ -90,7 +91,7 @@ class ToolBox:
                 ToolErrorType.TOOL_NOT_FOUND, f"Unknown tool: {name[:80]!r} (offered: {names})"
             )
         try:
-            result = tool.call(**arguments)
+            result = await session.call(tool.call, **arguments)
             if inspect.isawaitable(result):
                 result = await result
             return to_jsonable_python(result)
@@ -103,15 +104,13 @@ class ToolBox:
         except Exception as error:
             raise ToolFailure(ToolErrorType.EXECUTION_ERROR, describe(error)["message"]) from error
 
-    async def act(
-        self, environment: AnyEnvironment, action: CallToolAction | ListToolsAction
-    ) -> Observation:
+    async def act(self, session: Session, action: CallToolAction | ListToolsAction) -> Observation:
         """Answer a tool-style action."""
         if isinstance(action, ListToolsAction):
-            return ListToolsObservation(tools=self.specifications(environment))
+            return ListToolsObservation(tools=self.specifications(session.environment))
         observation = CallToolObservation(tool_name=action.tool_name)
         try:
-            observation.result = await self.call(environment, action.tool_name, action.arguments)
+            observation.result = await self.call(session, action.tool_name, action.arguments)
         except ToolFailure as failure:
             observation.error = ToolError(error_type=failure.kind, message=str(failure))
         return observation
@@ -153,9 +152,9 @@ class JsonRpc:
                 session = session or self._named_session(request.params)
                 if session is not None:
                     with session.in_use():
-                        return await self._use_tools(request, session.environment)
+                        return await self._use_tools(request, session)
                 async with self._sessions.temporary() as temporary:
-                    return await self._use_tools(request, temporary.environment)
+                    return await self._use_tools(request, temporary)
         raise _RpcFailure(
             JsonRpcErrorCode.METHOD_NOT_FOUND, f"Method not found: {request.method[:80]}"
         )
@@ -201,7 +200,7 @@ class JsonRpc:
             )
         return session
 
-    async def _use_tools(self, request: JsonRpcRequest, environment: AnyEnvironment) -> Any:
+    async def _use_tools(self, request: JsonRpcRequest, session: Session) -> Any:
         if request.method == "tools/list":
             return {
                 "tools": [
@@ -210,7 +209,7 @@ class JsonRpc:
                         "description": tool.description,
                         "inputSchema": tool.input_schema,
                     }
-                    for tool in self._tools.specifications(environment)
+                    for tool in self._tools.specifications(session.environment)
                 ]
             }
         name, arguments = request.params.get("name"), request.params.get("arguments") or {}
@@ -220,7 +219,7 @@ class JsonRpc:
                 "Invalid params - 'name' must be a string and 'arguments' an object",
             )
         try:
-            result = await self._tools.call(environment, name, arguments)
+            result = await self._tools.call(session, name, arguments)
         except ToolFailure as failure:
             if failure.kind is not ToolErrorType.EXECUTION_ERROR:
                 raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None

@@ -115,7 +115,7 @@ class StreamableHttp:
             async def run(self, arguments: dict[str, Any]) -> Any:
                 async with sessions.temporary() as session:
                     try:
-                        value = await tools.call(session.environment, self.name, arguments)
+                        value = await tools.call(session, self.name, arguments)
                     except ToolFailure as failure:
                         return ToolResult(content=str(failure), is_error=True)
                 return self.convert_result(value)

@@ -145,17 +145,17 @@ class Session:
 
     async def dump_state(self) -> dict[str, Any]:
         """What another session of the same class resumes this episode from."""
-        return await self._call(self.environment.dump_state)  # type: ignore[attr-defined, no-any-return]
+        return await self.call(self.environment.dump_state)  # type: ignore[attr-defined, no-any-return]
 
     async def load_state(self, state: dict[str, Any]) -> None:
         """Go on where `dump_state` of another session left off."""
-        await self._call(self.environment.load_state, state)  # type: ignore[attr-defined]
+        await self.call(self.environment.load_state, state)  # type: ignore[attr-defined]
 
-    async def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Call another method of the environment, where its steps are called."""
+    async def call(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+        """Call what else the environment offers, where its steps are called."""
         if self._convention.step_is_async:
-            return method(*arguments)
-        return await self._run_in_thread(partial(method, *arguments))
+            return function(*arguments, **keywords)
+        return await self._run_in_thread(partial(function, *arguments, **keywords))
 
 
 class Sessions:

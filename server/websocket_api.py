@@ -141,7 +141,7 @@ class WebSocketEndpoint:
         if isinstance(message, StepMessage):
             action: Any = message.data
             if isinstance(action, TOOL_ACTIONS):
-                return encode_observation_frame(await self._tools.act(session.environment, action))
+                return encode_observation_frame(await self._tools.act(session, action))
             return encode_observation_frame(await session.step(action))
         if isinstance(message, ResetMessage):
             arguments = message.data.model_dump(exclude_unset=True)

@@ -8,7 +8,8 @@ stock servers say it.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
@@ -24,7 +25,7 @@ from openenv.core.env_server.types import (
     WSStepMessage,
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from echo_env.server.errors import MessageError
 
@@ -109,8 +110,7 @@ class MessageDecoder:
         """Decode one WebSocket frame; `None` stands for a binary one, which no message is."""
         if text is None:
             raise MessageError.invalid("text_type", (), "A message is a text frame", None)
-        if self._may_nest_too_deep(text):
-            self._load(text)
+        self._check_depth(text)
         try:
             message: BaseMessage = self._frame_validator.validate_json(text)
             return message
@@ -130,39 +130,43 @@ class MessageDecoder:
         return self._load(body)
 
     def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
-        if self._may_nest_too_deep(body):
-            self._load(body)
+        self._check_depth(body)
         try:
             decoded: ModelT = validator.validate_json(body)
             return decoded
         except ValidationError as error:
             raise self._explain_body(body, model, error) from None
 
-    # Everything below runs only for messages that are refused.
-
-    def _may_nest_too_deep(self, text: Any) -> bool:
-        # Counting brackets is far cheaper than parsing; with too few of them nothing is deep.
-        braces, brackets = ("{", "[") if isinstance(text, str) else (b"{", b"[")
-        return bool(text.count(braces) + text.count(brackets) > self._max_json_depth)
+    def _check_depth(self, text: Any) -> None:
+        # With too few brackets nothing is deep, and to count them costs next to nothing.
+        brace, bracket = ("{", "[") if isinstance(text, str) else (b"{", b"[")
+        if text.count(brace) + text.count(bracket) <= self._max_json_depth:
+            return
+        depth = _depth(text)
+        if depth > self._max_json_depth:
+            reason = f"JSON may nest {self._max_json_depth} levels deep at most (MAX_JSON_DEPTH)"
+            raise MessageError.invalid("json_depth", (), reason, depth)
 
     def _load(self, text: str | bytes) -> Any:
-        """`json.loads` within the limits, so that whatever passes can be stored and sent back."""
-        if _nesting(text) > self._max_json_depth:
-            reason = f"JSON may nest {self._max_json_depth} levels deep at most"
-            raise MessageError.invalid("json_depth", (), reason, None)
+        """Parse JSON within the limits, so that whatever passes can be stored and sent back."""
+        self._check_depth(text)
+        try:
+            return from_json(text)
+        except ValueError:
+            # It is invalid, or what Python's parser takes and nobody can send on.
+            pass
         try:
             value = json.loads(text, parse_int=_bounded_int)
         except ValueError as error:
             raise MessageError(WSErrorCode.INVALID_JSON, f"Invalid JSON: {error}") from None
-        for location, item in _walk(value):
-            if isinstance(item, _OversizedInteger):
-                reason = f"An integer may have {_MOST_DIGITS} digits at most"
-                raise MessageError.invalid("int_parsing_size", location, reason, item.digits)
-            for string in (item, *location[-1:]):
-                if isinstance(string, str) and not _is_unicode(string):
-                    reason = "A string may not hold lone surrogates"
-                    raise MessageError.invalid("string_unicode", location, reason, string)
+        location: list[str | int] = []
+        flaw = _flaw(value, location)
+        if flaw is not None:
+            kind, reason, received = flaw
+            raise MessageError.invalid(kind, tuple(location), reason, received)
         return value
+
+    # Everything below runs only for messages that are refused.
 
     def _explain_frame(self, text: str, error: ValidationError) -> MessageError:
         try:
@@ -215,21 +219,23 @@ class MessageDecoder:
         return _TOOL_ACTIONS.get(kind, self._action_cls)
 
 
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"?')
+_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
+_ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
 
 
-def _nesting(text: str | bytes) -> int:
-    """How deep the text nests, found without parsing: a parser's own limit is its interpreter's."""
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")  # brackets and quotes are ASCII, whatever else there is
-    depth = deepest = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        if token[0] in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif token[0] in "]}":
-            depth -= 1
-    return deepest
+def _depth(text: str | bytes) -> int:
+    """How deep the text nests, without parsing it: a parser's own limit is its interpreter's.
+
+    Only for the brackets there is a loop, so that code or prose of megabytes costs little.
+    """
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
+    if b"\\" in text:  # the search for one byte is the fastest there is
+        # Without pairs of backslashes and then escaped quotes, a quote ends the string it is in.
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = _STRING.sub(b"", text).translate(_ONE_UP_OR_DOWN, _OTHERS)
+    return max(accumulate(step - 1 for step in brackets), default=0)
 
 
 class _OversizedInteger:
@@ -242,16 +248,29 @@ def _bounded_int(digits: str) -> int | _OversizedInteger:
     return int(digits) if len(digits) <= _MOST_DIGITS else _OversizedInteger(digits)
 
 
-def _walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value inside `value` with its location, without recursion."""
-    pending: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    while pending:
-        location, item = pending.pop()
-        yield location, item
-        if isinstance(item, dict):
-            pending.extend(((*location, key), child) for key, child in item.items())
-        elif isinstance(item, list):
-            pending.extend(((*location, index), child) for index, child in enumerate(item))
+def _flaw(value: Any, location: list[str | int]) -> tuple[str, str, Any] | None:
+    """What makes `value` impossible to send on: type, reason, what was received.
+
+    `location` is led to it, through as many levels as JSON may nest.
+    """
+    if isinstance(value, str):
+        reason = "A string may not hold lone surrogates"
+        return None if _is_unicode(value) else ("string_unicode", reason, value)
+    if isinstance(value, _OversizedInteger):
+        reason = f"An integer may have {_MOST_DIGITS} digits at most"
+        return "int_parsing_size", reason, value.digits
+    children: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for key, child in children:
+        location.append(key)
+        flaw = _flaw(key, location) or _flaw(child, location)
+        if flaw is not None:
+            return flaw
+        location.pop()
+    return None
 
 
 def _is_unicode(text: str) -> bool:

@@ -275,7 +275,11 @@ def test_two_tabs_are_two_sessions(server: Any, new_context: Callable[..., Brows
         ("Unknown type", "UNKNOWN_TYPE Unknown message type: 'jump'"),
         ("Missing field", "VALIDATION_ERROR Invalid messagemessage: Field required"),
         ("Wrong value", "VALIDATION_ERROR Invalid messagemessage: Input should be a valid string"),
-        ("Too deep", "VALIDATION_ERROR Invalid messageJSON may nest 100 levels deep at most"),
+        (
+            "Too deep",
+            "VALIDATION_ERROR Invalid message"
+            "JSON may nest 100 levels deep at most (MAX_JSON_DEPTH)",
+        ),
         ("Failing step", "EXECUTION_ERROR"),
     ],
 )

@@ -5,6 +5,8 @@ import echo_env  # noqa: F401 - first: it decides how the framework is imported
 
 # isort: split
 import asyncio
+import builtins
+import concurrent.futures
 import os
 import threading
 from collections.abc import Callable
@@ -85,6 +87,25 @@ class OneThread(Counting):
     def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
         same = threading.get_ident() == self.made_in
         return EchoObservation(echoed_message=f"{same} {self.made_in}")
+
+
+def name_thread() -> str:
+    """Where this is called."""
+    return threading.current_thread().name
+
+
+class InThreads(Counting):
+    """Synchronous, its tool as well; a step raises what it is told to."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    TOOLS = (name_thread,)
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        where = concurrent.futures if action.message == "CancelledError" else builtins
+        error: Any = getattr(where, action.message, None)
+        if error is not None:
+            raise error("/secret/path")
+        return EchoObservation(echoed_message=name_thread())
 
 
 class Failing(EchoEnvironment):
@@ -171,7 +192,7 @@ def crash() -> None:
 
 
 class WithTools(EchoEnvironment):
-    TOOLS = (shout, whisper, explain, crash)
+    TOOLS = (shout, whisper, explain, crash, name_thread)
 
 
 def make_counting() -> Counting:
@@ -194,6 +215,7 @@ app = Starlette(
         Mount("/meeting", _serve(Meeting)),
         Mount("/async-meeting", _serve(AsyncMeeting)),
         Mount("/one-thread", _serve(OneThread)),
+        Mount("/in-threads", _serve(InThreads)),
         Mount("/failing", _serve(Failing)),
         Mount("/remembering", _serve(Remembering)),
         Mount("/unbuildable", _serve(Unbuildable)),

@@ -58,6 +58,20 @@ def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
     assert conversation.step("Hi")["type"] == "observation"
 
 
+@pytest.mark.parametrize(
+    "name", ["StopIteration", "CancelledError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"]
+)
+def test_what_cannot_be_raised_from_a_thread_is_a_failure_like_any_other(
+    connect_to: Any, environments: Any, name: str
+) -> None:
+    conversation = connect_to("in-threads")
+    found = re.fullmatch(_FIXED, _failure(conversation.step(name)))
+    assert found
+    _, _, after = environments.log.partition(f"Environment failed (id {found[1]})")
+    assert f"{name}: /secret/path" in after
+    assert conversation.step("Hi")["type"] == "observation"
+
+
 def test_a_state_that_fails_does_not_end_the_session(connect_to: Any) -> None:
     conversation = connect_to("failing")
     conversation.ask({"type": "reset", "data": {"episode_id": "stateless"}})

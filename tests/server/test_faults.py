@@ -123,9 +123,20 @@ def test_a_client_that_never_reads_holds_up_nobody(start_server: Callable[..., A
     assert _takes_a_session(server.port)
 
 
-def _resident_kb(server: Any) -> int:
+def test_the_largest_frames_take_little_memory_whatever_is_in_them(
+    start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    server = start_server()
+    conversation = connect(server.ws_url)
+    size = 16_777_000
+    for message in ("x" * size, "[" * size, "\\[" * (size // 3), '"[' * (size // 3)):
+        assert conversation.step(message)["data"]["observation"]["echoed_message"] == message
+    assert _resident_kb(server, "VmHWM") < 400_000  # the most there ever was
+
+
+def _resident_kb(server: Any, which: str = "VmRSS") -> int:
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
+    return int(status.partition(f"{which}:")[2].split()[0])
 
 
 def _descriptors(server: Any) -> int:

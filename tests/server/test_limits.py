@@ -139,8 +139,12 @@ def test_json_of_the_limit_passes_and_one_more_level_is_refused(small: Any, sess
         body = '{"action":{"message":"Hi","metadata":{"deep":%s}}}'
         posted = requests.post(f"{small.url}/step", data=body % deep, timeout=60)
         assert posted.status_code == (422 if more else 200)
-    assert answer["data"]["errors"][0]["msg"] == "JSON may nest 8 levels deep at most"
-    assert posted.json()["detail"][0]["msg"] == "JSON may nest 8 levels deep at most"
+    assert (
+        answer["data"]["errors"][0]["msg"] == "JSON may nest 8 levels deep at most (MAX_JSON_DEPTH)"
+    )
+    assert (
+        posted.json()["detail"][0]["msg"] == "JSON may nest 8 levels deep at most (MAX_JSON_DEPTH)"
+    )
     assert session.step("Hi")["type"] == "observation"
 
 

@@ -178,6 +178,19 @@ def test_an_environments_own_tools_are_offered(
     assert answer["result"]["data"] == value
 
 
+def test_a_tool_is_called_where_steps_are(
+    connect_to: Any, over_http: Any, environments: Any
+) -> None:
+    for name, where in (("in-threads", "environment"), ("tools", "MainThread")):
+        conversation = connect_to(name)
+        action = {"type": "call_tool", "tool_name": "name_thread"}
+        acted = conversation.ask({"type": "step", "data": action})["data"]["observation"]["result"]
+        framed = conversation.ask({"type": "mcp", "data": _call("name_thread")})["data"]
+        alone = over_http(_call("name_thread"), f"{environments.url}/{name}")
+        for found in (acted, framed["result"]["data"], alone["result"]["data"]):
+            assert found.startswith(where)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [("explain", {"reason": "it rains"}, "Because it rains"), ("crash", {}, "failed unexpectedly")],

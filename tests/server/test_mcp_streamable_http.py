@@ -126,6 +126,15 @@ def test_a_call_that_fails_says_why_in_its_result(
     assert after == ["hi"]
 
 
+def test_a_tool_is_called_where_steps_are(environments: Any) -> None:
+    async def ask(name: str) -> Any:
+        async with fastmcp.Client(f"{environments.url}/{name}/mcp") as client:
+            return (await client.call_tool("name_thread")).data
+
+    assert asyncio.run(ask("in-threads")).startswith("environment")
+    assert asyncio.run(ask("tools")) == "MainThread"
+
+
 def test_what_a_client_may_do_wrong_is_not_in_the_log(server: Any) -> None:
     call = {"name": "echo_message", "arguments": {"message": 5}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}

@@ -256,7 +256,9 @@ def test_deep_nesting_is_refused_and_the_session_goes_on(conversation: Any, fram
     answer = conversation.ask(frame)
     (entry,) = answer["data"]["errors"]
     assert answer["data"]["code"] == "VALIDATION_ERROR"
-    assert (entry["type"], entry["msg"]) == ("json_depth", "JSON may nest 100 levels deep at most")
+    assert entry["type"] == "json_depth"
+    assert entry["msg"] == "JSON may nest 100 levels deep at most (MAX_JSON_DEPTH)"
+    assert entry["input"] >= 5000
     assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
 
 

@@ -5,6 +5,8 @@ import json
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
 from openenv.core.env_server.types import Action, Observation, State, WSErrorCode
 from pydantic import Field
@@ -107,6 +109,34 @@ def test_brackets_inside_strings_are_not_nesting(decoder: MessageDecoder) -> Non
     message: Any = decoder.decode_frame(json.dumps({"type": "step", "data": {"message": "[" * 99}}))
     assert message.data.message == "[" * 99
     assert decoder.decode_json(b'["[[[[[[[[[[[[[[[["]') == ["[" * 16]
+
+
+_TEXTS = st.text('"\\\\[]{},:é\n', max_size=5)
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=20,
+)
+
+
+def _levels(value: Any) -> int:
+    if not isinstance(value, list | dict):
+        return 0
+    return 1 + max(map(_levels, value.values() if isinstance(value, dict) else value), default=0)
+
+
+@given(value=_VALUES, as_ascii=st.booleans())
+def test_exactly_the_levels_are_counted(value: Any, as_ascii: bool) -> None:
+    text, limit = json.dumps(value, ensure_ascii=as_ascii), 3
+    decoder = MessageDecoder(EchoAction, limit)
+    if _levels(value) <= limit:
+        assert decoder.decode_json(text.encode()) == value
+        return
+    with pytest.raises(MessageError) as caught:
+        decoder.decode_json(text.encode())
+    assert caught.value.errors
+    (entry,) = caught.value.errors
+    assert (entry["type"], entry["input"]) == ("json_depth", _levels(value))
 
 
 @pytest.mark.parametrize("number", ["-5", "5" * 4300, "5.5", "1e3"])

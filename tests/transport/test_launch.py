@@ -131,9 +131,12 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
     """Starts Python processes; each is in a process group of its own, as from a terminal."""
     started: list[subprocess.Popen[str]] = []
 
+    # Where tests run in the background, Ctrl-C may be ignored, and so by all that they start.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
     def start(code: str) -> Interpreter:
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)],
+            [sys.executable, "-c", heed + textwrap.dedent(code)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
