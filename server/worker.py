@@ -82,6 +82,11 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # Signals that come together, as from a parent that passes on what its group got, interrupt
+        # each other's handlers anywhere: they are counted on the loop, one after the other.
+        self._loop.call_soon_threadsafe(self._told_to_stop, number)
+
+    def _told_to_stop(self, number: int) -> None:
         """Drain, and only then have uvicorn stop; give up waiting when asked a second time.
 
         Ctrl-C reaches the workers, and so does the SIGTERM that their parent sends on account of
@@ -90,11 +95,11 @@ class Worker:
         assert self._server is not None
         self._received[number] += 1
         if self._received.total() == 1:
-            self._loop.call_soon_threadsafe(self._run, self._drain(self._server, number))
+            self._run(self._drain(self._server, number))
         elif self._received[number] == 2:
             self._sessions.hurry()
         elif self._received[number] > 2:
-            self._server.handle_exit(number, frame)
+            self._server.handle_exit(number, None)
 
     async def _drain(self, server: uvicorn.Server, number: int) -> None:
         try:

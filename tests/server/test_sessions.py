@@ -2,7 +2,9 @@
 """Sessions: capacity, concurrency, and how environments of every kind are called."""
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +93,18 @@ def test_sessions_of_synchronous_environments_overlap_in_threads(connect_to: Any
     threads = {s.receive()["data"]["observation"]["echoed_message"] for s in (one, other)}
     assert len(threads) == 2
     assert all(thread.startswith("environment") for thread in threads)
+
+
+def test_there_are_as_many_threads_as_the_setting_says(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
+    application = Path(__file__).with_name("served_environments.py")
+    server = start_server(application=application, env={"WORKER_THREADS": "2"})
+    sessions = [connect(f"ws://127.0.0.1:{server.port}/meeting/ws") for _ in range(8)]
+    for session in sessions:
+        session.send({"type": "step", "data": {"message": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in sessions}
+    assert threads == {"environment_0", "environment_1"}
 
 
 def test_sessions_of_async_environments_overlap_on_the_event_loop(connect_to: Any) -> None:

@@ -164,6 +164,41 @@ def test_a_second_signal_does_not_wait(start_server: Callable[..., Any], connect
     assert server.process.wait(60) == 0
 
 
+_INTERRUPTED = """
+import echo_env
+import signal, sys
+from echo_env.server.app import app
+from echo_env.server.worker import Worker
+
+handle, lines = Worker._on_signal, iter(range(100))
+
+def trace(frame, event, argument):
+    if event == "line" and frame.f_code is handle.__code__ and next(lines) == {line}:
+        signal.raise_signal(signal.SIGTERM)
+    return trace
+
+def handle_traced(worker, number, frame):
+    sys.settrace(trace)
+    handle(worker, number, frame)
+    sys.settrace(None)
+
+Worker._on_signal = handle_traced
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("line", range(3))
+def test_a_second_signal_may_interrupt_the_first_ones_handler_anywhere(
+    start_server: Callable[..., Any], tmp_path: Path, line: int
+) -> None:
+    application = tmp_path / "interrupted_app.py"
+    application.write_text(_INTERRUPTED.format(line=line))
+    server = start_server(application=application)
+    server.process.terminate()
+    server.process.wait(60)
+    assert server.log.count("Stopping: no new sessions") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("way", _WAYS)
 def test_none_is_lost_under_load(
