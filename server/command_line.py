@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args
 
 import uvicorn
 from pydantic import SecretStr, ValidationError
+from uvicorn.supervisors.multiprocess import Process
 
 from echo_env.server.logs import log_config
 from echo_env.server.settings import LogLevel, Settings
@@ -45,6 +46,7 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         # When it has stopped, uvicorn sends itself the signal again: to be told to stop is no
         # failure.
         signal.signal(number, lambda *_: sys.exit(0))
+    _notice_when_workers_end()
     uvicorn.run(
         application,
         host=settings.host,
@@ -104,6 +106,22 @@ def _version(distribution: str) -> str:
         return f"{distribution} {metadata.version(distribution)}"
     except metadata.PackageNotFoundError:
         return f"{distribution} (checkout, not installed)"
+
+
+def _notice_when_workers_end() -> None:
+    """Have uvicorn's parent of several workers see at once that one has ended.
+
+    It asks each, through a pipe, whether it lives, and keeps the worker's end of that pipe open as
+    well: the answer of one that has ended just now, say with Ctrl-C, it would wait for to the end
+    of `timeout_worker_healthcheck`, and be deaf to the signal it got itself.
+    """
+    start = Process.start
+
+    def start_and_let_go(process: Process) -> None:
+        start(process)
+        process.child_conn.close()
+
+    Process.start = start_and_let_go  # type: ignore[method-assign]
 
 
 def _require_free_port(host: str, port: int) -> None:

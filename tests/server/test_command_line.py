@@ -3,8 +3,10 @@
 
 import os
 import re
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -204,6 +206,23 @@ def test_several_workers_share_the_port(
     server = start_server("--workers", "2")
     assert connect(server.ws_url).step("Hi")["data"]["metadata"]["step"] == 1
     assert f"Started parent process [{server.process.pid}]" in server.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_workers_that_end_while_they_are_asked_whether_they_live_hold_up_no_stop(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server("--workers", "2")
+    started: list[str] = []
+    while len(started) < 2:
+        started = re.findall(r"Started server process \[(\d+)\]", server.log)
+    for worker in map(int, started):
+        os.kill(worker, signal.SIGSTOP)
+    time.sleep(1.5)  # uvicorn asks twice a second, and now waits for an answer
+    for worker in map(int, started):
+        os.kill(worker, signal.SIGKILL)
+    server.process.terminate()
+    assert server.process.wait(50) == 0  # not only after `timeout_worker_healthcheck`
 
 
 def test_uvicorns_own_websocket_protocol_is_there_to_fall_back_on(
