@@ -117,9 +117,9 @@ def _notice_when_workers_end() -> None:
     """
     start = Process.start
 
-    def start_and_let_go(process: Process) -> None:
-        start(process)
-        process.child_conn.close()
+    def start_and_let_go(self: Process) -> None:
+        start(self)
+        self.child_conn.close()
 
     Process.start = start_and_let_go  # type: ignore[method-assign]
 
