@@ -193,7 +193,7 @@ class Sessions:
         # Threads are started when first needed; an environment with async methods needs none.
         self._threads = DaemonThreads(1 if single else settings.worker_threads, "environment")
         self._grace_s = settings.shutdown_grace_s
-        self._give_up_at = 0.0
+        self.give_up_at = 0.0  # when `drain` does, by `time.monotonic`
         self._idle_timeout_s = settings.session_idle_timeout_s
         self._open: dict[str, Session] = {}
         self._opening = 0
@@ -263,7 +263,7 @@ class Sessions:
         Calls that have not returned after the seconds of grace are given up.
         """
         self.draining = True
-        self._give_up_at = time.monotonic() + self._grace_s
+        self.give_up_at = time.monotonic() + self._grace_s
         for session in list(self._open.values()):
             if not session.calls:
                 self._end(session, 1012, str(StoppingError()))
@@ -272,7 +272,7 @@ class Sessions:
 
     def hurry(self) -> None:
         """Give up at once what `drain` waits for."""
-        self._give_up_at = 0.0
+        self.give_up_at = 0.0
 
     async def aclose(self) -> None:
         """Close every session that is left; for the server's shutdown."""
@@ -286,7 +286,7 @@ class Sessions:
     async def _is_over(self) -> bool:
         """Wait until there is nothing in use, or no time left for that."""
         while busy := self.active or self._closing or self._requests:
-            if time.monotonic() >= self._give_up_at:
+            if time.monotonic() >= self.give_up_at:
                 break
             await asyncio.sleep(_POLL_S)
         return not busy
@@ -306,7 +306,7 @@ class Sessions:
             connection.abandon()
         for task in self._requests:
             task.cancel()
-        self._give_up_at = time.monotonic() + _LAST_WAIT_S
+        self.give_up_at = time.monotonic() + _LAST_WAIT_S
         await self._is_over()
 
     def _end(

@@ -90,13 +90,16 @@ class WebSocketEndpoint:
         current_session.set(session)
         session.connection = connection = _Connection(send)
         try:
-            while not self._sessions.draining:
+            while not self._sessions.draining or connection.has_ended:
                 event = await receive()
-                if connection.has_ended:
-                    return
                 if event["type"] == "websocket.disconnect":
-                    logger.debug("The client closed the connection (code %s)", event.get("code"))
+                    if not connection.has_ended:
+                        logger.debug(
+                            "The client closed the connection (code %s)", event.get("code")
+                        )
                     return
+                if connection.has_ended:
+                    continue  # to return before the close frame is out would cut the connection
                 session.calls += 1
                 try:
                     if not await self._serve(session, event, scope, send):
@@ -106,8 +109,7 @@ class WebSocketEndpoint:
                 finally:
                     session.calls -= 1
                     session.quiet_since = None
-            if not connection.has_ended:
-                await connection.end(1012, str(StoppingError()))
+            await connection.end(1012, str(StoppingError()))
         except asyncio.CancelledError:
             if not connection.has_ended:
                 raise

@@ -10,6 +10,7 @@ import inspect
 import ipaddress
 import logging
 import signal
+import time
 from collections import Counter
 from types import FrameType
 from typing import Any
@@ -28,8 +29,9 @@ _OPTIONS = {
     "ws_ping_timeout": "ws_ping_timeout_s",
     "timeout_keep_alive": "keep_alive_timeout_s",
 }
-# Until uvicorn gives up on connections that do not close, when draining has closed what does.
+# For connections that do not close: first here, when the grace is over, and then in uvicorn.
 _LAST_WAIT_S = 1
+_POLL_S = 0.02
 # What a connection waits for, where that is no request that has begun.
 _NOTHING, _FIRST_REQUEST, _ITS_END = object(), object(), object()
 
@@ -105,10 +107,26 @@ class Worker:
         try:
             logger.info("Stopping: no new sessions, %d open ones end", self._sessions.active)
             await self._sessions.drain()
+            await self._wait_for_farewells(server)
         finally:
             if server.config.timeout_graceful_shutdown is None:
                 server.config.timeout_graceful_shutdown = _LAST_WAIT_S
             server.handle_exit(number, None)
+
+    async def _wait_for_farewells(self, server: uvicorn.Server) -> None:
+        """Wait until clients have closed as well, which uvicorn does not when it stops.
+
+        A connection that is cut before is reset by what its client sends just then, and what is
+        still on its way to the client can be lost with it: answers to steps that were taken.
+        """
+        connections: set[Any] = server.server_state.connections
+        # Not those that come from now on: clients that try again would be waited for without end.
+        awaited = {connection for connection in connections if _is_websocket(connection)}
+        least = time.monotonic() + _LAST_WAIT_S
+        while awaited & connections:
+            if time.monotonic() >= max(least, self._sessions.give_up_at):
+                break
+            await asyncio.sleep(_POLL_S)
 
     async def _close_slow_connections(self, server: uvicorn.Server) -> None:
         """Close what waits for a request, or for its own end, for too long; uvicorn never does."""
@@ -139,6 +157,10 @@ def _set_limits(config: uvicorn.Config, settings: Settings) -> None:
         config.ws_max_size = settings.max_message_bytes
 
 
+def _is_websocket(connection: Any) -> bool:
+    return not hasattr(connection, "cycle")  # of a request and its response
+
+
 def _awaited(connection: Any) -> object:
     """What uvicorn's connection waits for: its end, or the next request or the rest of one.
 
@@ -146,11 +168,11 @@ def _awaited(connection: Any) -> object:
     """
     if connection.transport.is_closing():
         return _ITS_END
-    cycle: Any = getattr(connection, "cycle", _NOTHING)  # a WebSocket has none
+    if _is_websocket(connection):
+        return _NOTHING
+    cycle: Any = connection.cycle
     if cycle is None:
         return _FIRST_REQUEST
-    if cycle is _NOTHING:
-        return _NOTHING
     if cycle.response_complete:
         return _NOTHING if connection.timeout_keep_alive_task else cycle
     return cycle if cycle.more_body else _NOTHING

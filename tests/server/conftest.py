@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The server of `served_environments.py`, and the three ways to serve the echo environment."""
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,30 @@ def connect_to(environments: Any, connect: Callable[..., Any]) -> Callable[..., 
         return connect(f"{base}/{name}/ws{query}")
 
     return open_one
+
+
+@pytest.fixture
+def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
+    """Opens bare sockets, each after the handshake: nobody answers pings or a close."""
+    head = (
+        "GET /ws HTTP/1.1",
+        "Host: localhost",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    )
+    with ExitStack() as clients:
+
+        def open_one(port: int) -> socket.socket:
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+            client.sendall("\r\n".join((*head, "", "")).encode())
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += client.recv(1)
+            return client
+
+        yield open_one
 
 
 @pytest.fixture(

@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -236,8 +236,10 @@ class TestTimes:
             assert b"connection: close" not in answer
             assert answer.endswith(b'{"status":"healthy"}')
 
-    def test_a_peer_that_does_not_answer_pings_is_gone(self, hasty: Any) -> None:
-        with _deaf_websocket(hasty.port) as client:
+    def test_a_peer_that_does_not_answer_pings_is_gone(
+        self, hasty: Any, deaf_websocket: Callable[[int], socket.socket]
+    ) -> None:
+        with deaf_websocket(hasty.port) as client:
             client.settimeout(0.2)
             received, state = b"", _masked({"type": "state"})
             while True:
@@ -253,8 +255,10 @@ class TestTimes:
         assert received.endswith(b"keepalive ping timeout")
         _wait_for_no_sessions(hasty)
 
-    def test_a_peer_that_does_not_read_is_gone(self, hasty: Any) -> None:
-        with _deaf_websocket(hasty.port) as client:
+    def test_a_peer_that_does_not_read_is_gone(
+        self, hasty: Any, deaf_websocket: Callable[[int], socket.socket]
+    ) -> None:
+        with deaf_websocket(hasty.port) as client:
             much = {"scenario": {"observation_bytes": 4 * 1024 * 1024}}
             for _ in range(4):
                 client.sendall(_masked({"type": "reset", "data": much}))
@@ -264,11 +268,13 @@ class TestTimes:
 
 @pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
 def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
-    start_server: Callable[..., Any], application: str | None
+    start_server: Callable[..., Any],
+    deaf_websocket: Callable[[int], socket.socket],
+    application: str | None,
 ) -> None:
     times = {"WS_PING_INTERVAL_S": "1", "WS_PING_TIMEOUT_S": "3"}
     server = start_server("--log-level", "debug", application=application, env=times)
-    with _deaf_websocket(server.port) as client:
+    with deaf_websocket(server.port) as client:
         assert client.recv(1) == bytes([0x80 | Opcode.PING])
         time.sleep(2)  # what now is not read will be waited for longer than the answer to the ping
         much = {"scenario": {"observation_bytes": 4 * 1024 * 1024}}
@@ -284,25 +290,6 @@ def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
 
 def _masked(frame: dict[str, Any]) -> bytes:
     return Frame(Opcode.TEXT, json.dumps(frame).encode()).serialize(mask=True)
-
-
-@contextmanager
-def _deaf_websocket(port: int) -> Iterator[socket.socket]:
-    """A socket after the handshake; nobody answers the server's pings."""
-    head = (
-        "GET /ws HTTP/1.1",
-        "Host: localhost",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-    )
-    with socket.create_connection(("127.0.0.1", port), 60) as client:
-        client.sendall("\r\n".join((*head, "", "")).encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += client.recv(1)
-        yield client
 
 
 def _wait_for_no_sessions(server: Any) -> None:

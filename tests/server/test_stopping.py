@@ -3,6 +3,7 @@
 
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close, Frame, Opcode
 
 # What each way of serving is started with, and its exit code after SIGTERM and after SIGINT.
 _WAYS = {
@@ -164,6 +166,50 @@ def test_a_second_signal_does_not_wait(start_server: Callable[..., Any], connect
     assert server.process.wait(60) == 0
 
 
+_STEP = Frame(Opcode.TEXT, b'{"type": "step", "data": {"message": "Hi"}}').serialize(mask=True)
+_FAREWELL = Frame(Opcode.CLOSE, Close(1012, "The server is stopping").serialize())
+
+
+def _expect_farewell(client: socket.socket) -> None:
+    expected = _FAREWELL.serialize(mask=False)
+    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_connection_stays_until_its_client_has_closed_it_too(
+    start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
+) -> None:
+    """If not, a client that is sending gets a reset, and may lose what it had yet to read."""
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
+    client = deaf_websocket(server.port)
+    client.sendall(_STEP)
+    assert b'"observation"' in client.recv(4096)
+    server.process.terminate()
+    _expect_farewell(client)
+    client.settimeout(1)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.settimeout(60)
+    client.sendall(_STEP + _FAREWELL.serialize(mask=True))
+    assert client.recv(1) == b""
+    assert server.process.wait(60) == _WAYS[way][2]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
+    start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
+) -> None:
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
+    client = deaf_websocket(server.port)
+    client.sendall(_STEP)
+    assert b'"observation"' in client.recv(4096)
+    server.process.terminate()
+    _expect_farewell(client)
+    assert server.process.wait(60) == _WAYS[way][2]
+    assert client.recv(1) == b""
+    assert "Traceback" not in server.log
+
+
 _INTERRUPTED = """
 import echo_env
 import signal, sys
@@ -234,6 +280,7 @@ app = create_app(Counting, EchoAction, EchoObservation)
             env={"PYTHONPATH": str(tmp_path)},
         )
     answered = dict.fromkeys((f"episode-{number}" for number in range(16)), 0)
+    close_codes: list[int | None] = []
     under_way = threading.Barrier(len(answered) + 1)
 
     def step_until_closed(session: Any, episode_id: str) -> None:
@@ -248,10 +295,12 @@ app = create_app(Counting, EchoAction, EchoObservation)
                     under_way.wait(60)
                 session.send({"type": "step", "data": {"message": "Hi"}})
         # What was answered before the connection was closed, but not yet read.
-        with suppress(ConnectionClosed):
+        try:
             while True:
                 session.receive()
                 answered[episode_id] += 1
+        except ConnectionClosed as closed:
+            close_codes.append(closed.rcvd and closed.rcvd.code)
 
     clients = [
         threading.Thread(target=step_until_closed, args=(connect(server.ws_url), episode_id))
@@ -266,4 +315,5 @@ app = create_app(Counting, EchoAction, EchoObservation)
     server.process.wait(60)
     taken = re.findall(r"^closed (\S+) after (\d+) steps$", server.log, re.MULTILINE)
     assert {episode_id: int(steps) for episode_id, steps in taken} == answered
+    assert close_codes == [1012] * len(answered)
     assert "Traceback" not in server.log
