@@ -68,7 +68,7 @@ class Container(NamedTuple):
             try:
                 if requests.get(f"{self.url}/health", timeout=10).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.05)
         pytest.fail(f"the container does not serve; its log:\n{self.log}")
 

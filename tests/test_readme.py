@@ -210,7 +210,7 @@ def serve_with_shell(clone: Path, shell_environment: dict[str, str], tmp_path: P
             try:
                 assert b"healthy" in requests.get(f"{url}/health", timeout=10).content
                 return url
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.05)
         raise AssertionError(log.read_text())
 

@@ -43,6 +43,8 @@ _LOOPBACK = "127.0.0.1"
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
+# For one answer: a connection made while Docker sets up the port may hang where the next does not.
+_ANSWER_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 1.5  # for a server told to stop, before it is killed
 _DOCKER_TIMEOUT_S = 20.0  # for commands that ask the daemon for next to nothing
 _DOCKER_OWN_FAILURE = 125  # the exit code of `docker run` when the container was not started
@@ -93,6 +95,7 @@ class _Launched:
 
     def _is_healthy(self, timeout_s: float) -> bool:
         # Nothing that reads proxy settings, and no exceptions that keep our frames alive.
+        timeout_s = min(timeout_s, _ANSWER_TIMEOUT_S)
         connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=timeout_s)
         try:
             connection.request("GET", "/health")

@@ -111,8 +111,8 @@ def _running_container(image: str, env: dict[str, str]) -> Iterator[_Container]:
     try:
         container = _Container(name, int(_docker("port", name, "8000/tcp").rpartition(":")[2]))
         for _ in range(600):
-            with suppress(requests.ConnectionError):
-                requests.get(f"{container.url}/health", timeout=60)
+            with suppress(requests.ConnectionError, requests.Timeout):
+                requests.get(f"{container.url}/health", timeout=10)
                 break
             time.sleep(0.1)
         yield container

@@ -234,6 +234,26 @@ class TestLocalServer:
         server.stop()
         assert not _is_served(url)
 
+    def test_a_first_connection_that_hangs_is_given_up_for_another(
+        self, module: Callable[[str], str]
+    ) -> None:
+        server = module_server(
+            module("""
+                import socket, sys
+
+                port = int(sys.argv[sys.argv.index("--port") + 1])
+                listening = socket.create_server(("127.0.0.1", port))
+                hanging, _ = listening.accept()
+                healthy, _ = listening.accept()
+                healthy.recv(1000)
+                healthy.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+                healthy.recv(1)
+            """)
+        )
+        server.start()
+        server.wait_for_ready()
+        server.stop()
+
 
 class TestLocalServerThatDoesNotStart:
     def test_one_that_ends_is_reported_with_its_log(self) -> None:
