@@ -87,7 +87,9 @@ accept() {
     iptables "$@"
     undo_rules+=("iptables $(sed -E 's/-(I|A) /-D /' <<<"$*")")
 }
-ip link add "$bridge" type bridge
+# With an address of its own: else it takes that of one of its ports, another one as containers come
+# and go, and what those that stay send to the one they know is lost for up to a minute.
+ip link add "$bridge" address 02:00:00:00:00:01 type bridge
 ip addr add "${subnet%.0/24}.1/24" dev "$bridge"
 ip link set "$bridge" up
 accept -t nat -A POSTROUTING -s "$subnet" ! -o "$bridge" -j MASQUERADE
