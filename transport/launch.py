@@ -43,7 +43,7 @@ _LOOPBACK = "127.0.0.1"
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
-# For one answer: a connection made while Docker sets up the port may hang where the next does not.
+# For one answer: one connection may hang, say to a container just started, where the next does not.
 _ANSWER_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 1.5  # for a server told to stop, before it is killed
 _DOCKER_TIMEOUT_S = 20.0  # for commands that ask the daemon for next to nothing

@@ -170,9 +170,14 @@ _STEP = Frame(Opcode.TEXT, b'{"type": "step", "data": {"message": "Hi"}}').seria
 _FAREWELL = Frame(Opcode.CLOSE, Close(1012, "The server is stopping").serialize())
 
 
-def _expect_farewell(client: socket.socket) -> None:
+def _told_to_stop(server: Any, client: socket.socket) -> socket.socket:
+    """A client that has read why its session ended, and has not closed yet."""
+    client.sendall(_STEP)
+    assert b'"observation"' in client.recv(4096)
+    server.process.terminate()
     expected = _FAREWELL.serialize(mask=False)
     assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+    return client
 
 
 @pytest.mark.parametrize("way", _WAYS)
@@ -181,11 +186,7 @@ def test_a_connection_stays_until_its_client_has_closed_it_too(
 ) -> None:
     """If not, a client that is sending gets a reset, and may lose what it had yet to read."""
     server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
-    client = deaf_websocket(server.port)
-    client.sendall(_STEP)
-    assert b'"observation"' in client.recv(4096)
-    server.process.terminate()
-    _expect_farewell(client)
+    client = _told_to_stop(server, deaf_websocket(server.port))
     client.settimeout(1)
     with pytest.raises(TimeoutError):
         client.recv(1)
@@ -200,11 +201,7 @@ def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
     start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
 ) -> None:
     server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
-    client = deaf_websocket(server.port)
-    client.sendall(_STEP)
-    assert b'"observation"' in client.recv(4096)
-    server.process.terminate()
-    _expect_farewell(client)
+    client = _told_to_stop(server, deaf_websocket(server.port))
     assert server.process.wait(60) == _WAYS[way][2]
     assert client.recv(1) == b""
     assert "Traceback" not in server.log
