@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -357,6 +358,20 @@ def run(
         )
 
     return run_one
+
+
+@pytest.fixture(scope="session")
+def execute(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+    """Runs lines as a program in which every warning is an error; returns what it printed."""
+
+    def run_lines(code: str, *arguments: str) -> str:
+        done = run("-X", "dev", "-W", "error", "-c", code, *arguments)
+        # In development mode asyncio also reports each callback that a busy machine made slow.
+        complaints = re.sub(r"(?m)^Executing .* took [\d.]+ seconds\n", "", done.stderr)
+        assert (done.returncode, complaints) == (0, ""), done.stderr
+        return done.stdout
+
+    return run_lines
 
 
 @pytest.fixture(scope="session")

@@ -28,18 +28,6 @@ def url(either_server: Any) -> str:
     return found
 
 
-@pytest.fixture
-def execute(run: Any) -> Callable[..., str]:
-    """Runs a caller's lines as a program in which every warning is an error."""
-
-    def run_lines(code: str, *arguments: str) -> str:
-        done = run("-X", "dev", "-W", "error", "-c", code, *arguments)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        return str(done.stdout)
-
-    return run_lines
-
-
 def test_template_readme_with_block(url: str) -> None:
     with EchoEnv(base_url=url) as env:
         result = env.reset()
