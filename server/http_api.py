@@ -30,10 +30,15 @@ from starlette.requests import ClientDisconnect
 
 from echo_env.server.errors import MessageError, StoppingError, describe
 from echo_env.server.http_episodes import HttpEpisodes
-from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
+from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from echo_env.server.sessions import Sessions
-from echo_env.server.wire import MessageDecoder, encode_json_rpc, encode_observation
+from echo_env.server.wire import (
+    TOOL_ACTIONS,
+    MessageDecoder,
+    encode_json_rpc,
+    encode_observation,
+)
 
 logger = logging.getLogger("echo_env.server")
 
@@ -133,7 +138,7 @@ def create_router(
         action: Any = body.action
         async with sessions.temporary() as session:
             await episodes.resume(request, session)
-            if isinstance(action, TOOL_ACTIONS):
+            if type(action) in TOOL_ACTIONS:
                 observation = await tools.act(session, action)
             else:
                 arguments = body.model_dump(exclude_unset=True, exclude={"action"})

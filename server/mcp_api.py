@@ -34,8 +34,6 @@ from pydantic_core import to_json, to_jsonable_python
 from echo_env.server.errors import MessageError, describe
 from echo_env.server.sessions import Session, Sessions
 
-TOOL_ACTIONS = (CallToolAction, ListToolsAction)
-
 
 @dataclass(frozen=True)
 class OfferedTool:

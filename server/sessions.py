@@ -132,13 +132,15 @@ class Session:
             return await self.environment.reset_async(**arguments)  # type: ignore[no-any-return]
         return await self._run_in_thread(partial(self.environment.reset, **arguments))  # type: ignore[no-any-return]
 
-    async def step(self, action: Action, arguments: dict[str, Any] | None = None) -> Observation:
-        """Take one step; what the environment raises is raised here."""
+    def step(
+        self, action: Action, arguments: dict[str, Any] | None = None
+    ) -> Coroutine[Any, Any, Observation]:
+        """Take one step; what the environment raises is raised where this is awaited."""
         convention = self._convention
         accepted = _only(convention.step_accepts, arguments) if arguments else {}
         if convention.step_is_async:
-            return await self.environment.step_async(action, **accepted)  # type: ignore[no-any-return]
-        return await self._run_in_thread(partial(self.environment.step, action, **accepted))  # type: ignore[no-any-return]
+            return self.environment.step_async(action, **accepted)
+        return self._run_in_thread(partial(self.environment.step, action, **accepted))  # type: ignore[no-any-return]
 
     def state(self) -> State:
         return self.environment.state  # type: ignore[no-any-return]

@@ -8,15 +8,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from openenv.core.env_server.exceptions import OpenEnvError
-from openenv.core.env_server.types import BaseMessage, WSErrorCode
+from openenv.core.env_server.types import Observation, WSErrorCode
 from starlette.types import Message, Receive, Scope, Send
 
 from echo_env.server.errors import ConnectionFault, StoppingError, describe
 from echo_env.server.logs import current_session
-from echo_env.server.mcp_api import TOOL_ACTIONS, JsonRpc, ToolBox
+from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.sessions import Session, Sessions
 from echo_env.server.wire import (
-    CloseMessage,
+    TOOL_ACTIONS,
     McpMessage,
     MessageDecoder,
     ResetMessage,
@@ -52,9 +52,12 @@ class WebSocketEndpoint:
         attach_to = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
         try:
             if attach_to:
-                await self._attach(attach_to, scope, receive, send)
+                conversation = self._attach(attach_to, scope, receive, send)
             else:
-                await self._open(scope, receive, send)
+                conversation = self._open(scope, receive, send)
+            # In a task of its own, each message wakes this and not, with it, what it is served by:
+            # a dozen coroutines of uvicorn, FastAPI and Starlette.
+            await asyncio.create_task(conversation)
         except OSError:
             logger.debug("The client was gone before its reply could be written")
 
@@ -120,13 +123,21 @@ class WebSocketEndpoint:
         """Answer one frame; whether the conversation goes on."""
         try:
             message = self._decode(event.get("text"))
-            if type(message) is CloseMessage:
+            if isinstance(message, StepMessage):
+                reply = encode_observation_frame(await self._act(session, message.data))
+            elif isinstance(message, ResetMessage):
+                arguments = message.data.model_dump(exclude_unset=True)
+                reply = encode_observation_frame(await session.reset(arguments))
+            elif isinstance(message, StateMessage):
+                reply = encode_state_frame(session.state())
+            elif isinstance(message, McpMessage):
+                reply = encode_frame("mcp", await self._json_rpc.answer(message.data, session))
+            else:
                 # First: a client that sees the close may count on the slot being free.
                 if not session.attached:
                     await self._sessions.close(session)
                 await send({"type": "websocket.close", "code": 1000})
                 return False
-            reply = await self._answer(session, message)
         except ConnectionFault as fault:
             transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
             try:
@@ -139,19 +150,10 @@ class WebSocketEndpoint:
         await send({"type": "websocket.send", "text": reply})
         return True
 
-    async def _answer(self, session: Session, message: BaseMessage) -> str:
-        if isinstance(message, StepMessage):
-            action: Any = message.data
-            if isinstance(action, TOOL_ACTIONS):
-                return encode_observation_frame(await self._tools.act(session, action))
-            return encode_observation_frame(await session.step(action))
-        if isinstance(message, ResetMessage):
-            arguments = message.data.model_dump(exclude_unset=True)
-            return encode_observation_frame(await session.reset(arguments))
-        if isinstance(message, StateMessage):
-            return encode_state_frame(session.state())
-        assert isinstance(message, McpMessage)
-        return encode_frame("mcp", await self._json_rpc.answer(message.data, session))
+    def _act(self, session: Session, action: Any) -> Coroutine[Any, Any, Observation]:
+        if type(action) in TOOL_ACTIONS:
+            return self._tools.act(session, action)
+        return session.step(action)
 
 
 class _Connection:

@@ -10,6 +10,7 @@ incoming side of the connection to itself.
 """
 
 import asyncio
+import struct
 from collections import deque
 from typing import Any
 
@@ -38,7 +39,9 @@ class NotPlainError(Exception):
     """What was received goes on with a frame of another kind."""
 
 
-def plain_frame(received: bytearray, begin: int, max_size: int) -> tuple[bool, int, int] | None:
+def plain_frame(
+    received: bytes | bytearray, begin: int, max_size: int
+) -> tuple[bool, int, int] | None:
     """Whether the frame at `begin` is text, where its payload begins and where it ends.
 
     `None` while it is not all there; the four bytes before the payload are its mask. Raises
@@ -98,8 +101,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self._is_plain:
             super().data_received(data)
             return
-        received = self._received
-        received += data
+        received: bytes | bytearray = data
+        if self._received:
+            received = self._received
+            received += data
         begin = 0
         try:
             while not self.read_paused:
@@ -118,7 +123,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._is_plain = False
             super().data_received(bytes(received[begin:]))
             begin = len(received)
-        del received[:begin]
+        if received is self._received:
+            del received[:begin]
+        else:
+            self._received += received[begin:]
 
     def _deliver(self, message: bytes) -> None:
         text = message.decode()
@@ -146,22 +154,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Write a frame, or what else the application sends (called by it)."""
         text = message.get("text")
         is_open = self.handshake_complete and not self.close_sent
-        if text is not None and is_open and self.writable.is_set():
-            if self.transport.is_closing():
-                raise ClientDisconnected
-            self.transport.write(_text_frame(text.encode()))
+        if text is None or not is_open or not self.writable.is_set():
+            await super().send(message)
+            if self._received and self.close_sent:  # reading goes on, for the client's close frame
+                self.data_received(b"")
             return
-        await super().send(message)
-        if self._received and self.close_sent:  # reading goes on, for the client's close frame
-            self.data_received(b"")
+        if self.transport.is_closing():
+            raise ClientDisconnected
+        self.transport.write(_text_frame(text.encode()))
 
 
 def _text_frame(payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
-        header = bytes((_TEXT, size))
+        header = struct.pack("!BB", _TEXT, size)
     elif size < 65536:
-        header = bytes((_TEXT, 126)) + size.to_bytes(2, "big")
+        header = struct.pack("!BBH", _TEXT, 126, size)
     else:
-        header = bytes((_TEXT, 127)) + size.to_bytes(8, "big")
+        header = struct.pack("!BBQ", _TEXT, 127, size)
     return header + payload

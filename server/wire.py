@@ -67,6 +67,7 @@ class _CallTool(CallToolAction):
 
 
 _TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": _ListTools, "call_tool": _CallTool}
+TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *_TOOL_ACTIONS.values()})
 
 # What says that `data` is no object without naming the model it would become.
 _LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step": WSStepMessage}
