@@ -47,17 +47,19 @@ class WebSocketEndpoint:
         self._json_rpc = json_rpc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # In a task of its own, a message wakes the conversation and not, with it, a dozen
+        # coroutines of uvicorn, FastAPI and Starlette that it is served by.
+        await asyncio.create_task(self._accept(scope, receive, send))
+
+    async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         attach_to = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
         try:
             if attach_to:
-                conversation = self._attach(attach_to, scope, receive, send)
+                await self._attach(attach_to, scope, receive, send)
             else:
-                conversation = self._open(scope, receive, send)
-            # In a task of its own, each message wakes this and not, with it, what it is served by:
-            # a dozen coroutines of uvicorn, FastAPI and Starlette.
-            await asyncio.create_task(conversation)
+                await self._open(scope, receive, send)
         except OSError:
             logger.debug("The client was gone before its reply could be written")
 

@@ -85,6 +85,22 @@ def test_a_line_of_text_has_the_session_it_is_about(
     assert "KeyError: 'a reason'" in server.log
 
 
+def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
+    server = start_server("--log-level", "debug", env={"LOG_FORMAT": "json"})
+    session = connect(server.ws_url)
+    scenario = {"delay_s": 0.5}
+    session.ask({"type": "reset", "data": {"episode_id": "mine", "scenario": scenario}})
+    session.send({"type": "step", "data": {"message": "Hi"}})
+    session.connection.socket.shutdown(socket.SHUT_RDWR)
+    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
+        pass
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    (gone,) = [line for line in lines if "before its reply" in line["message"]]
+    assert (gone["level"], gone["episode_id"]) == ("debug", "mine")
+
+
 @pytest.mark.parametrize("level", ["info", "debug"])
 @pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
 def test_a_client_that_closes_first_is_a_debug_line(
