@@ -70,12 +70,13 @@ def plain_frame(
 class _Inbox(deque[Any]):
     """Events the application takes one at a time: what uvicorn needs of its queue, but small."""
 
-    waiting: asyncio.Future[None] | None = None
+    awaited: asyncio.Future[Any] | None = None
 
     def put_nowait(self, event: Any) -> None:
-        self.append(event)
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result(None)
+        if self.awaited is None or self.awaited.done():
+            self.append(event)
+        else:
+            self.awaited.set_result(event)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -107,7 +108,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             received += data
         begin = 0
         try:
-            while not self.read_paused:
+            while begin < len(received) and not self.read_paused:
                 frame = plain_frame(received, begin, self.config.ws_max_size)
                 if frame is None:
                     break
@@ -132,18 +133,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         text = message.decode()
         if self.close_sent:  # uvicorn only waits for the client to close as well
             return
-        self.queue.put_nowait({"type": "websocket.receive", "text": text})
-        if len(self.queue) >= _MOST_WAITING or len(message) > _LARGE:
+        queue = self.queue
+        queue.put_nowait({"type": "websocket.receive", "text": text})
+        if queue and (len(queue) >= _MOST_WAITING or len(message) > _LARGE):
             self.read_paused = True
             self.transport.pause_reading()
 
-    async def receive(self) -> Any:
-        """The next event (called by the application)."""
+    def receive(self) -> asyncio.Future[Any]:  # type: ignore[override]
+        """The next event, to be awaited (called by the application)."""
+        event: asyncio.Future[Any] = self.loop.create_future()
         queue = self.queue
-        if not queue:
-            queue.waiting = self.loop.create_future()
-            await queue.waiting
-        event = queue.popleft()
+        if queue:
+            event.set_result(queue.popleft())
+        else:
+            queue.awaited = event
         if self.read_paused and not queue:
             self.read_paused = False
             self.transport.resume_reading()
