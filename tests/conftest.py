@@ -101,11 +101,17 @@ class Conversation:
         return None if caught.value.rcvd is None else caught.value.rcvd.code
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that, meanwhile, nobody else is given by chance: tests start servers side by side."""
+    with socket.socket() as reservation:
+        if sys.platform == "linux":
+            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(("127.0.0.1", 0))
+        port: int = reservation.getsockname()[1]
+        if sys.platform != "linux":
+            reservation.close()  # elsewhere the server itself could not have it either
+        yield port
 
 
 def _environment_variables(extra: dict[str, str] | None) -> dict[str, str]:
@@ -166,6 +172,13 @@ def _command(port: int, options: tuple[str, ...], application: str | Path | None
     return [*uvicorn, application, *options]
 
 
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port at which nobody listens, unless the test has something listen there."""
+    with _reserved_port() as port:
+        yield port
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""
@@ -175,9 +188,11 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The echo environment's server with its defaults, shared by all tests."""
-    port = _free_port()
     folder = tmp_path_factory.mktemp("server")
-    with _running(_command(port, (), None), port, folder, None, None) as running:
+    with (
+        _reserved_port() as port,
+        _running(_command(port, (), None), port, folder, None, None) as running,
+    ):
         yield running
 
 
@@ -228,7 +243,7 @@ def _starter(servers: ExitStack, folder: Path) -> Callable[..., Server]:
         cwd: Path | None = None,
         port: int | None = None,
     ) -> Server:
-        port = port or _free_port()
+        port = port or servers.enter_context(_reserved_port())
         if command is None:
             arguments = _command(port, options, application)
         else:
@@ -250,13 +265,19 @@ def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", "echo_env.server.app:app", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "echo_env.server.app:app"]
     command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
     variables = _environment_variables({"FRAME_ANCESTORS": "*"})
-    with subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True, env=variables
-    ) as server:
+    with (
+        _reserved_port() as port,
+        subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+        ) as server,
+    ):
         assert server.stderr is not None
         for line in server.stderr:
             if "Uvicorn running" in line:
@@ -427,7 +448,7 @@ def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]
     with ExitStack() as running:
 
         def serve(server: Server) -> str:
-            port = _free_port()
+            port = running.enter_context(_reserved_port())
             folder = tmp_path / f"nginx-{port}"
             folder.mkdir()
             (folder / "echo-env.conf").write_text(

@@ -117,11 +117,9 @@ if _IS_0_10:
     }
 
     @pytest.fixture
-    def registry(tmp_path: Path) -> Iterator[str]:
+    def registry(tmp_path: Path, free_port: int) -> Iterator[str]:
         """An image registry on this machine; Docker needs no TLS for it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port}"
         settings = {
             "version": 0.1,
             "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
@@ -133,7 +131,7 @@ if _IS_0_10:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(600):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(address.partition(":")[2]))) == 0:
+                if probe.connect_ex(("127.0.0.1", free_port)) == 0:
                     break
             time.sleep(0.1)
         yield address

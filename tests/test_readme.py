@@ -159,13 +159,6 @@ def _write_program(path: Path, code: str) -> None:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
 def run_shell(clone: Path, shell_environment: dict[str, str]) -> Callable[..., str]:
     """Runs a shell block with bash in the copy and returns what it printed."""
 

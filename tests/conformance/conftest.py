@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The servers that the kit is run against."""
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,3 @@ def stock_server_that_fails(start_server: Callable[..., Any], stock_template: Pa
 def impatient_server(start_shared_server: Callable[..., Any]) -> Any:
     """Our server, whose sessions may be idle for one second."""
     return start_shared_server(env={"SESSION_IDLE_TIMEOUT_S": "1"})
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

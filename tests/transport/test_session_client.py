@@ -465,16 +465,9 @@ def test_arbitrary_keywords_of_reset(either_server: Any, options: dict[str, Any]
 # What goes wrong.
 
 
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @either_way
-def test_nobody_listens(call: Any) -> None:
-    env = EchoEnv(base_url=f"http://127.0.0.1:{_unused_port()}")
+def test_nobody_listens(call: Any, free_port: int) -> None:
+    env = EchoEnv(base_url=f"http://127.0.0.1:{free_port}")
     for _ in range(2):
         with pytest.raises(ConnectFailedError, match=r"127\.0\.0\.1:.*Is the server running"):
             call(env, lambda env: env.reset())
