@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The quality gate: format, lint, types, tests with coverage. It stops at the first failure.
 
-uv run --group check python tests/check.py
+uv run --group check python tests/check.py [OPTION OF PYTEST …]
 """
 
 import os
@@ -53,7 +53,7 @@ def check_tests() -> None:
     """Run the tests, servers included under coverage, and hold the floor of pyproject.toml."""
     with TemporaryDirectory(prefix="echo-env-coverage-") as folder:
         coverage, data_file = _SCRIPTS / "coverage", str(Path(folder, "data"))
-        _run(coverage, "run", _SCRIPTS / "pytest", COVERAGE_FILE=data_file)
+        _run(coverage, "run", _SCRIPTS / "pytest", *sys.argv[1:], COVERAGE_FILE=data_file)
         _run(coverage, "combine", "--quiet", COVERAGE_FILE=data_file)
         _run(coverage, "report", COVERAGE_FILE=data_file)
 

@@ -94,7 +94,7 @@ def runs(
     at_server = ("--env-url", server.url)
     options: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         **{f"seed {seed}": (("--seed", str(seed), *at_server), {}) for seed in _SEEDS},
-        "frozen": (("--seed", "1", "--learning-rate", "0", *at_server), {}),
+        "frozen": (("--seed", "1", "--learning-rate", "0", "--steps", "20", *at_server), {}),
         "async": (("--use-async", "--steps", "3"), {}),  # on a server of its own
         "stock": (("--steps", "3", *at_server), {"PYTHONPATH": str(stock)}),
     }
