@@ -33,12 +33,7 @@ from echo_env.server.http_episodes import HttpEpisodes
 from echo_env.server.mcp_api import JsonRpc, ToolBox
 from echo_env.server.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from echo_env.server.sessions import Sessions
-from echo_env.server.wire import (
-    TOOL_ACTIONS,
-    MessageDecoder,
-    encode_json_rpc,
-    encode_observation,
-)
+from echo_env.server.wire import TOOL_ACTIONS, MessageDecoder, encode_json_rpc, encode_observation
 
 logger = logging.getLogger("echo_env.server")
 
