@@ -4,7 +4,7 @@
 # First: it decides how everything below imports the framework.
 from echo_env import _framework  # noqa: F401
 from echo_env.client import EchoEnv, EchoEnvPool
-from echo_env.errors import (
+from stepwire.client.errors import (
     CapacityReachedError,
     CommandNotFoundError,
     ConnectFailedError,
@@ -23,7 +23,7 @@ from echo_env.errors import (
     UsageError,
 )
 from echo_env.models import EchoAction, EchoObservation
-from echo_env.transport.stamps import verify_stamp
+from stepwire.protocol.stamps import verify_stamp
 
 __all__ = [
     "CapacityReachedError",

@@ -6,9 +6,9 @@ from typing import Any
 from openenv.core.client_types import StepResult
 
 from echo_env.models import EchoAction, EchoObservation
-from echo_env.transport.pending import AwaitableState
-from echo_env.transport.session_client import SessionClient
-from echo_env.transport.session_pool import SessionPool
+from stepwire.client.results import AwaitableState
+from stepwire.client.session_client import SessionClient
+from stepwire.client.session_pool import SessionPool
 
 
 class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):

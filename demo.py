@@ -115,7 +115,7 @@ def _table(rows: Sequence[_Row]) -> Table:
 
 _NEXT = {
     "server": "The same on port 8000, with a page at /web",
-    "python -m echo_env.conformance URL": "Is a server of OpenEnv what it should be?",
+    "python -m stepwire.conformance URL": "Is a server of OpenEnv what it should be?",
     "README.md": "Client, protocol, faults on request",
     "examples/README.md": "TRL, Gymnasium, MCP, JavaScript, notebooks",
 }

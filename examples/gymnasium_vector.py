@@ -6,9 +6,9 @@ import time
 
 import gymnasium
 
-import echo_env.integrations.gymnasium
+import stepwire.integrations.gymnasium
 
-gymnasium.register_envs(echo_env.integrations.gymnasium)  # importing it was enough
+gymnasium.register_envs(stepwire.integrations.gymnasium)  # importing it was enough
 
 base_url = sys.argv[1] if len(sys.argv) > 1 else None  # without one, a server is started
 envs = gymnasium.make_vec("openenv/Echo-v0", num_envs=64, base_url=base_url, max_episode_steps=20)

@@ -5,7 +5,7 @@ Everything here imports absolutely, as an installed package does. But the reposi
 package, under whatever name the folder was cloned, so `uvicorn server.app:app`, `python server/…`
 and an image that only copies the folder would not find `echo_env`. `server/__init__.py` and the
 files that also run as scripts import this module first. Where `echo_env` is installed it is only
-imported, before the framework, whose import it makes cheap (`echo_env._framework`).
+imported, before the framework, whose import it makes cheap (`stepwire._framework`).
 """
 
 import sys

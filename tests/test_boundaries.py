@@ -65,7 +65,7 @@ def test_the_client_does_not_import_the_server(source: Path) -> None:
 
 @pytest.mark.parametrize("source", [*_SERVER, *_CLIENT_SIDE], ids=lambda p: p.name)
 def test_nothing_imports_the_conformance_kit_or_an_integration(source: Path) -> None:
-    later = ("echo_env.conformance", "echo_env.integrations")
+    later = ("stepwire.conformance", "stepwire.integrations")
     assert not {name for name in _imports(source) if name.startswith(later)}
 
 

@@ -12,7 +12,7 @@ from openenv.core.env_server.mcp_types import (
 )
 
 from echo_env import EchoAction, EchoEnv, EchoObservation
-from echo_env.errors import InvalidActionError, ServerError, SessionLostError
+from stepwire.client.errors import InvalidActionError, ServerError, SessionLostError
 
 _MESSAGES = ["hello", "", "naïve 日本語", "👩‍👩‍👧", "\x00\u2028\n", '"}{"', "x" * 1_000_000]
 

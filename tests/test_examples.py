@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from echo_env.server.settings import Settings
+from stepwire.server.settings import Settings
 
 _FOLDER = Path(__file__).resolve().parent.parent / "examples"
 _TEXT = (_FOLDER / "README.md").read_text()

@@ -22,8 +22,8 @@ import requests
 import yaml
 
 from echo_env import EchoAction, EchoEnv
-from echo_env.errors import ConnectFailedError
-from echo_env.server.settings import Settings
+from stepwire.client.errors import ConnectFailedError
+from stepwire.server.settings import Settings
 
 _PATIENCE_S = 60.0
 

@@ -36,9 +36,9 @@ import requests
 import yaml
 
 from echo_env import EchoAction, EchoEnv, errors
-from echo_env.server.scenarios import Fault, Scenario
-from echo_env.server.settings import Settings
-from echo_env.transport.launch import DockerContainer
+from stepwire.server.scenarios import Fault, Scenario
+from stepwire.server.settings import Settings
+from stepwire.client.launch import DockerContainer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TEXT = (_ROOT / "README.md").read_text()

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers that the client starts itself: a child process, a `uv` project, a Docker container.
+
+Each is a child process of ours whose output goes to a file; for a container it is `docker run`.
+It is stopped by `stop`, by garbage collection, or when the interpreter exits. Of a client that was
+killed, containers remain; this removes them all:
+
+docker rm -f $(docker ps -aq --filter label=openenv.client)
+
+`ServerProcess` and `DockerContainer` have the methods of the framework's providers, so that a
+client treats them and a provider of the user's alike.
+"""
+
+import http.client
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from stepwire.client.errors import (
+    CommandNotFoundError,
+    DockerUnavailableError,
+    ImageNotFoundError,
+    PortTakenError,
+    ServerExitedError,
+    ServerNotHealthyError,
+    ServerStartError,
+)
+
+_LOOPBACK = "127.0.0.1"
+_LABEL = "openenv.client"
+_LOG_LINES = 20
+_POLL_S = 0.05
+# For one answer: one connection may hang, say to a container just started, where the next does not.
+_ANSWER_TIMEOUT_S = 5.0
+_STOP_GRACE_S = 1.5  # for a server told to stop, before it is killed
+_DOCKER_TIMEOUT_S = 20.0  # for commands that ask the daemon for next to nothing
+_DOCKER_OWN_FAILURE = 125  # the exit code of `docker run` when the container was not started
+
+
+class _Launched:
+    """A child process, its log, and what has to be done to be rid of it."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_file = Path()
+        self._end: Callable[[], Any] = lambda: None
+
+    def _launch(
+        self, command: Sequence[str], env_vars: Mapping[str, str], then: Sequence[str] = ()
+    ) -> None:
+        """Start `command`; `then` is a command that removes what is left when it has ended."""
+        if self._process is not None:
+            raise ServerStartError(f"{self._what} was started before; make a new provider for it.")
+        descriptor, log_file = tempfile.mkstemp(prefix="openenv-server-", suffix=".log")
+        self._log_file = Path(log_file)
+        with os.fdopen(descriptor, "wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # ends with this process: `owned_server` watches it
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **{name: str(value) for name, value in env_vars.items()}},
+                start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop the server
+            )
+        left = (self._process, self._log_file, then, os.getpid())
+        self._end = weakref.finalize(self, _end_process, *left)
+
+    def _wait_until_healthy(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self._is_healthy(max(deadline - time.monotonic(), _POLL_S)):
+            self._require_running()
+            if time.monotonic() >= deadline:
+                raise ServerNotHealthyError(
+                    f"{self._what} runs, but http://{_LOOPBACK}:{self._port}/health gave no good "
+                    f"answer within {timeout_s:g} s. Does it listen on that port, in a container "
+                    "on all addresses? If it only needs longer, set `wait_timeout`."
+                    f"{self._log_tail()}"
+                )
+            time.sleep(_POLL_S)
+
+    def _is_healthy(self, timeout_s: float) -> bool:
+        # Nothing that reads proxy settings, and no exceptions that keep our frames alive.
+        timeout_s = min(timeout_s, _ANSWER_TIMEOUT_S)
+        connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=timeout_s)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _require_running(self) -> None:
+        exit_code = None if self._process is None else self._process.poll()
+        if exit_code is not None:
+            raise self._explain_exit(exit_code)
+
+    def _explain_exit(self, exit_code: int) -> ServerStartError:
+        return ServerExitedError(
+            f"{self._what} ended with exit code {exit_code} before it was healthy; its log says "
+            f"why.{self._log_tail()}"
+        )
+
+    def _log_tail(self) -> str:
+        lines = self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        return "\n  ".join(["\nLast lines of its log:", *(lines or ["(none)"])])
+
+
+class ServerProcess(_Launched):
+    """A command that takes `--host` and `--port` and serves an environment there."""
+
+    def __init__(self, command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"`{shlex.join(command)}`")
+        self._command = command
+        self._env_vars = env_vars or {}
+        self._reservation = ExitStack()
+
+    def start(
+        self,
+        port: int | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        workers: int | None = None,
+    ) -> str:
+        """Start it and return its address."""
+        self._port = self._reservation.enter_context(_reserve_port(port)).getsockname()[1]
+        if sys.platform != "linux":
+            self._reservation.close()  # elsewhere the server itself could not have it either
+        options = ["--host", _LOOPBACK, "--port", str(self._port)]
+        if workers is not None:
+            options += ["--workers", str(workers)]
+        self._launch([*self._command, *options], {**self._env_vars, **(env_vars or {})})
+        return f"http://{_LOOPBACK}:{self._port}"
+
+    def wait_for_ready(self, timeout_s: float = 60.0) -> None:
+        """Wait until the server is healthy; raises what `ServerStartError` lists."""
+        self._wait_until_healthy(timeout_s)
+        self._reservation.close()
+
+    def stop(self) -> None:
+        """Stop the server. May be called any number of times."""
+        self._reservation.close()
+        self._end()
+
+
+def module_server(module: str) -> ServerProcess:
+    """A module to run with this interpreter, which finds there just what this process finds."""
+    command = [sys.executable, "-m", "stepwire.client.owned_server", module]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    return ServerProcess(command, path)
+
+
+def uv_server(project: str) -> ServerProcess:
+    """The `server` script of a project: of a folder, or of a repository given as `git+https://…`.
+
+    Built in an environment of its own, which may take `uv` minutes the first time.
+    """
+    uv = _find_command("uv", "Install it with `pip install uv`, or use Docker.")
+    if project.startswith("git+"):
+        return ServerProcess([uv, "tool", "run", "--from", project, "server"])
+    # Elsewhere `uv run` would start whatever `server` command comes first in PATH.
+    if not Path(project, "pyproject.toml").is_file():
+        raise ServerStartError(f"There is no project in {project!r}: it has no pyproject.toml.")
+    return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, "server"])
+
+
+class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engine`, are not measured
+    """A container, by the `docker` command; its port is published on loopback only."""
+
+    def __init__(self) -> None:
+        super().__init__("The container")
+        advice = "Install Docker, or do without: `from_local()` needs only Python."
+        self._docker = _find_command("docker", advice)
+        self._image = ""
+
+    def start_container(
+        self,
+        image: str,
+        port: int | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        *,
+        container_port: int = 8000,
+        docker_args: Sequence[str] = (),
+        cmd: str | Sequence[str] = (),
+    ) -> str:
+        """Start `image`, pulling it if need be, and return the server's address.
+
+        `port` is the one on this machine; Docker chooses one when it is not given. `docker_args`
+        are further options of `docker run`, `cmd` replaces the image's own command.
+        """
+        self._what, self._image = f"The container of {image!r}", image
+        name = f"openenv-{secrets.token_hex(6)}"
+        if port is not None:
+            _reserve_port(port).close()
+        run = [self._docker, "run", "--rm", f"--name={name}", f"--label={_LABEL}={os.getpid()}"]
+        run += [f"--publish={_LOOPBACK}:{port or ''}:{container_port}"]
+        run += [f"--env={key}={value}" for key, value in (env_vars or {}).items()]
+        run += [*docker_args, image, *(shlex.split(cmd) if isinstance(cmd, str) else cmd)]
+        self._launch(run, {}, then=[self._docker, "rm", "--force", "--volumes", name])
+        while not (published := self._published_port(name, container_port)):
+            self._require_running()
+            time.sleep(_POLL_S)
+        self._port = published
+        return f"http://{_LOOPBACK}:{published}"
+
+    def wait_for_ready(self, base_url: str, timeout_s: float = 60.0) -> None:
+        """Wait until the server is healthy; raises what `ServerStartError` lists."""
+        self._wait_until_healthy(timeout_s)
+
+    def stop_container(self) -> None:
+        """Stop and remove the container. May be called any number of times."""
+        self._end()
+
+    def _published_port(self, name: str, container_port: int) -> int | None:
+        """The port on this machine, `None` while the container does not run yet."""
+        found = _ask([self._docker, "container", "inspect", name])
+        container = json.loads(found.stdout)[0] if found.returncode == 0 else None
+        if container is None or not container["State"]["Running"]:
+            return None
+        bindings = container["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
+        # None with `--network=host`, where the container's ports are this machine's.
+        return int(bindings[0]["HostPort"]) if bindings else container_port
+
+    def _explain_exit(self, exit_code: int) -> ServerStartError:
+        if exit_code != _DOCKER_OWN_FAILURE:
+            return super()._explain_exit(exit_code)
+        log = self._log_tail()
+        if _ask([self._docker, "version"]).returncode:
+            return DockerUnavailableError(
+                "Docker is installed, but its daemon does not answer. Start Docker (`docker "
+                f"version` shows whether it runs), or check DOCKER_HOST and your permissions.{log}"
+            )
+        if _ask([self._docker, "image", "inspect", self._image]).returncode:
+            return ImageNotFoundError(
+                f"There is no image {self._image!r} here, and it could not be pulled. Build it "
+                f"with `docker build -t {self._image} …`, check its name, or log in to its "
+                f"registry.{log}"
+            )
+        if "port is already allocated" in log or "address already in use" in log:
+            return PortTakenError(f"Docker could not publish the port: it is taken.{log}")
+        return ServerStartError(f"Docker could not start {self._image!r}.{log}")
+
+
+def _find_command(name: str, advice: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise CommandNotFoundError(f"There is no `{name}` command on PATH. {advice}")
+    return found
+
+
+def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a short `docker` command to its end, out of reach of Ctrl-C in the terminal."""
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_DOCKER_TIMEOUT_S,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DockerUnavailableError(
+            f"Docker's daemon gave no answer within {_DOCKER_TIMEOUT_S:g} s. Is the machine "
+            "overloaded? Otherwise restart Docker."
+        ) from error
+
+
+def _reserve_port(port: int | None) -> socket.socket:
+    """Bind to the port, or to a free one, without listening.
+
+    While the socket is open, nobody is given that port by chance; who asks for it can listen there.
+    """
+    reservation = socket.socket()
+    try:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind((_LOOPBACK, port or 0))
+    except OSError as error:
+        reservation.close()
+        raise PortTakenError(
+            f"Port {port} cannot be used: {error.strerror}. Stop what listens there, choose "
+            "another port, or leave `port` out to get a free one."
+        ) from error
+    return reservation
+
+
+def _end_process(
+    process: "subprocess.Popen[bytes]", log_file: Path, then: Sequence[str], owner: int
+) -> None:
+    if os.getpid() != owner:  # in a fork, whose child the process is not
+        return
+    try:
+        _signal_all(process, "SIGTERM")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_GRACE_S)
+    finally:  # also when this is interrupted, by a second Ctrl-C
+        _signal_all(process, "SIGKILL")
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        if then:
+            with suppress(OSError, DockerUnavailableError):
+                _ask(then)
+        log_file.unlink(missing_ok=True)
+
+
+def _signal_all(process: "subprocess.Popen[bytes]", name: str) -> None:
+    """Signal the process and those it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, getattr(signal, name))

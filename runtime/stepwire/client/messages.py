@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a client says and hears: requests as text, and what the replies to them mean."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from openenv.core.client_types import StepResult
+from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation, Tool
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from stepwire.client.errors import (
+    CapacityReachedError,
+    InvalidActionError,
+    ProtocolViolationError,
+    ServerError,
+)
+from stepwire.client.results import AwaitableList, AwaitableStepResult
+
+ResultT = TypeVar("ResultT")
+
+STATE_REQUEST = b'{"type":"state"}'
+FAREWELL = b'{"type":"close"}'
+# What hooks raise for a reply that lacks something, or has it in another form.
+_UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
+
+
+def reset_request(arguments: dict[str, Any]) -> bytes:
+    """A `reset` frame; raises `InvalidActionError` for arguments that JSON cannot hold."""
+    return _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
+
+
+def step_request(data: dict[str, Any]) -> bytes:
+    """A `step` frame; raises `InvalidActionError` for an action that JSON cannot hold."""
+    return _encode({"type": "step", "data": data}, "The action")
+
+
+def read_reply(
+    parse: Callable[[dict[str, Any]], ResultT], expected: str, server: str, reply: bytes
+) -> ResultT:
+    """What `parse` makes of the `data` of a reply of the expected type.
+
+    Raises `ServerError` for an `error` frame, `ProtocolViolationError` for anything else.
+    """
+    data = _data(expected, server, reply)
+    try:
+        return parse(data)
+    except _UNREADABLE as error:
+        raise _violation("valid", server, reply) from error
+
+
+def read_result(
+    parse: Callable[[dict[str, Any]], StepResult[Any]], server: str, reply: bytes
+) -> AwaitableStepResult[Any]:
+    """The result of a step or a reset, with its metadata, from an `observation` frame."""
+    data = _data("observation", server, reply)
+    try:
+        result = parse(data)
+    except _UNREADABLE as error:
+        raise _violation("valid", server, reply) from error
+    # Where the hook, or the framework's `StepResult`, has none: the observation's, the frame's.
+    metadata = getattr(result, "metadata", None)
+    if metadata is None:
+        metadata = getattr(result.observation, "metadata", data.get("metadata"))
+    return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+
+
+def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
+    """The `data` of the answer to a `list_tools` action."""
+    observation = ListToolsObservation(
+        tools=data["observation"]["tools"],
+        metadata=data["observation"].get("metadata") or {},
+        reward=data["reward"],
+        done=data["done"],
+    )
+    return StepResult(observation, data["reward"], data["done"])
+
+
+def read_tools(server: str, reply: bytes) -> AwaitableList[Tool]:
+    """The tools that an environment has."""
+    listed = read_reply(parse_tools, "observation", server, reply)
+    return AwaitableList(listed.observation.tools)
+
+
+def parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
+    """The `data` of the answer to a `call_tool` action."""
+    received = data["observation"]
+    observation = CallToolObservation(
+        tool_name=received["tool_name"],
+        result=received.get("result"),
+        error=received.get("error"),
+        metadata=received.get("metadata") or {},
+        reward=data["reward"],
+        done=data["done"],
+    )
+    return StepResult(observation, data["reward"], data["done"])
+
+
+def read_tool_value(server: str, reply: bytes) -> Any:
+    """What a tool returned; raises `ServerError` when it could not run."""
+    observation = read_reply(parse_tool_call, "observation", server, reply).observation
+    if observation.error is not None:
+        data = {
+            "message": f"Tool '{observation.tool_name}' failed: {observation.error.message}",
+            "code": observation.error.error_type.value,
+        }
+        raise ServerError(data, server)
+    value = observation.result
+    # Environments on FastMCP answer with its result object, whose value is in `data`.
+    return value["data"] if isinstance(value, dict) and "data" in value else value
+
+
+def _data(expected: str, server: str, reply: bytes) -> dict[str, Any]:
+    try:
+        frame = from_json(reply)
+        kind, data = frame["type"], frame["data"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _violation(expected, server, reply) from error
+    if not isinstance(data, dict):
+        raise _violation(expected, server, reply)
+    if kind == "error":
+        capacity = data.get("code") == "CAPACITY_REACHED"
+        raise (CapacityReachedError if capacity else ServerError)(data, server)
+    if kind != expected:
+        raise _violation(expected, server, reply)
+    return data
+
+
+def _violation(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
+    start = reply[:200].decode(errors="replace")
+    return ProtocolViolationError(
+        f"{server} sent something that is no {expected} reply: {start}. The connection is dropped; "
+        "`reset()` starts a new episode."
+    )
+
+
+def _encode(message: Any, what: str) -> bytes:
+    try:
+        return to_json(message)
+    except ValueError as error:
+        raise InvalidActionError(f"{what} cannot be sent as JSON: {error}") from error

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows `HTTP`: the routes beside `/ws`."""
+
+from typing import Any
+
+import requests
+
+from stepwire.conformance.registry import check, require
+from stepwire.conformance.server_under_test import ServerUnderTest
+
+_FORM = 'answer `{"observation":{…},"reward":…,"done":…}`'
+_VALIDATE = "let the framework's request models validate the body; answer 422 with pydantic's list"
+
+
+def _require_observation(answer: Any) -> None:
+    require(isinstance(answer, dict), "an object", answer)
+    require(isinstance(answer.get("observation"), dict), "an object as `observation`", answer)
+    require("reward" in answer, "a `reward`", answer)
+    require(isinstance(answer.get("done"), bool), "a boolean as `done`", answer)
+
+
+def _require_unprocessable(server: ServerUnderTest, path: str, body: Any) -> None:
+    response = server.http("POST", path, body)
+    told = f"{response.status_code} {response.text[:200]}"
+    require(response.status_code == 422, f"422 for {body!r:.60}", told)
+    detail = response.json().get("detail")
+    require(isinstance(detail, list) and detail, "a list `detail`", told)
+
+
+@check("http-reset", "HTTP-1", cause="the body is required, or the form another", fix=_FORM)
+def reset_answers(server: ServerUnderTest) -> None:
+    """`POST /reset` answers with or without a body."""
+    for body in (None, {}, {"seed": 1, "episode_id": "conformance", "conformance": [1]}):
+        _require_observation(server.http_json("POST", "/reset", body))
+
+
+@check("http-reset-arguments", "HTTP-2", cause="the body is handed on unchecked", fix=_VALIDATE)
+def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
+    """`POST /reset` refuses a bad `seed` and `episode_id`."""
+    _require_unprocessable(server, "/reset", {"seed": -1})
+    _require_unprocessable(server, "/reset", {"episode_id": "x" * 256})
+
+
+@check("http-step", "HTTP-3", cause="`action` is not read, or the form another", fix=_FORM)
+def step_answers(server: ServerUnderTest) -> None:
+    """`POST /step` takes an action, and options beside it."""
+    for options in ({}, {"timeout_s": 30, "request_id": "conformance"}):
+        body = {"action": server.action(), **options}
+        _require_observation(server.http_json("POST", "/step", body))
+
+
+@check("http-step-arguments", "HTTP-4", cause="the body is handed on unchecked", fix=_VALIDATE)
+def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
+    """`POST /step` refuses a body without an action, and one that is no object."""
+    bodies: tuple[Any, ...] = ({}, {"action": None}, [])
+    for body in bodies:
+        _require_unprocessable(server, "/step", body)
+
+
+@check(
+    "http-state",
+    "HTTP-5",
+    cause="the environment's `state` is no `State` of the framework",
+    fix="return `State(episode_id=…, step_count=…)`, or a subclass with more fields",
+)
+def state_answers(server: ServerUnderTest) -> None:
+    """`GET /state` tells an episode and its steps."""
+    state = server.http_json("GET", "/state")
+    require(isinstance(state, dict) and "episode_id" in state, "an `episode_id`", state)
+    require(isinstance(state.get("step_count"), int), "an integer as `step_count`", state)
+
+
+@check(
+    "http-schema",
+    "HTTP-6",
+    cause="a schema is missing, or that of something that is no model",
+    fix="answer with `model_json_schema()` of the action, the observation and the state",
+)
+def schema_answers(server: ServerUnderTest) -> None:
+    """`GET /schema` has three schemas of objects."""
+    schemas = server.schemas()
+    for part in ("action", "observation", "state"):
+        schema = schemas.get(part)
+        require(isinstance(schema, dict), f"a schema of the {part}", schemas)
+        described = schema and (schema.get("properties") or "anyOf" in schema or "oneOf" in schema)
+        require(described, f"a schema of the {part} that has properties", schema)
+
+
+@check(
+    "http-metadata",
+    "HTTP-7",
+    cause="`get_metadata()` of the environment raises, or returns something else",
+    fix="return the framework's `EnvironmentMetadata`, or leave the method as inherited",
+)
+def metadata_answers(server: ServerUnderTest) -> None:
+    """`GET /metadata` has a name and a description."""
+    metadata = server.http_json("GET", "/metadata")
+    require(isinstance(metadata, dict), "an object", metadata)
+    for key in ("name", "description"):
+        require(isinstance(metadata.get(key), str), f"a text as `{key}`", metadata)
+
+
+@check(
+    "http-health",
+    "HTTP-8",
+    cause="the route says it in other words",
+    fix='answer `{"status":"healthy"}`: callers look for that word',
+)
+def health_answers(server: ServerUnderTest) -> None:
+    """`GET /health` says `healthy`."""
+    health = server.http_json("GET", "/health")
+    require(isinstance(health, dict) and health.get("status") == "healthy", "`healthy`", health)
+
+
+@check(
+    "http-openapi",
+    "HTTP-9",
+    cause="the application's version is its own instead of the contract's, or routes are hidden",
+    fix='`FastAPI(version="1.0.0")`, and routes with `include_in_schema`',
+)
+def openapi_describes_the_routes(server: ServerUnderTest) -> None:
+    """`GET /openapi.json` is of version 1 and has the episode's routes."""
+    openapi = server.http_json("GET", "/openapi.json")
+    version = str(openapi.get("info", {}).get("version"))
+    require(version.startswith("1."), "version 1.x", version)
+    paths = set(openapi.get("paths", {}))
+    require({"/reset", "/step", "/state"} <= paths, "the episode's routes", sorted(paths))
+
+
+@check(
+    "http-isolation",
+    "HTTP-10",
+    cause="requests share one environment",
+    fix="make an environment for each request that brings no cookie",
+)
+def requests_share_nothing(server: ServerUnderTest) -> None:
+    """A request without cookies finds a fresh environment, whatever was requested before."""
+    for _ in range(2):
+        server.http_json("POST", "/step", {"action": server.action()})
+    state = server.http_json("GET", "/state")
+    require(state.get("step_count") == 0, "a step count of 0", state)
+
+
+@check(
+    "http-observation-metadata",
+    "HTTP-11",
+    cause="the server drops `Observation.metadata`, as that of openenv-core 0.3.0 does",
+    fix="send it as `metadata`, null when it is empty",
+)
+def metadata_is_beside_the_observation(server: ServerUnderTest) -> None:
+    """Answers of `/reset` and `/step` have a key `metadata`."""
+    reset = server.http_json("POST", "/reset", {})
+    step = server.http_json("POST", "/step", {"action": server.action()})
+    for answer in (reset, step):
+        require("metadata" in answer, "a key `metadata`", answer)
+
+
+@check(
+    "http-cookies",
+    "HTTP-12",
+    cause="requests share nothing, whatever cookies they bring",
+    fix="keep the episode in a cookie, or on the server under the id in one",
+)
+def cookies_keep_the_episode(server: ServerUnderTest) -> None:
+    """Who sends cookies back goes on in the episode that `/reset` began."""
+    with requests.Session() as cookies:
+        server.http_json("POST", "/reset", {"episode_id": "conformance"}, cookies)
+        server.http_json("POST", "/step", {"action": server.action()}, cookies)
+        state = server.http_json("GET", "/state", None, cookies)
+    kept = (state.get("episode_id"), state.get("step_count"))
+    require(kept == ("conformance", 1), "the episode 'conformance' after 1 step", state)

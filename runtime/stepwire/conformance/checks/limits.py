@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows `LIM`: how large a frame may be."""
+
+from stepwire.conformance.registry import check, require
+from stepwire.conformance.server_under_test import ServerUnderTest
+
+# A text frame's header, masked, that announces 1 GiB: the server need not see more than that.
+_GIGABYTE_FRAME = b"\x81\xff" + (1 << 30).to_bytes(8, "big") + b"mask"
+
+
+@check(
+    "limit-large-frame",
+    "LIM-1",
+    cause="the server, or a proxy before it, takes small frames only",
+    fix="raise its limit (uvicorn: `--ws-max-size`)",
+)
+def a_large_frame_is_taken(server: ServerUnderTest) -> None:
+    """A `reset` with a million bytes of further keys is answered."""
+    with server.session() as session:
+        session.reset(conformance="x" * 1_000_000)
+
+
+@check(
+    "limit-frame-size",
+    "LIM-2",
+    cause="the server reads frames of any size into its memory",
+    fix="set a limit (uvicorn: `--ws-max-size`)",
+)
+def a_frame_above_the_limit_closes(server: ServerUnderTest) -> None:
+    """A frame that announces 1 GiB closes the connection with code 1009."""
+    with server.session() as session:
+        session.reset()
+        session.connection.socket.sendall(_GIGABYTE_FRAME)
+        closed = session.closing()
+        require(closed.code == 1009, "close code 1009", closed)

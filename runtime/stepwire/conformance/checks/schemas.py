@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows `SCH`: what `/schema` promises, against what is sent."""
+
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from stepwire.conformance.registry import check, fail, require
+from stepwire.conformance.server_under_test import ServerUnderTest
+
+
+def require_valid(value: Any, schema: Any, what: str) -> None:
+    """Fail unless `value` is valid against `schema`, which has to be one."""
+    try:
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema).validate(value)
+    except SchemaError as error:
+        fail(f"The schema of the {what} is no JSON Schema: {error.message}")
+    except ValidationError as error:
+        fail(f"The {what} {value!r:.200} is not what its schema says: {error.message:.200}")
+
+
+@check(
+    "schema-observation",
+    "SCH-1",
+    cause="the environment sets fields that its observation's model does not have or not so",
+    fix="declare them in the model that `/schema` is made from, with their types",
+)
+def observations_are_valid(server: ServerUnderTest) -> None:
+    """What `reset` and `step` answer is valid against the schema of the observation."""
+    schema = server.schemas().get("observation")
+    with server.session() as session:
+        for data in (session.reset(), *session.play(2)):
+            observation = data.get("observation")
+            whole = dict(observation) if isinstance(observation, dict) else {}
+            whole |= {key: data[key] for key in ("reward", "done") if key in data}
+            require_valid(whole, schema, "observation")
+
+
+@check(
+    "schema-state",
+    "SCH-2",
+    cause="`/schema` is made from another class than the one that `state` returns",
+    fix="return the class that is declared, or extend it",
+)
+def states_are_valid(server: ServerUnderTest) -> None:
+    """What `state` answers is valid against the schema of the state."""
+    schema = server.schemas().get("state")
+    with server.session() as session:
+        session.reset()
+        require_valid(session.state(), schema, "state")
+
+
+@check(
+    "schema-action",
+    "SCH-3",
+    cause="the server fills in what the schema says a client has to give",
+    fix="validate actions with the model that the schema is made from",
+)
+def required_fields_are_required(server: ServerUnderTest) -> None:
+    """An action that lacks a required field is refused, for each such field."""
+    schema = server.schemas().get("action") or {}
+    for name in schema.get("required", ()):
+        lacking = {key: value for key, value in server.action().items() if key != name}
+        with server.session() as session:
+            session.reset()
+            reply = session.ask({"type": "step", "data": lacking})
+            data = reply.get("data") if isinstance(reply, dict) else None
+            refused = isinstance(data, dict) and data.get("code") == "VALIDATION_ERROR"
+            require(refused, f"a refusal of an action without `{name}`", reply)

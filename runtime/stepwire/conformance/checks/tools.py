@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows `MCP`: JSON-RPC over HTTP and in `mcp` frames."""
+
+import json
+from contextlib import ExitStack
+from typing import Any
+
+from stepwire.conformance.registry import check, require
+from stepwire.conformance.server_under_test import ServerUnderTest
+
+_LOADING_S = 60.0  # servers may load what speaks MCP for the first client that does
+
+
+def _request(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 7, "method": method, "params": params or {}}
+
+
+def _call(server: ServerUnderTest, method: str, params: dict[str, Any] | None = None) -> Any:
+    """The response to a request over HTTP, an object at least."""
+    response = server.http_json("POST", "/mcp", _request(method, params))
+    require(isinstance(response, dict), "a JSON-RPC response", response)
+    return response
+
+
+def _error(response: dict[str, Any]) -> dict[str, Any]:
+    error = response.get("error")
+    require(isinstance(error, dict), "an `error`", response)
+    return dict(error or {})
+
+
+def _create(server: ServerUnderTest) -> str:
+    """The id of a session made over MCP."""
+    response = _call(server, "openenv/session/create")
+    result = response.get("result")
+    session_id = result.get("session_id") if isinstance(result, dict) else None
+    require(isinstance(session_id, str), "a `session_id`", response)
+    return str(session_id)
+
+
+def _close(server: ServerUnderTest, session_id: str) -> dict[str, Any]:
+    response = _call(server, "openenv/session/close", {"session_id": session_id})
+    return dict(response)
+
+
+@check(
+    "mcp-empty",
+    "MCP-1",
+    cause="the body is validated by the web framework, which answers 422",
+    fix="read the body in the route; errors of JSON-RPC come with status 200",
+)
+def an_empty_request_is_answered(server: ServerUnderTest) -> None:
+    """`{}` is answered by a JSON-RPC error with status 200: the framework finds `/mcp` by it."""
+    response = server.http_json("POST", "/mcp", {})
+    require(response.get("jsonrpc") == "2.0", '`"jsonrpc":"2.0"`', response)
+
+
+@check(
+    "mcp-id",
+    "MCP-2",
+    cause="the response is made without the request at hand",
+    fix="answer under the request's `id`",
+)
+def a_request_is_answered_under_its_id(server: ServerUnderTest) -> None:
+    """A request gets a response with its id and either a result or an error."""
+    response = _call(server, "tools/list")
+    require(response.get("id") == 7, "the request's id, 7", response)
+    told = [key for key in ("result", "error") if response.get(key) is not None]
+    require(len(told) == 1, "either `result` or `error`", response)
+
+
+@check(
+    "mcp-unknown-method",
+    "MCP-3",
+    cause="an unknown method is taken for a server's error",
+    fix="answer error −32601",
+)
+def an_unknown_method_is_an_error(server: ServerUnderTest) -> None:
+    """An unknown method is error −32601."""
+    error = _error(_call(server, "conformance/unknown"))
+    require(error.get("code") == -32601, "code −32601", error)
+
+
+@check(
+    "mcp-frame",
+    "MCP-4",
+    cause="the response is sent as a frame of another type, or a tool is taken for a step",
+    fix='answer `{"type":"mcp","data":RESPONSE}`, beside the episode',
+)
+def an_mcp_frame_is_answered(server: ServerUnderTest) -> None:
+    """An `mcp` frame is answered by one with the response, and is no step."""
+    with server.session() as session:
+        session.reset()
+        before = session.state()
+        reply = session.ask({"type": "mcp", "data": _request("tools/list")})
+        require(isinstance(reply, dict) and reply.get("type") == "mcp", "an `mcp` frame", reply)
+        response = reply.get("data")
+        identified = isinstance(response, dict) and response.get("id") == 7
+        require(identified, "a response under the request's id, 7", reply)
+        after = session.state()
+        require(after == before, f"the state as before, {before}", after)
+
+
+@check(
+    "mcp-session",
+    "MCP-5",
+    cause="sessions are only those of WebSockets",
+    fix="make a session and tell its id; close it by that id",
+)
+def a_session_is_made_and_closed(server: ServerUnderTest) -> None:
+    """A session is made over MCP, closed once, and not there any more."""
+    session_id = _create(server)
+    response = _close(server, session_id)
+    require(response.get("result"), "a `result`", response)
+    require(_close(server, session_id).get("error"), "an `error` at the second time", response)
+
+
+@check(
+    "mcp-capacity",
+    "MCP-6",
+    cause="sessions made over MCP are not counted, or refused in another way",
+    fix="count them with those of WebSockets; answer error −32000 with both counts",
+    needs="capacity",
+)
+def a_session_above_the_capacity_is_refused(server: ServerUnderTest) -> None:
+    """At capacity, no session is made over MCP either."""
+    capacity = server.options.capacity or 0
+    with ExitStack() as sessions:
+        for _ in range(capacity):
+            sessions.callback(_close, server, _create(server))
+        error = _error(_call(server, "openenv/session/create"))
+        require(error.get("code") == -32000, "code −32000", error)
+        data = error.get("data")
+        counts = {"active_sessions": capacity, "max_sessions": capacity}
+        require(isinstance(data, dict) and counts.items() <= data.items(), str(counts), error)
+
+
+@check(
+    "mcp-tools",
+    "MCP-7",
+    cause="the environment offers no MCP, or asks for a handshake first",
+    fix="answer `tools/list` with the environment's tools, with an empty list when it has none",
+)
+def tools_are_listed(server: ServerUnderTest) -> None:
+    """`tools/list` names every tool with its schema."""
+    response = _call(server, "tools/list")
+    result = response.get("result")
+    tools = result.get("tools") if isinstance(result, dict) else None
+    require(isinstance(tools, list), "a list `tools`", response)
+    for tool in tools or []:
+        named = isinstance(tool, dict) and {"name", "description", "inputSchema"} <= set(tool)
+        require(named, "`name`, `description` and `inputSchema`", tool)
+
+
+@check(
+    "mcp-unknown-tool",
+    "MCP-8",
+    cause="what looking the tool up raises is taken for its result",
+    fix="answer an error, such as −32602, or a result with `isError`",
+)
+def an_unknown_tool_is_an_error(server: ServerUnderTest) -> None:
+    """A call of a tool that is not there says so."""
+    response = _call(server, "tools/call", {"name": "conformance-no-such-tool", "arguments": {}})
+    result = response.get("result")
+    failed = response.get("error") or (isinstance(result, dict) and result.get("isError"))
+    require(failed, "an error", response)
+
+
+@check(
+    "mcp-attach",
+    "MCP-9",
+    cause="`session_id` in the address is not read",
+    fix="continue the session of that id on the connection",
+)
+def a_websocket_attaches_to_a_session(server: ServerUnderTest) -> None:
+    """A session made over MCP keeps its episode from one WebSocket to the next."""
+    session_id = _create(server)
+    try:
+        with server.session(f"/ws?session_id={session_id}") as session:
+            session.reset(episode_id="conformance-attached")
+        with server.session(f"/ws?session_id={session_id}") as session:
+            state = session.state()
+            require(state.get("episode_id") == "conformance-attached", "the same episode", state)
+    finally:
+        _close(server, session_id)
+
+
+@check(
+    "mcp-handshake",
+    "MCP-10",
+    cause="only bare JSON-RPC is answered",
+    fix="serve MCP's Streamable HTTP on the same path, such as with FastMCP",
+)
+def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
+    """`initialize`, as any MCP client begins, is answered with version and name of the server."""
+    params = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "conformance", "version": "1"},
+    }
+    accept = {"Accept": "application/json, text/event-stream"}
+    response = server.http(
+        "POST",
+        "/mcp",
+        _request("initialize", params),
+        headers=accept | server.authorization,
+        timeout_s=max(_LOADING_S, server.options.timeout_s),
+    )
+    # The standard lets a server answer with a stream of events, of which the response is one.
+    lines = response.text.splitlines()
+    events = [line.removeprefix("data:") for line in lines if line.startswith("data:")]
+    try:
+        answer = json.loads(events[-1] if events else response.text)
+    except ValueError:
+        answer = response.text
+    result = answer.get("result") if isinstance(answer, dict) else None
+    told = isinstance(result, dict) and {"protocolVersion", "serverInfo"} <= set(result)
+    require(told, "`protocolVersion` and `serverInfo`", answer)

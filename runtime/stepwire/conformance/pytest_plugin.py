@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`pytest --openenv-url URL`: each check of the kit is a test. Without the option, nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # imported when they are needed: pytest loads this module in every run
+    from stepwire.conformance.registry import Check
+    from stepwire.conformance.runner import Baseline
+    from stepwire.conformance.server_under_test import ServerUnderTest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("openenv", "OpenEnv conformance")
+    group.addoption(
+        "--openenv-url", metavar="URL", help="check the server there against the OpenEnv contract"
+    )
+    group.addoption(
+        "--openenv-actions", type=Path, metavar="FILE", help="actions to take, one a line"
+    )
+    group.addoption(
+        "--openenv-baseline", type=Path, metavar="FILE", help="checks that are known to fail"
+    )
+    group.addoption(
+        "--openenv-capacity", type=int, metavar="N", help="how many sessions the server holds"
+    )
+    group.addoption("--openenv-token", metavar="TOKEN", help="what the server asks for")
+    group.addoption(
+        "--openenv-strict", action="store_true", help="what a server should do, it must do"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # so that `-k` sees the checks
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    if config.getoption("--openenv-url"):
+        items.extend(CheckSuite.from_parent(session, name="openenv", nodeid="openenv").collect())
+
+
+class CheckSuite(pytest.Collector):
+    """The checks that can be asked with the options given."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from stepwire.conformance.actions import read_actions
+        from stepwire.conformance.runner import Baseline, selected
+        from stepwire.conformance.server_under_test import (
+            Options,
+            ServerUnderTest,
+            ServerUnreachable,
+        )
+
+        option = self.config.getoption
+        actions, baseline = option("--openenv-actions"), option("--openenv-baseline")
+        try:
+            options = Options(
+                actions=read_actions(actions) if actions else (),
+                capacity=option("--openenv-capacity"),
+                token=option("--openenv-token"),
+            )
+            known = Baseline.read(baseline) if baseline else Baseline()
+            server = ServerUnderTest(option("--openenv-url"), options)
+        except (OSError, ValueError, ServerUnreachable) as error:
+            raise pytest.UsageError(str(error)) from None
+        for check in selected(options):
+            yield CheckItem.from_parent(
+                self, name=check.id, check=check, server=server, baseline=known
+            )
+
+
+class CheckItem(pytest.Item):
+    """One check; a SHOULD that fails is an expected failure, and so is one of the baseline."""
+
+    def __init__(
+        self, *, check: "Check", server: "ServerUnderTest", baseline: "Baseline", **rest: Any
+    ) -> None:
+        super().__init__(**rest)
+        self._check = check
+        self._server = server
+        if check.id in baseline.ids:
+            self.add_marker(pytest.mark.xfail(reason="the baseline says so", strict=True))
+
+    def runtest(self) -> None:
+        from stepwire.conformance.contract import Level
+        from stepwire.conformance.runner import run_check
+        from stepwire.conformance.server_under_test import CheckFailed
+
+        message = run_check(self._check, self._server)
+        strict = self.config.getoption("--openenv-strict") or self._check.level is Level.MUST
+        if message and strict:
+            raise CheckFailed(message)
+        if message:
+            pytest.xfail(message)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any) -> str:
+        return f"{self._check.row.id}: {self._check.row.text}\n{excinfo.value}"
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        return "openenv", None, f"openenv::{self.name}"

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Messages in and out: the one place that decodes what clients send and encodes what they get.
+
+A valid message costs one pass of pydantic-core, from text to typed message. Only when that fails is
+the text decoded again, step by step, to say exactly what is wrong with it, in the form in which the
+stock servers say it.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+
+from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
+from openenv.core.env_server.types import (
+    Action,
+    BaseMessage,
+    Observation,
+    ResetRequest,
+    State,
+    StepRequest,
+    WSErrorCode,
+    WSResetMessage,
+    WSStepMessage,
+)
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json, to_json
+
+from stepwire.server.errors import MessageError
+
+ActionT = TypeVar("ActionT", bound=Action)
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class ResetMessage(BaseMessage):
+    type: Literal["reset"]
+    data: ResetRequest = Field(default_factory=ResetRequest)
+
+
+class StepMessage(BaseMessage, Generic[ActionT]):
+    type: Literal["step"]
+    data: ActionT
+
+
+class StateMessage(BaseMessage):
+    type: Literal["state"]
+
+
+class CloseMessage(BaseMessage):
+    type: Literal["close"]
+
+
+class McpMessage(BaseMessage):
+    type: Literal["mcp"]
+    data: dict[str, Any]
+
+
+# The framework's tool-style actions have `type` by default; on the wire it is what tells them apart
+# from the environment's own action, so here it is required.
+class _ListTools(ListToolsAction):
+    type: Literal["list_tools"]
+
+
+class _CallTool(CallToolAction):
+    type: Literal["call_tool"]
+
+
+_TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": _ListTools, "call_tool": _CallTool}
+TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *_TOOL_ACTIONS.values()})
+
+# What says that `data` is no object without naming the model it would become.
+_LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step": WSStepMessage}
+
+_MOST_DIGITS = 4300
+
+
+class MessageDecoder:
+    """Decodes the messages of one environment: WebSocket frames and HTTP bodies.
+
+    `decode_…` return the typed message and raise `MessageError` with a code of the wire contract.
+    """
+
+    def __init__(self, action_cls: type[Action], max_json_depth: int) -> None:
+        self._action_cls = action_cls
+        self._max_json_depth = max_json_depth
+        # Left to right: the environment's own action comes first, tool-style actions after it.
+        action: Any = Annotated[
+            action_cls | _CallTool | _ListTools, Field(union_mode="left_to_right")
+        ]
+        step_message: Any = StepMessage[action]
+        self.messages: dict[str, type[BaseMessage]] = {
+            "reset": ResetMessage,
+            "step": step_message,
+            "state": StateMessage,
+            "close": CloseMessage,
+            "mcp": McpMessage,
+        }
+        frame: Any = Annotated[
+            Union[tuple(self.messages.values())],  # noqa: UP007 - made at run time
+            Field(discriminator="type"),
+        ]
+        self._frame_validator = TypeAdapter[BaseMessage](frame).validator
+        self._reset_validator = TypeAdapter(ResetRequest).validator
+        self.step_request: type[StepRequest] = create_model(
+            "StepRequest", __base__=StepRequest, action=(action, ...)
+        )
+        self._step_validator = TypeAdapter(self.step_request).validator
+
+    def decode_frame(self, text: str | None) -> BaseMessage:
+        """Decode one WebSocket frame; `None` stands for a binary one, which no message is."""
+        if text is None:
+            raise MessageError.invalid("text_type", (), "A message is a text frame", None)
+        self._check_depth(text)
+        try:
+            message: BaseMessage = self._frame_validator.validate_json(text)
+            return message
+        except ValidationError as error:
+            raise self._explain_frame(text, error) from None
+
+    def decode_reset(self, body: bytes) -> ResetRequest:
+        """Decode the body of `POST /reset`; an empty one means no arguments."""
+        return self._decode_body(body or b"{}", self._reset_validator, ResetRequest)
+
+    def decode_step(self, body: bytes) -> StepRequest:
+        """Decode the body of `POST /step`: an action of the environment, or a tool-style one."""
+        return self._decode_body(body, self._step_validator, StepRequest)
+
+    def decode_json(self, body: bytes) -> Any:
+        """Decode JSON of no particular shape, within the limits."""
+        return self._load(body)
+
+    def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
+        self._check_depth(body)
+        try:
+            decoded: ModelT = validator.validate_json(body)
+            return decoded
+        except ValidationError as error:
+            raise self._explain_body(body, model, error) from None
+
+    def _check_depth(self, text: Any) -> None:
+        # With too few brackets nothing is deep, and to count them costs next to nothing.
+        brace, bracket = ("{", "[") if isinstance(text, str) else (b"{", b"[")
+        if text.count(brace) + text.count(bracket) <= self._max_json_depth:
+            return
+        depth = _depth(text)
+        if depth > self._max_json_depth:
+            reason = f"JSON may nest {self._max_json_depth} levels deep at most (MAX_JSON_DEPTH)"
+            raise MessageError.invalid("json_depth", (), reason, depth)
+
+    def _load(self, text: str | bytes) -> Any:
+        """Parse JSON within the limits, so that whatever passes can be stored and sent back."""
+        self._check_depth(text)
+        try:
+            return from_json(text)
+        except ValueError:
+            # It is invalid, or what Python's parser takes and nobody can send on.
+            pass
+        try:
+            value = json.loads(text, parse_int=_bounded_int)
+        except ValueError as error:
+            raise MessageError(WSErrorCode.INVALID_JSON, f"Invalid JSON: {error}") from None
+        location: list[str | int] = []
+        flaw = _flaw(value, location)
+        if flaw is not None:
+            kind, reason, received = flaw
+            raise MessageError.invalid(kind, tuple(location), reason, received)
+        return value
+
+    # Everything below runs only for messages that are refused.
+
+    def _explain_frame(self, text: str, error: ValidationError) -> MessageError:
+        try:
+            value = self._load(text)
+            if not isinstance(value, dict):
+                return MessageError.invalid("dict_type", (), "A message is a JSON object", value)
+            kind = value.get("type")
+            model = self.messages.get(kind) if isinstance(kind, str) else None
+            if model is None:
+                return MessageError(
+                    WSErrorCode.UNKNOWN_TYPE,
+                    f"Unknown message type: {_brief(kind)} (known: {', '.join(self.messages)})",
+                )
+            data = value.get("data")
+            if isinstance(data, dict):  # errors inside `data` are located in it, as in the stock
+                if model is ResetMessage:
+                    ResetRequest.model_validate(data)
+                elif issubclass(model, StepMessage):
+                    self._action_model(data).model_validate(data)
+            elif "data" in value:
+                model = _LOOSE_MESSAGES.get(str(kind), model)
+            model.model_validate(value)
+        except ValidationError as specific:
+            error = specific
+        except MessageError as specific:
+            return specific
+        return MessageError.from_validation(error)
+
+    def _explain_body(
+        self, body: bytes, model: type[BaseModel], error: ValidationError
+    ) -> MessageError:
+        location: tuple[str, ...] = ("body",)
+        try:
+            value = self._load(body)
+            model.model_validate(value)
+            if model is StepRequest:
+                location = ()
+                self._action_model(value["action"]).model_validate(value["action"])
+        except ValidationError as specific:
+            error = specific
+        except MessageError as specific:
+            return specific
+        return MessageError.from_validation(error, location)
+
+    def _action_model(self, data: dict[str, Any]) -> type[Action]:
+        """The action that `data` means to be; an environment's own `type` field comes first."""
+        kind = data.get("type")
+        if "type" in self._action_cls.model_fields or not isinstance(kind, str):
+            return self._action_cls
+        return _TOOL_ACTIONS.get(kind, self._action_cls)
+
+
+_STRING = re.compile(rb'"[^"]*"?')
+_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
+_ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
+
+
+def _depth(text: str | bytes) -> int:
+    """How deep the text nests, without parsing it: a parser's own limit is its interpreter's.
+
+    Only for the brackets there is a loop, so that code or prose of megabytes costs little.
+    """
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
+    if b"\\" in text:  # the search for one byte is the fastest there is
+        # Without pairs of backslashes and then escaped quotes, a quote ends the string it is in.
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = _STRING.sub(b"", text).translate(_ONE_UP_OR_DOWN, _OTHERS)
+    return max(accumulate(step - 1 for step in brackets), default=0)
+
+
+class _OversizedInteger:
+    def __init__(self, digits: str) -> None:
+        self.digits = digits
+
+
+def _bounded_int(digits: str) -> int | _OversizedInteger:
+    # Python's own limit, and pydantic-core's, on what they convert to an integer.
+    return int(digits) if len(digits) <= _MOST_DIGITS else _OversizedInteger(digits)
+
+
+def _flaw(value: Any, location: list[str | int]) -> tuple[str, str, Any] | None:
+    """What makes `value` impossible to send on: type, reason, what was received.
+
+    `location` is led to it, through as many levels as JSON may nest.
+    """
+    if isinstance(value, str):
+        reason = "A string may not hold lone surrogates"
+        return None if _is_unicode(value) else ("string_unicode", reason, value)
+    if isinstance(value, _OversizedInteger):
+        reason = f"An integer may have {_MOST_DIGITS} digits at most"
+        return "int_parsing_size", reason, value.digits
+    children: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    for key, child in children:
+        location.append(key)
+        flaw = _flaw(key, location) or _flaw(child, location)
+        if flaw is not None:
+            return flaw
+        location.pop()
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+BESIDE_THE_OBSERVATION = {"reward", "done"}
+
+
+def encode_observation(observation: Observation) -> str:
+    """An HTTP response body; `metadata` beside the observation is null when it is empty."""
+    result = _result(observation)
+    result["metadata"] = observation.metadata or None
+    return _json(result, exclude={"observation": BESIDE_THE_OBSERVATION})
+
+
+def encode_observation_frame(observation: Observation) -> str:
+    """An `observation` frame; `metadata` beside the observation is left out when it is empty."""
+    result = _result(observation)
+    if observation.metadata:
+        result["metadata"] = observation.metadata
+    frame = {"type": "observation", "data": result}
+    return _json(frame, exclude={"data": {"observation": BESIDE_THE_OBSERVATION}})
+
+
+def _result(observation: Observation) -> dict[str, Any]:
+    # The observation itself is encoded as its model says, serialisers and all.
+    return {
+        "observation": observation,
+        "reward": observation.reward,
+        "done": observation.done,
+    }
+
+
+def encode_state_frame(state: State) -> str:
+    return f'{{"type":"state","data":{state.model_dump_json()}}}'
+
+
+def encode_frame(kind: str, data: dict[str, Any]) -> str:
+    """A frame of any other type: `error` and `mcp`."""
+    return _json({"type": kind, "data": data})
+
+
+def encode_json_rpc(response: dict[str, Any]) -> str:
+    """An HTTP response body of JSON-RPC."""
+    return _json(response)
+
+
+def _json(value: Any, exclude: Any = None) -> str:
+    # JSON has no NaN and no infinities; null is what the stock servers send for them.
+    return to_json(value, exclude=exclude, inf_nan_mode="null").decode()

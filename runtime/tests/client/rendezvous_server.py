@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""An echo environment whose steps can wait for each other: what overlaps is known, not timed."""
+
+import asyncio
+from collections import Counter, defaultdict
+from typing import Any
+
+from echo_env.models import EchoAction, EchoObservation
+from stepwire.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+
+_meetings: Counter[str] = Counter()
+_met: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+_held: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+_released: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+_journal: dict[str, list[str]] = defaultdict(list)
+
+
+class Rendezvous(EchoEnvironment):
+    """Echoes, once what the message asks for has happened.
+
+    `meet 8 NAME`    eight steps wait with this very message
+    `hold NAME`      another session has sent `release NAME`
+    `held NAME`      another session waits in `hold NAME`
+    `journal ID`     nothing; echoes the messages that episode ID has seen, in order
+    `fail TEXT`      nothing; raises `ValueError(TEXT)`
+    """
+
+    async def step_async(self, action: EchoAction, **kwargs: Any) -> EchoObservation:
+        observation = self.step(action)
+        verb, _, name = action.message.partition(" ")
+        if verb == "journal":
+            return EchoObservation(echoed_message=" ".join(_journal[name]))
+        _journal[self._episode["episode_id"]].append(action.message)
+        match verb:
+            case "meet":
+                _meetings[name] += 1
+                if _meetings[name] == int(name.split()[0]):
+                    _met[name].set()
+                await _met[name].wait()
+            case "hold":
+                _held[name].set()
+                await _released[name].wait()
+            case "held":
+                await _held[name].wait()
+            case "release":
+                _released[name].set()
+            case "fail":
+                raise ValueError(name)
+        return observation
+
+
+app = create_app(Rendezvous, EchoAction, EchoObservation)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the client makes of each connection fault, produced by the real server on request."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from echo_env import (
+    EchoAction,
+    EchoEnv,
+    EchoEnvPool,
+    ProtocolViolationError,
+    ReplyTimeoutError,
+    SessionLostError,
+)
+
+# Fault, what step 2 and step 3 come to; after a lost session `reset()` starts a new one.
+_TABLE: list[tuple[str, dict[str, Any], Any, Any]] = [
+    ("close_before_reply", {"code": 4000}, SessionLostError, SessionLostError),
+    ("close_after_reply", {"code": 4000}, "2", SessionLostError),
+    ("abort", {}, SessionLostError, SessionLostError),
+    ("silence", {}, ReplyTimeoutError, SessionLostError),
+    ("late_reply", {"delay_s": 30}, ReplyTimeoutError, SessionLostError),
+    ("late_reply", {"delay_s": 0.05}, "2", "3"),
+    ("duplicate_reply", {}, "2", ProtocolViolationError),
+    ("broken_json", {}, ProtocolViolationError, SessionLostError),
+    ("wrong_type", {}, ProtocolViolationError, SessionLostError),
+    ("slow_drip", {"delay_s": 30}, ReplyTimeoutError, SessionLostError),
+    ("slow_drip", {"delay_s": 0.05}, "2", "3"),
+]
+_TIMEOUT_S = 1.0
+
+
+def _outcome(call: Callable[[], Any]) -> Any:
+    """The echo, or the class of the error."""
+    try:
+        return call().observation.echoed_message
+    except Exception as error:  # noqa: BLE001 - which one is what is asked
+        return type(error)
+
+
+def _scenario(kind: str, more: dict[str, Any]) -> dict[str, Any]:
+    return {"fault": {"kind": kind, "at": 2, **more}}
+
+
+def _blocking(url: str, scenario: dict[str, Any]) -> list[Any]:
+    with EchoEnv(url, message_timeout_s=_TIMEOUT_S) as env:
+        env.reset(scenario=scenario)
+        steps = [
+            _outcome(lambda n=n: env.step(EchoAction(message=str(n))))  # type: ignore[misc]
+            for n in (1, 2, 3)
+        ]
+        return [*steps, env.reset().observation.echoed_message]
+
+
+def _awaited(url: str, scenario: dict[str, Any]) -> list[Any]:
+    async def drive() -> list[Any]:
+        outcomes: list[Any] = []
+        async with EchoEnv(url, message_timeout_s=_TIMEOUT_S) as env:
+            await env.reset(scenario=scenario)
+            for number in (1, 2, 3):
+                try:
+                    result = await env.step(EchoAction(message=str(number)))
+                    outcomes.append(result.observation.echoed_message)
+                except Exception as error:  # noqa: BLE001 - as above
+                    outcomes.append(type(error))
+            return [*outcomes, (await env.reset()).observation.echoed_message]
+
+    return asyncio.run(drive())
+
+
+def _pooled(url: str, scenario: dict[str, Any]) -> list[Any]:
+    outcomes = []
+    with EchoEnvPool(url, num_envs=2, message_timeout_s=_TIMEOUT_S) as pool:
+        pool.reset(scenario=scenario)
+        for number in (1, 2, 3):
+            results = pool.step([EchoAction(message=str(number))] * 2)
+            assert _outcome(lambda: results[1]) == _outcome(lambda: results[0])  # noqa: B023
+            outcomes.append(_outcome(lambda: results[0]))  # noqa: B023
+        return [*outcomes, pool.reset()[0].observation.echoed_message]
+
+
+@pytest.mark.parametrize("use", [_blocking, _awaited, _pooled], ids=lambda use: use.__name__[1:])
+@pytest.mark.parametrize(
+    ("kind", "more", "second", "third"),
+    _TABLE,
+    ids=[" ".join([kind, *map(str, more.values())]) for kind, more, *_ in _TABLE],
+)
+def test_each_fault_raises_what_says_so(
+    server: Any,
+    fast_server: Any,
+    use: Any,
+    kind: str,
+    more: dict[str, Any],
+    second: Any,
+    third: Any,
+) -> None:
+    able = fast_server if kind in ("abort", "slow_drip") else server
+    outcomes = use(able.url, _scenario(kind, more))
+    assert outcomes == ["1", second, third, "Echo environment ready!"]
+
+
+def test_the_table_has_every_fault(server: Any) -> None:
+    from stepwire.server.scenarios import Fault
+
+    assert {kind for kind, *_ in _TABLE} == set(get_args(Fault.model_fields["kind"].annotation))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`python -m stepwire.conformance`: what it prints and writes, and its exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from stepwire.conformance.__main__ import main
+from stepwire.conformance.contract import ROWS, VERSION
+from stepwire.conformance.registry import CHECKS
+
+_STEP, _METADATA = CHECKS["ws-step"], CHECKS["ws-metadata"]  # a MUST and a SHOULD
+
+
+def _command(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def broken(broken_servers: Any) -> Callable[[str], str]:
+    """The address of a server that fails a check."""
+    return lambda check_id: f"{broken_servers.url}/{check_id}"
+
+
+def test_it_is_run_with_python_m(server: Any, run: Any) -> None:
+    done = run("-m", "stepwire.conformance", server.url, "--only", "ws-step")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed" in done.stdout
+
+
+def test_the_table_has_every_check_and_tells_what_was_not_asked(
+    broken: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(broken("sound")) == 0
+    told = capsys.readouterr().out
+    asked = [check for check in CHECKS.values() if check.needs is None]
+    assert all(f" {check.id} " in told for check in asked)
+    needs = sorted({check.needs for check in CHECKS.values() if check.needs})
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in needs)
+    assert f"Not asked, for want of: {options}" in " ".join(told.split())
+    assert f"{len(asked)} passed" in told
+
+
+def test_a_failed_must_is_exit_code_1_with_cause_and_fix(
+    broken: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(broken("ws-step"), "--only", "ws-step", "ws-state") == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Expected a boolean as `done`, got {" in told
+    assert f"Likely cause: {_STEP.cause} Fix: {_STEP.fix}" in told
+    assert "1 passed, 1 failed" in told
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--strict"], 1)])
+def test_a_failed_should_is_a_warning_unless_strict(
+    broken: Callable[[str], str], options: list[str], code: int
+) -> None:
+    assert _command(broken("ws-metadata"), "--only", "ws-metadata", *options) == code
+
+
+def test_what_the_baseline_names_may_fail_and_has_to(
+    broken: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = tmp_path / "known"
+    baseline.write_text("# our server is young\n\nws-step  # issue 5\n")
+    asked = ("--baseline", baseline, "--only", "ws-step", "ws-state")
+    assert _command(broken("ws-step"), *asked) == 0
+    assert "1 passed, 1 known" in capsys.readouterr().out
+    assert _command(broken("sound"), *asked) == 1
+    assert "take it out of the baseline" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_results_as_json_and_as_junit(
+    broken: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xml = tmp_path / "junit.xml"
+    url = broken("ws-step")
+    assert _command(url, "--only", "ws-step", "ws-state", "--json", "-", "--junit", xml) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["contract"], told["url"]) == (VERSION, url)
+    (step, state) = told["checks"]
+    assert (step["id"], step["row"], step["level"]) == ("ws-step", "WS-3", "MUST")
+    assert (step["verdict"], state["verdict"]) == ("failed", "passed")
+    suite = ElementTree.parse(xml).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    (failure,) = suite.findall("./testcase[@name='ws-step']/failure")
+    assert failure.text == step["message"]
+
+
+def test_json_and_junit_of_what_is_known_and_what_should_be(
+    broken: Callable[[str], str], tmp_path: Path
+) -> None:
+    baseline, written, xml = tmp_path / "known", tmp_path / "told.json", tmp_path / "junit.xml"
+    baseline.write_text("ws-metadata\n")
+    only = ("--only", "ws-metadata", "--json", written, "--junit", xml)
+    assert _command(broken("ws-metadata"), *only) == 0
+    assert json.loads(written.read_text())["checks"][0]["verdict"] == "warned"
+    told = ElementTree.parse(xml).getroot().findtext(".//system-out")
+    assert told is not None
+    assert _METADATA.fix in told
+    assert _command(broken("ws-metadata"), *only, "--baseline", baseline) == 0
+    assert ElementTree.parse(xml).getroot().get("skipped") == "1"
+
+
+def test_actions_are_taken_from_a_file(
+    broken: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    actions = tmp_path / "actions.jsonl"
+    actions.write_text('{"message": "fail"}\n')  # which the environment does
+    assert _command(broken("sound"), "--actions", actions, "--only", "ws-step") == 1
+    assert "EXECUTION_ERROR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files", "reason"),
+    [
+        (["--only", "ws-dance"], {}, "There are no checks ws-dance"),
+        (["--baseline", "nowhere"], {}, "nowhere"),
+        (["--baseline", "known"], {"known": "ws-dance"}, "checks that do not exist: ws-dance"),
+        (["--actions", "actions"], {"actions": "\n"}, "has no actions"),
+        (["--actions", "actions"], {"actions": "5"}, "An action is a JSON object, not 5"),
+        (["--failing-action", "{"], {}, "Expecting"),
+    ],
+)
+def test_nothing_to_check_is_exit_code_2(
+    server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    files: dict[str, str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert _command(server.url, *arguments) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_exit_code_2(
+    free_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(f"127.0.0.1:{free_port}") == 2
+    assert f"Nobody answers at http://127.0.0.1:{free_port}" in capsys.readouterr().err
+
+
+def test_bad_options_are_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        _command()
+    assert stopped.value.code == 2
+    assert "the following arguments are required: url" in capsys.readouterr().err
+
+
+def test_the_help_says_what_the_frameworks_own_command_checks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        _command("--help")
+    assert "`openenv validate` looks at an environment's package" in capsys.readouterr().out
+
+
+def test_rows_are_cited_as_the_contract_has_them() -> None:
+    assert ROWS[_STEP.row.id] is _STEP.row

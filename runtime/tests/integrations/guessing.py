@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""An author's own environment: other models, and episodes that end by themselves."""
+
+import echo_env  # noqa: F401 - first: it decides how the framework is imported
+
+# isort: split
+from typing import Any, Literal
+
+from openenv.core.client_types import StepResult
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import Action, Observation, State
+from pydantic import Field
+
+from stepwire.server.application import create_app
+from stepwire.client.results import AwaitableState
+from stepwire.client.session_client import SessionClient
+
+
+class Guess(Action):
+    number: int = Field(ge=0, le=9)
+    mood: Literal["bold", "shy"] = "shy"
+
+
+class Answer(Observation):
+    right: bool = False
+    far_by: float = Field(default=0.0, ge=0, le=9)
+    guesses: list[int] = Field(default_factory=list)
+    mood: Literal["bold", "shy"] = "shy"
+
+
+class Guessing(Environment[Guess, Answer, State]):
+    """The number to guess is the seed's last digit."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def reset(self, seed: int | None = None, **_: Any) -> Answer:  # type: ignore[override]
+        self._number = (seed or 0) % 10
+        self._guesses: list[int] = []
+        return Answer()
+
+    def step(self, action: Guess, **_: Any) -> Answer:  # type: ignore[override]
+        self._guesses.append(action.number)
+        right = action.number == self._number
+        return Answer(
+            right=right,
+            far_by=abs(action.number - self._number),
+            guesses=self._guesses,
+            mood=action.mood,
+            reward=float(right),
+            done=right,
+        )
+
+    @property
+    def state(self) -> State:
+        return State(step_count=len(self._guesses))
+
+
+class GuessingEnv(SessionClient[Guess, Answer, AwaitableState]):
+    def _step_payload(self, action: Guess) -> dict[str, Any]:
+        return action.model_dump()
+
+    def _parse_result(self, payload: dict[str, Any]) -> StepResult[Answer]:
+        reward, done = payload["reward"], payload["done"]
+        answer = Answer(**payload["observation"], reward=reward, done=done)
+        return StepResult(observation=answer, reward=reward, done=done)
+
+    def _parse_state(self, payload: dict[str, Any]) -> AwaitableState:
+        return AwaitableState(**payload)
+
+
+app = create_app(Guessing, Guess, Answer)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Gymnasium's own checks, without a warning; the pool beside its `SyncVectorEnv`; other models."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import requests
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from openenv.core.env_server.types import Action
+
+from stepwire.client.errors import UsageError
+from stepwire.integrations.gymnasium import AnyText, register, space_of
+
+pytestmark = pytest.mark.trainer
+
+_ECHO = "openenv/Echo-v0"
+
+
+@pytest.fixture
+def env(server: Any) -> Iterator[Any]:
+    with gymnasium.make(_ECHO, base_url=server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def envs(server: Any) -> Iterator[Any]:
+    made = gymnasium.make_vec(_ECHO, num_envs=3, base_url=server.url, max_episode_steps=2)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def guessing(start_shared_server: Any) -> tuple[ModuleType, str]:
+    """An author's environment, and where it is served."""
+    path = Path(__file__).with_name("guessing.py")
+    spec = importlib.util.spec_from_file_location("guessing", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["guessing"] = module
+    spec.loader.exec_module(module)
+    register("author/Guessing-v0", module.GuessingEnv, module.Guess, module.Answer)
+    return module, start_shared_server(application=path).url
+
+
+# One environment
+
+
+def test_gymnasium_finds_nothing_wrong(env: Any) -> None:
+    check_env(env.unwrapped)
+
+
+def test_a_message_goes_in_and_a_dictionary_comes_out(env: Any) -> None:
+    observation, info = env.reset(seed=7)
+    assert observation == {"echoed_message": "Echo environment ready!", "message_length": 0}
+    assert info == {"metadata": {}}
+    observation, reward, terminated, truncated, info = env.step("Grüße")
+    assert observation == {"echoed_message": "Grüße", "message_length": 5}
+    assert (reward, terminated, truncated) == (0.5, False, False)
+    assert info == {"metadata": {"original_message": "Grüße", "step": 1}}
+    assert observation in env.observation_space
+
+
+def test_an_episode_is_truncated_after_max_episode_steps(server: Any) -> None:
+    with gymnasium.make(_ECHO, base_url=server.url, max_episode_steps=2) as env:
+        env.reset()
+        assert [env.step("Hi")[3] for _ in range(2)] == [False, True]
+
+
+def test_an_episode_has_100_steps_unless_told_otherwise() -> None:
+    assert gymnasium.spec(_ECHO).max_episode_steps == 100
+
+
+def test_options_are_arguments_of_the_environments_reset(env: Any) -> None:
+    env.reset(options={"episode_id": "mine"})
+    assert env.unwrapped.state().episode_id == "mine"
+
+
+def _seeds(env: Any, first: int | None) -> list[int | None]:
+    found = []
+    for seed in (first, None, None):
+        env.reset(seed=seed)
+        found.append(getattr(env.unwrapped.state(), "seed", None))
+    return found
+
+
+def test_the_first_seed_decides_those_of_the_later_episodes(env: Any) -> None:
+    assert _seeds(env, None) == [None] * 3
+    once = _seeds(env, 7)
+    assert once[0] == 7
+    assert len(set(once)) == 3
+    assert _seeds(env, 7) == once
+
+
+def test_client_options_reach_the_client(server: Any) -> None:
+    with gymnasium.make(_ECHO, base_url=server.url, message_timeout_s=5) as env:
+        env.reset()
+
+
+def test_without_an_address_it_runs_a_server_of_its_own() -> None:
+    with gymnasium.make(_ECHO) as env:
+        url = env.unwrapped.base_url
+        env.reset()
+        assert env.step("Hi")[1] == 0.2
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=10)
+
+
+# Many, stepped together
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_pool_returns_what_gymnasiums_own_vector_environment_does(
+    server: Any, mode: AutoresetMode
+) -> None:
+    options: Any = {"num_envs": 3, "base_url": server.url, "max_episode_steps": 3}
+    ours = gymnasium.make_vec(_ECHO, autoreset_mode=mode, **options)
+    in_vector = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
+    theirs = gymnasium.make_vec(_ECHO, **in_vector, **options)
+    assert ours.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"]
+    for space in ("single_action_space", "single_observation_space", "action_space"):
+        assert getattr(ours, space) == getattr(theirs, space)
+    assert ours.observation_space == theirs.observation_space
+    assert data_equivalence(ours.reset(seed=5), theirs.reset(seed=5), exact=True)
+    ours.action_space.seed(5)
+    for step in range(8):
+        actions = ours.action_space.sample()
+        result = ours.step(actions)
+        assert result[0] in ours.observation_space
+        assert data_equivalence(result, theirs.step(actions), exact=True)
+        if mode is AutoresetMode.DISABLED and result[3].any():
+            mask = result[3].copy()
+            again = [envs.reset(options={"reset_mask": mask}) for envs in (ours, theirs)]
+            assert data_equivalence(*again, exact=True)
+        assert result[3].all() == (step % (4 if mode is AutoresetMode.NEXT_STEP else 3) == 2)
+    ours.close()
+    theirs.close()
+
+
+def test_gymnasiums_vector_wrappers_take_it(envs: Any) -> None:
+    wrapped = DictInfoToList(RecordEpisodeStatistics(envs))
+    wrapped.reset(seed=1)
+    wrapped.step(("a", "bb", "ccc"))
+    *_, infos = wrapped.step(("a", "bb", "ccc"))
+    assert [info["episode"]["r"] for info in infos] == pytest.approx([0.2, 0.4, 0.6])
+    assert infos[2]["metadata"] == {"original_message": "ccc", "step": 2}
+
+
+def test_sessions_get_seeds_of_their_own(envs: Any) -> None:
+    envs.reset(seed=7)
+    assert [state.seed for state in envs.unwrapped.states()] == [7, 8, 9]
+    envs.reset(seed=[3, 2, 1], options={"episode_id": "same"})
+    states = envs.unwrapped.states()
+    assert [(state.seed, state.episode_id) for state in states] == [
+        (3, "same"),
+        (2, "same"),
+        (1, "same"),
+    ]
+
+
+def test_only_the_sessions_of_the_mask_are_reset(envs: Any) -> None:
+    envs.reset()
+    envs.step(("a", "b", "c"))
+    envs.reset(options={"reset_mask": np.array([False, True, False])})
+    assert [state.step_count for state in envs.unwrapped.states()] == [1, 0, 1]
+
+
+def test_without_automatic_resets_a_step_after_the_end_is_refused(server: Any) -> None:
+    envs = gymnasium.make_vec(
+        _ECHO, num_envs=1, base_url=server.url, max_episode_steps=1, autoreset_mode="Disabled"
+    )
+    envs.reset()
+    envs.step(("a",))
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"The episodes of \[0\] are over"):
+        envs.step(("a",))
+    envs.close()
+
+
+def test_without_an_address_all_share_a_server_of_their_own() -> None:
+    envs = gymnasium.make_vec(_ECHO, num_envs=2)
+    url = envs.unwrapped.base_url
+    envs.reset()
+    assert envs.step(("a", "bb"))[1].tolist() == [0.1, 0.2]
+    envs.close()
+    envs.close()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=10)
+
+
+# Other models
+
+
+def test_an_author_names_other_models(guessing: tuple[ModuleType, str]) -> None:
+    _, url = guessing
+    with gymnasium.make("author/Guessing-v0", base_url=url) as env:
+        check_env(env.unwrapped, skip_close_check=True)
+        env.reset(seed=3)
+        observation, reward, terminated, _, _ = env.step({"number": np.array(5), "mood": 0})
+        assert observation["guesses"] == (5,)
+        assert (observation["far_by"], observation["mood"], reward, terminated) == (2, 0, 0, False)
+        assert observation in env.observation_space
+        observation, reward, terminated, _, _ = env.step({"number": np.array(3), "mood": 1})
+        assert (observation["mood"], observation["right"], reward, terminated) == (1, 1, 1, True)
+
+
+def test_one_of_many_ends_by_itself(guessing: tuple[ModuleType, str]) -> None:
+    _, url = guessing
+    envs = gymnasium.make_vec("author/Guessing-v0", num_envs=2, base_url=url)
+    envs.reset(seed=3)
+    guesses = {"number": np.array([3, 3]), "mood": np.array([0, 1])}
+    observations, rewards, terminations, truncations, _ = envs.step(guesses)
+    assert observations in envs.observation_space
+    assert (rewards.tolist(), terminations.tolist()) == ([1, 0], [True, False])
+    assert not truncations.any()
+    assert [len(guesses) for guesses in envs.step(guesses)[0]["guesses"]] == [0, 2]
+    envs.close()
+
+
+def test_a_field_without_a_space_is_named() -> None:
+    class Odd(Action):
+        anything: dict[str, Any]
+
+    with pytest.raises(TypeError, match=r"no Gymnasium space for Odd\.anything"):
+        space_of(Odd)
+
+
+def test_a_client_that_names_no_server_needs_an_address(guessing: Any) -> None:
+    for make in (gymnasium.make, gymnasium.make_vec):
+        with pytest.raises(UsageError, match="GuessingEnv"):
+            make("author/Guessing-v0")
+
+
+def test_samples_of_any_text_are_short_and_other_text_belongs_to_it_too() -> None:
+    space = AnyText(2, 1000)
+    space.seed(1)
+    samples = [space.sample() for _ in range(50)]
+    assert {len(sample) for sample in samples} <= set(range(2, 43))
+    assert all(sample in space and sample.isascii() for sample in samples)
+    assert "日本語" in space
+    assert "x" not in space
+    assert 7 not in space

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The notes environment."""
+
+from typing import Any
+from uuid import uuid4
+
+from notes_env.models import NoteAction, NoteObservation, NotesState
+from openenv.core.env_server.interfaces import Environment
+
+
+def read_note(text: str) -> str:
+    """Read a note."""
+    return text
+
+
+def measure_note(text: str) -> dict[str, Any]:
+    """Read a note together with its length in Unicode code points."""
+    return {"text": text, "length": len(text)}
+
+
+class NotesEnvironment(Environment[NoteAction, NoteObservation, NotesState]):
+    """Takes notes and rewards their length."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    TOOLS = (read_note, measure_note)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reset()
+
+    def reset(
+        self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
+    ) -> NoteObservation:
+        episode_id = str(uuid4()) if episode_id is None else episode_id
+        self._episode: dict[str, Any] = {
+            "episode_id": episode_id,
+            "step_count": 0,
+            "characters": 0,
+        }
+        if seed is not None:
+            self._episode["seed"] = seed
+        return NoteObservation(text="Ready for notes", reward=0.0)
+
+    def step(
+        self, action: NoteAction, timeout_s: float | None = None, **kwargs: Any
+    ) -> NoteObservation:
+        length = len(action.text)
+        self._episode["step_count"] += 1
+        self._episode["characters"] += length
+        return NoteObservation(
+            text=action.text,
+            length=length,
+            reward=length * action.weight,
+            metadata={"original_text": action.text, "step": self._episode["step_count"]},
+        )
+
+    async def reset_async(self, *args: Any, **kwargs: Any) -> NoteObservation:
+        return self.reset(*args, **kwargs)
+
+    async def step_async(self, *args: Any, **kwargs: Any) -> NoteObservation:
+        return self.step(*args, **kwargs)
+
+    @property
+    def state(self) -> NotesState:
+        return NotesState(**self._episode)
+
+    def dump_state(self) -> dict[str, Any]:
+        return dict(self._episode)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._episode = dict(state)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures of both test suites: interpreters to run, and the framework's own server."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+from hypothesis import settings as hypothesis_settings
+
+from stepwire.testing.servers import (
+    PATIENCE_S,
+    Server,
+    reserved_port,
+    wait_until_healthy,
+    without_settings,
+)
+
+_PROTOCOL = "WEBSOCKET_PROTOCOL"
+_ROOT = Path(__file__).resolve().parent.parent.parent
+
+# The same examples every time; `pytest --hypothesis-profile thorough` looks further.
+hypothesis_settings.register_profile(
+    "plain", max_examples=60, derandomize=True, deadline=None, database=None
+)
+hypothesis_settings.register_profile("thorough", max_examples=500, deadline=None, database=None)
+hypothesis_settings.load_profile("plain")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return _ROOT
+
+
+@pytest.fixture(scope="session")
+def fast_server(server: Server, start_shared_server: Callable[..., Server]) -> Server:
+    """Our server with its own WebSocket protocol, also where all others use uvicorn's."""
+    if os.environ.get(_PROTOCOL, "fast") == "fast":
+        return server
+    return start_shared_server(env={_PROTOCOL: "fast"})
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def tls_url(
+    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, server_module: str
+) -> Iterator[str]:
+    """Our application on uvicorn, with a certificate; any page may embed its pages."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    command = [sys.executable, "-m", "uvicorn", f"{server_module}:app"]
+    command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
+    variables = without_settings({"FRAME_ANCESTORS": "*"})
+    with (
+        reserved_port() as port,
+        subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+        ) as server,
+    ):
+        assert server.stderr is not None
+        for line in server.stderr:
+            if "Uvicorn running" in line:
+                break
+        drain = threading.Thread(target=server.stderr.read)
+        drain.start()
+        yield f"https://127.0.0.1:{port}"
+        server.terminate()
+        drain.join()
+
+
+@pytest.fixture(scope="session")
+def stock_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `openenv init echo` of the installed framework writes, for up to 64 sessions."""
+    framework = importlib.util.find_spec("openenv")
+    assert framework is not None
+    assert framework.submodule_search_locations is not None
+    template = Path(framework.submodule_search_locations[0], "cli", "templates", "openenv_env")
+    folder = tmp_path_factory.mktemp("stock") / "echo"
+    shutil.copytree(template, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in [*folder.rglob("*.py")]:
+        text = file.read_text()
+        text = text.replace("max_concurrent_envs=1,", "max_concurrent_envs=64,")
+        text = text.replace("__ENV_CLASS_NAME__", "Echo").replace("__ENV_TITLE_NAME__", "Echo")
+        file.write_text(text.replace("__ENV_NAME__", "echo"))
+        file.rename(file.with_name(file.name.replace("__ENV_NAME__", "echo")))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stock_server(start_shared_server: Callable[..., Server], stock_template: Path) -> Server:
+    """The server of the stock template."""
+    options = ("--app-dir", str(stock_template))
+    return start_shared_server(*options, application="server.app:app", cwd=stock_template)
+
+
+@pytest.fixture(scope="session")
+def one_session_server(start_shared_server: Callable[..., Server]) -> Server:
+    """Our server with room for one session at a time; who uses it closes what it opened."""
+    return start_shared_server(env={"MAX_CONCURRENT_ENVS": "1"})
+
+
+@pytest.fixture(params=["ours", "stock"])
+def either_server(request: pytest.FixtureRequest) -> Server:
+    """Our server, then the framework's: what holds for both."""
+    found: Server = request.getfixturevalue("server" if request.param == "ours" else "stock_server")
+    return found
+
+
+@pytest.fixture(scope="session")
+def run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command to its end: `run("-c", code)` with this interpreter, in an empty folder."""
+    folder = tmp_path_factory.mktemp("run")
+
+    def run_one(
+        *arguments: str | Path,
+        python: str | Path = sys.executable,
+        cwd: Path = folder,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=without_settings(env),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    return run_one
+
+
+@pytest.fixture(scope="session")
+def execute(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+    """Runs lines as a program in which every warning is an error; returns what it printed."""
+
+    def run_lines(code: str, *arguments: str) -> str:
+        done = run("-X", "dev", "-W", "error", "-c", code, *arguments)
+        # In development mode asyncio also reports each callback that a busy machine made slow.
+        complaints = re.sub(r"(?m)^Executing .* took [\d.]+ seconds\n", "", done.stderr)
+        assert (done.returncode, complaints) == (0, ""), done.stderr
+        return done.stdout
+
+    return run_lines
+
+
+@pytest.fixture
+def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]]:
+    """Puts a server behind nginx as `docs/operating.md` does: `behind_nginx(server)`, its address.
+
+    For tests with the marker `operating` or `browser`: plain ones have no nginx.
+    """
+    page = (root / "docs" / "operating.md").read_text()
+    documented = page.split("```nginx\n")[1].split("```")[0]
+    with ExitStack() as running:
+
+        def serve(server: Server) -> str:
+            port = running.enter_context(reserved_port())
+            folder = tmp_path / f"nginx-{port}"
+            folder.mkdir()
+            (folder / "echo-env.conf").write_text(
+                documented.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
+                    "server 127.0.0.1:8000;", f"server 127.0.0.1:{server.port};"
+                )
+            )
+            (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
+            command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
+            # Debian has it where only root's PATH leads.
+            path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+            process = subprocess.Popen(command, env=os.environ | {"PATH": path})
+            running.callback(process.wait)
+            running.callback(process.terminate)
+            proxied = Server(port, process, folder / "error.log")
+            wait_until_healthy(proxied, "/echo/health")
+            return f"{proxied.url}/echo"
+
+        yield serve
+
+
+_NGINX = """
+daemon off;
+pid nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    scgi_temp_path {folder}/scgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    include echo-env.conf;
+}}
+"""

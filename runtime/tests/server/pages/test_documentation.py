@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`/docs`, `/redoc` and `/openapi.json`: what they say is true, and they need no other server."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+import requests
+from openenv.core.env_server.types import Action
+from pydantic import Field
+
+from echo_env.models import EchoAction
+from stepwire.server.pages.documentation import example_of
+
+_TIMEOUT = 60
+
+
+@pytest.fixture(scope="module")
+def openapi(server: Any) -> Any:
+    return requests.get(server.url + "/openapi.json", timeout=_TIMEOUT).json()
+
+
+def test_every_request_succeeds_as_prefilled(server: Any, openapi: Any) -> None:
+    asked = set()
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            body = None
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["example"]
+            answer = requests.request(method, server.url + path, json=body, timeout=_TIMEOUT)
+            assert answer.status_code == 200, (path, answer.text)
+            asked.add(path)
+    assert {"/reset", "/step", "/state", "/mcp", "/schema", "/metadata", "/health"} <= asked
+
+
+def test_the_address_of_the_server_is_relative(openapi: Any) -> None:
+    assert openapi["servers"] == [{"url": ".", "description": "this server"}]
+
+
+def test_the_frames_of_the_description_are_answered_as_it_says(
+    openapi: Any, conversation: Any
+) -> None:
+    rows = re.findall(
+        r'^\| `(\{.*\})` \| `\{"type": "(\w+)"', openapi["info"]["description"], re.MULTILINE
+    )
+    assert len(rows) == 4
+    for frame, answer in rows:
+        assert conversation.ask(frame)["type"] == answer
+    assert (
+        '| `{"type": "close"}` | nothing, and closes with code 1000 |'
+        in (openapi["info"]["description"])
+    )
+    conversation.send('{"type": "close"}')
+    assert conversation.close_code() == 1000
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_pages_load_what_this_server_serves(server: Any, path: str) -> None:
+    page = requests.get(server.url + path, timeout=_TIMEOUT)
+    addresses = re.findall(r'(?:href|src|spec-url)="([^"]+)"', page.text)
+    assert addresses
+    for address in addresses:
+        assert not address.startswith(("http", "/"))
+        loaded = requests.get(f"{server.url}/{address}", timeout=_TIMEOUT)
+        assert loaded.status_code == 200
+        assert "cdn.redoc.ly" not in loaded.text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_policy_of_the_pages(server: Any, path: str) -> None:
+    headers = requests.get(server.url + path, timeout=_TIMEOUT).headers
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == "'self' https://huggingface.co https://*.hf.space"
+    assert "unsafe" not in policy["script-src"]
+    assert "X-Frame-Options" not in headers
+
+
+@pytest.mark.parametrize("path", ["/docs/nope.js", "/docs/%2e%2e/core.py", "/redoc/nope.js"])
+def test_only_files_of_the_pages_are_served(server: Any, path: str) -> None:
+    assert requests.get(server.url + path, timeout=_TIMEOUT).status_code == 404
+
+
+def test_the_icon(server: Any) -> None:
+    icon = requests.get(server.url + "/favicon.ico", timeout=_TIMEOUT)
+    assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
+@pytest.fixture(scope="module")
+def server_without_page(start_shared_server: Callable[..., Any]) -> Any:
+    """Neither `/web` nor the package that has Swagger UI and ReDoc, and a setting for both."""
+    return start_shared_server(
+        command=[sys.executable, "-c", _WITHOUT_FASTAPI_OFFLINE],
+        env={"ENABLE_WEB_INTERFACE": "false", "FRAME_ANCESTORS": "https://example.org"},
+    )
+
+
+_WITHOUT_FASTAPI_OFFLINE = """
+import sys
+
+sys.modules["fastapi_offline"] = None  # what is there is not found
+sys.argv = ["server", "--port", "{port}"]
+from echo_env.server.app import main
+
+main()
+"""
+
+
+def test_where_fastapi_offline_is_not_installed_the_pages_are_not_served(
+    server_without_page: Any,
+) -> None:
+    for path in ("/docs", "/redoc"):
+        answer = requests.get(server_without_page.url + path, timeout=_TIMEOUT)
+        assert answer.status_code == 404
+    assert "/docs and /redoc are not served" in server_without_page.log
+
+
+def test_without_the_page_the_description_says_so(server_without_page: Any) -> None:
+    openapi = requests.get(server_without_page.url + "/openapi.json", timeout=_TIMEOUT).json()
+    assert "`/web`, is turned off on this server" in openapi["info"]["description"]
+    assert requests.get(server_without_page.url + "/web", timeout=_TIMEOUT).status_code == 404
+    assert requests.get(server_without_page.url + "/", timeout=_TIMEOUT).status_code == 404
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+class Inner(Action):
+    name: str = Field(min_length=6)
+
+
+class Everything(Action):
+    number: int = Field(ge=3)
+    share: float = Field(gt=0)
+    colour: Colour
+    kind: Literal["move"]
+    either: bool | int
+    inner: Inner
+    several: list[Inner] = Field(min_length=2)
+    short: Annotated[str, Field(max_length=2)]
+    optional: str = "left out"
+
+
+class Impossible(Action):
+    code: str = Field(pattern="^[0-9]{4}$")
+
+
+def test_an_example_is_a_valid_action() -> None:
+    example = example_of(Everything)
+    assert example is not None
+    assert "optional" not in example
+    Everything.model_validate_json(json.dumps(example))
+    assert example_of(EchoAction) == {"message": "Hello, World!"}
+
+
+def test_there_is_no_example_rather_than_a_wrong_one() -> None:
+    assert example_of(Impossible) is None

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Environments that the echo environment is not, served side by side: each below a path."""
+
+import echo_env  # noqa: F401 - first: it decides how the framework is imported
+
+# isort: split
+import asyncio
+import builtins
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import EnvironmentMetadata, State
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from echo_env.models import EchoAction, EchoObservation
+from stepwire.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+
+_HANG_S = 30.0  # a rendezvous that does not happen within this fails its test
+
+
+class Counting(Environment[EchoAction, EchoObservation, State]):
+    """Synchronous methods only, no further keywords, one session at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def reset(self, seed: int | None = None) -> EchoObservation:  # type: ignore[override]
+        self.steps = 0
+        return EchoObservation(echoed_message=f"seed {seed}")
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:  # type: ignore[override]
+        self.steps += 1
+        return EchoObservation(echoed_message=f"timeout {timeout_s}")
+
+    @property
+    def state(self) -> State:
+        return State(episode_id="only", step_count=self.steps)
+
+    def get_metadata(self) -> EnvironmentMetadata:
+        return EnvironmentMetadata(name="Counting", description="Counts steps", version="3.2.1")
+
+
+class Meeting(Counting):
+    """A step returns only when two sessions are in theirs, each in a thread of its own."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    _barrier = threading.Barrier(2)
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        self._barrier.wait(_HANG_S)
+        return EchoObservation(echoed_message=threading.current_thread().name)
+
+
+class AsyncMeeting(Counting):
+    """The same with `async` methods, on the server's event loop."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    _waiting: list["asyncio.Future[None]"] = []  # noqa: RUF012 - shared on purpose
+
+    async def step_async(self, action: EchoAction, **kwargs: Any) -> EchoObservation:
+        if self._waiting:
+            self._waiting.pop().set_result(None)
+        else:
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await asyncio.wait_for(self._waiting[-1], _HANG_S)
+        return EchoObservation(echoed_message=threading.current_thread().name)
+
+
+class OneThread(Counting):
+    """Has to be called from one thread, whoever calls it."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    REQUIRES_SINGLE_THREAD_EXECUTOR = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made_in = threading.get_ident()
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        same = threading.get_ident() == self.made_in
+        return EchoObservation(echoed_message=f"{same} {self.made_in}")
+
+
+def name_thread() -> str:
+    """Where this is called."""
+    return threading.current_thread().name
+
+
+class InThreads(Counting):
+    """Synchronous, its tool as well; a step raises what it is told to."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    TOOLS = (name_thread,)
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        where = concurrent.futures if action.message == "CancelledError" else builtins
+        error: Any = getattr(where, action.message, None)
+        if error is not None:
+            raise error("/secret/path")
+        return EchoObservation(echoed_message=name_thread())
+
+
+class Failing(EchoEnvironment):
+    """Fails in the way that the message asks for; any other message is echoed."""
+
+    TOOLS = ()
+
+    def step(self, action: EchoAction, timeout_s: float | None = None, **_: Any) -> EchoObservation:
+        match action.message:
+            case "ValueError":
+                raise ValueError("Messages end with a full stop")
+            case "lone surrogate":
+                raise ValueError("not text: \ud800")
+            case "KeyError":
+                raise KeyError("/secret/path")
+            case "UnicodeError":
+                "\ud800".encode()
+            case "ValidationError":
+                EchoObservation(message_length=-1)
+            case "no JSON":
+                return EchoObservation(metadata={"secret": Failing})
+            case "not a number":
+                return EchoObservation(reward=float("nan"))
+            case "no observation":
+                return None  # type: ignore[return-value]
+        return super().step(action)
+
+    @property
+    def state(self) -> State:
+        if self._episode["episode_id"] == "stateless":
+            raise KeyError("/secret/path")
+        return super().state
+
+    def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> Any:
+        if "level" in kwargs:
+            raise ValueError(f"There is no level {kwargs['level']}")
+        return super().reset(seed, episode_id)
+
+    def close(self) -> None:
+        raise RuntimeError("not closed: /secret/path")
+
+
+class Remembering(Counting):
+    """Can be resumed, in threads; a state that says so is refused, and notes make it larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes = ""
+
+    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+        self.steps += 1
+        self.notes += action.message
+        return EchoObservation(echoed_message=f"{os.getpid()}", message_length=self.steps)
+
+    def dump_state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "notes": self.notes}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if "of a former version" in state["notes"]:
+            raise ValueError("That was before the notes were numbered")
+        self.steps, self.notes = state["steps"], state["notes"]
+
+
+class Unbuildable(EchoEnvironment):
+    def __init__(self) -> None:
+        raise RuntimeError("/secret/path")
+
+
+def shout(message: str, times: int = 1) -> str:
+    """Repeat a message in capitals."""
+    return message.upper() * times
+
+
+async def whisper(message: str) -> list[str]:
+    return [message.lower()]
+
+
+def explain(reason: str) -> str:
+    raise ValueError(f"Because {reason}")
+
+
+def crash() -> None:
+    raise KeyError("/secret/path")
+
+
+class WithTools(EchoEnvironment):
+    TOOLS = (shout, whisper, explain, crash, name_thread)
+
+
+def make_counting() -> Counting:
+    return Counting()
+
+
+def _serve(environment: Callable[[], Any], **options: Any) -> Any:
+    return create_app(environment, EchoAction, EchoObservation, **options)
+
+
+def _health(_: Any) -> PlainTextResponse:
+    return PlainTextResponse("healthy")
+
+
+app = Starlette(
+    routes=[
+        Route("/health", _health),
+        Mount("/counting", _serve(Counting)),
+        Mount("/factory", _serve(make_counting)),
+        Mount("/meeting", _serve(Meeting)),
+        Mount("/async-meeting", _serve(AsyncMeeting)),
+        Mount("/one-thread", _serve(OneThread)),
+        Mount("/in-threads", _serve(InThreads)),
+        Mount("/failing", _serve(Failing)),
+        Mount("/remembering", _serve(Remembering)),
+        Mount("/unbuildable", _serve(Unbuildable)),
+        Mount("/tools", _serve(WithTools)),
+        Mount("/full", _serve(EchoEnvironment, max_concurrent_envs=4)),
+        Mount("/mcp-full", _serve(EchoEnvironment, max_concurrent_envs=2)),
+    ]
+)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Log lines: their form, the session they are about, and what is no traceback."""
+
+import json
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+_FAILING = """
+import echo_env
+import logging
+from echo_env.models import EchoAction, EchoObservation
+from stepwire.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+from openenv.core.env_server.interfaces import Environment
+
+class Failing(EchoEnvironment):
+    step_async = Environment.step_async  # so that steps are taken in threads
+
+    def step(self, action, **kwargs):
+        logging.getLogger("echo_env.server").warning("about to fail")
+        raise KeyError("a reason")
+
+app = create_app(Failing, EchoAction, EchoObservation)
+"""
+
+
+@pytest.fixture(params=["server", "uvicorn"])
+def start_failing(
+    request: pytest.FixtureRequest, start_server: Callable[..., Any], tmp_path: Path
+) -> Callable[..., Any]:
+    """Serves an environment whose steps fail, in either way."""
+    application = tmp_path / "failing_app.py"
+    application.write_text(_FAILING)
+    code = "from stepwire.server.uvicorn_host.command_line import run_server as r; r('failing_app:app', 'x')"
+    command = [sys.executable, "-c", code, "--port", "{port}", "--log-level", "info"]
+
+    def start(**env: str) -> Any:
+        if request.param == "uvicorn":
+            return start_server(application=application, env=env)
+        return start_server(command=command, cwd=tmp_path, env={**env, "PYTHONPATH": str(tmp_path)})
+
+    return start
+
+
+def _fail(server: Any, connect: Any) -> None:
+    session = connect(server.ws_url)
+    session.ask({"type": "reset", "data": {"episode_id": "mine"}})
+    assert session.step("Hi")["data"]["code"] == "EXECUTION_ERROR"
+
+
+def test_a_line_of_json_has_the_session_it_is_about(
+    start_failing: Callable[..., Any], connect: Any
+) -> None:
+    server = start_failing(LOG_FORMAT="json")
+    _fail(server, connect)
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    (asked,) = [line for line in lines if line["logger"] == "uvicorn.access"][:1]
+    assert (asked["method"], asked["path"], asked["status"]) == ("GET", "/health", 200)
+    warned, failed = [line for line in lines if line.get("episode_id") == "mine"]
+    assert (warned["level"], warned["message"]) == ("warning", "about to fail")
+    assert (failed["level"], failed["logger"]) == ("error", "echo_env.server")
+    assert failed["message"].startswith("Environment failed (id ")
+    assert "KeyError: 'a reason'" in failed["exception"]
+    assert warned["session_id"] == failed["session_id"]
+
+
+def test_a_line_of_text_has_the_session_it_is_about(
+    start_failing: Callable[..., Any], connect: Any
+) -> None:
+    server = start_failing()
+    _fail(server, connect)
+    (line,) = [line for line in server.log.splitlines() if "about to fail" in line]
+    level, _, rest = line.partition(":")
+    assert level == "WARNING"
+    text, _, fields = rest.strip().partition(" {")
+    assert text == "about to fail"
+    assert set(json.loads("{" + fields)) == {"session_id", "episode_id"}
+    assert "KeyError: 'a reason'" in server.log
+
+
+def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
+    server = start_server("--log-level", "debug", env={"LOG_FORMAT": "json"})
+    session = connect(server.ws_url)
+    scenario = {"delay_s": 0.5}
+    session.ask({"type": "reset", "data": {"episode_id": "mine", "scenario": scenario}})
+    session.send({"type": "step", "data": {"message": "Hi"}})
+    session.connection.socket.shutdown(socket.SHUT_RDWR)
+    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
+        pass
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    (gone,) = [line for line in lines if "before its reply" in line["message"]]
+    assert (gone["level"], gone["episode_id"]) == ("debug", "mine")
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+@pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
+def test_a_client_that_closes_first_is_a_debug_line(
+    start_server: Callable[..., Any], connect: Any, level: str, application: Any
+) -> None:
+    server = start_server("--log-level", level, application=application)
+    connect(server.ws_url).connection.close()
+    vanishing = connect(server.ws_url)
+    for _ in range(20):
+        vanishing.send({"type": "step", "data": {"message": "x" * 10_000}})
+    vanishing.connection.socket.shutdown(socket.SHUT_RDWR)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as client:
+        client.sendall(b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
+    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
+        pass
+    closed = "The client closed the connection"
+    assert (closed in server.log) == (level == "debug")
+    server.process.terminate()
+    server.process.wait(60)
+    assert "Traceback" not in server.log
+    assert "failed" not in server.log

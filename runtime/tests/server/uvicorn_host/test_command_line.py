@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The `server` command: each option and variable, however it is started, and what it refuses."""
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
+from stepwire.server.settings import Settings
+
+_MODULE = ["-m", "echo_env.server.app"]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ):
+        if name.lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The single line on stderr with which the command ends."""
+    with pytest.raises(SystemExit) as stopped:
+        run_server("not.imported:app", "openenv-echo-env", arguments)
+    out, err = capsys.readouterr()
+    assert (stopped.value.code, out) == (2, "")
+    assert re.fullmatch(r"server: error: [^\n]+\n", err)
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--port", "many"], ["--port", "'many'"]),
+        (["--port", "65536"], ["PORT (--port)", "65535", "not 65536"]),
+        (["--port", "-1"], ["PORT (--port)", "not -1"]),
+        (["--workers", "0"], ["WORKERS (--workers)", "not 0"]),
+        (["--workers", "few"], ["--workers", "'few'"]),
+        (["--host", ""], ["HOST (--host)"]),
+        (["--host", "no.such.host.invalid"], ["no.such.host.invalid", "--host"]),
+        (["--log-level", "loud"], ["--log-level", "'loud'", "warning"]),
+        (["--reload", "--workers", "2"], ["--reload", "--workers"]),
+        (["--volume", "11"], ["--volume"]),
+        (["--port"], ["--port"]),
+        (["extra"], ["extra"]),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_option_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], named: list[str]
+) -> None:
+    line = _refused(capsys, *arguments)
+    assert all(part in line for part in named)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("PORT", "many", "PORT (--port)"),
+        ("WORKERS", "0", "WORKERS (--workers)"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL (--log-level)"),
+        ("MAX_CONCURRENT_ENVS", "0", "MAX_CONCURRENT_ENVS: "),
+        ("MAX_JSON_DEPTH", "7", "MAX_JSON_DEPTH: "),
+    ],
+)
+def test_a_bad_variable_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    named: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    line = _refused(capsys)
+    assert named in line
+    assert f"not '{value}'" in line
+
+
+def test_a_secret_is_not_shown_where_it_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "too short")
+    line = _refused(capsys)
+    assert "SECRET_KEY: Value should have at least 16 items" in line
+    assert "too short" not in line
+
+
+def test_several_bad_values_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_ENVS", "0")
+    line = _refused(capsys, "--port", "70000")
+    assert "PORT (--port)" in line
+    assert "MAX_CONCURRENT_ENVS" in line
+
+
+def test_a_port_in_use_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], taken_port: int
+) -> None:
+    line = _refused(capsys, "--port", str(taken_port))
+    assert f"cannot listen on 127.0.0.1 port {taken_port}: " in line
+    assert "choose another with --host or --port" in line
+
+
+def test_what_is_no_setting_is_not_explained_as_one() -> None:
+    class Other(Settings):
+        pass
+
+    with pytest.raises(ValueError, match="Other"), stop_on_bad_settings():
+        Other(port=-1)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--version", [f"openenv-echo-env {metadata.version('openenv-echo-env')}"]),
+        ("--help", ["--host", "[PORT; 8000]", "[WORKERS; 1]", "--reload", "[LOG_LEVEL; info]"]),
+    ],
+)
+def test_the_command_tells_about_itself(
+    capsys: pytest.CaptureFixture[str], option: str, said: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_server("not.imported:app", "openenv-echo-env", [option])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in said)
+
+
+def test_the_version_of_a_checkout_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_server("not.imported:app", "openenv-no-such-env", ["--version"])
+    assert capsys.readouterr().out == "openenv-no-such-env (checkout, not installed)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        pytest.param([*_MODULE, "--port", "{taken}"], {}, id="port in use"),
+        pytest.param(_MODULE, {"PORT": "many"}, id="bad variable"),
+        pytest.param(["-m", "uvicorn", "server.app:app"], {"WORKERS": "0"}, id="under uvicorn"),
+    ],
+)
+def test_the_process_ends_with_one_line_and_exit_code_2(
+    run: Callable[..., Any], root: Path, taken_port: int, arguments: list[str], env: dict[str, str]
+) -> None:
+    done = run(*(part.format(taken=taken_port) for part in arguments), cwd=root, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"server: error: [^\n]+\n", done.stderr)
+
+
+def _beside_python(script: str) -> str:
+    path = Path(sys.executable).parent / script
+    assert path.exists(), f"{script} is not installed beside {sys.executable}"
+    return str(path)
+
+
+@pytest.mark.parametrize("start", ["server", "module", "uvicorn in the root"])
+def test_options_and_variables_are_honoured_however_the_server_is_started(
+    start_server: Callable[..., Any], connect: Callable[..., Any], root: Path, start: str
+) -> None:
+    command = {
+        "server": [_beside_python("server")],
+        "module": [sys.executable, *_MODULE],
+        "uvicorn in the root": [sys.executable, "-m", "uvicorn", "server.app:app"],
+    }[start]
+    options = ["--host", "0.0.0.0", "--port", "{port}", "--log-level", "debug"]
+    variables = {"MAX_CONCURRENT_ENVS": "2", "ENABLE_WEB_INTERFACE": "false"}
+    if start != "uvicorn in the root":  # which has no variables but those of the application
+        variables |= {"HOST": "127.0.0.2", "PORT": "1", "LOG_LEVEL": "critical"}  # the options win
+    server = start_server(command=[*command, *options], env=variables, cwd=root)
+    assert f"Uvicorn running on http://0.0.0.0:{server.port}" in server.log
+    sessions = [connect(server.ws_url) for _ in range(2)]
+    assert [session.step("Hi")["type"] for session in sessions] == ["observation"] * 2
+    assert connect(server.ws_url).receive()["data"]["max_sessions"] == 2
+    assert requests.get(server.url + "/web", timeout=60).status_code == 404
+
+
+def test_variables_are_enough(start_server: Callable[..., Any]) -> None:
+    server = start_server(
+        command=["env", "PORT={port}", sys.executable, *_MODULE],
+        env={"HOST": "0.0.0.0", "LOG_LEVEL": "info"},
+    )
+    assert f"Uvicorn running on http://0.0.0.0:{server.port}" in server.log
+
+
+def test_several_workers_share_the_port(
+    start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    server = start_server("--workers", "2")
+    assert connect(server.ws_url).step("Hi")["data"]["metadata"]["step"] == 1
+    assert f"Started parent process [{server.process.pid}]" in server.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_workers_that_end_while_they_are_asked_whether_they_live_hold_up_no_stop(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server("--workers", "2")
+    started: list[str] = []
+    while len(started) < 2:
+        started = re.findall(r"Started server process \[(\d+)\]", server.log)
+    for worker in map(int, started):
+        os.kill(worker, signal.SIGSTOP)
+    time.sleep(1.5)  # uvicorn asks twice a second, and now waits for an answer
+    for worker in map(int, started):
+        os.kill(worker, signal.SIGKILL)
+    server.process.terminate()
+    assert server.process.wait(50) == 0  # not only after `timeout_worker_healthcheck`
+
+
+def test_uvicorns_own_websocket_protocol_is_there_to_fall_back_on(
+    start_server: Callable[..., Any], connect: Callable[..., Any]
+) -> None:
+    conversation = connect(start_server(env={"WEBSOCKET_PROTOCOL": "uvicorn"}).ws_url)
+    conversation.ask({"type": "reset", "data": {"scenario": {"fault": {"kind": "abort"}}}})
+    # Only ours hands its transport on, which this takes.
+    assert conversation.step("Hi")["data"]["errors"][0]["type"] == "connection_fault"
+    assert conversation.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"

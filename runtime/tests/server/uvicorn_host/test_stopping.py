@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SIGTERM and SIGINT: sessions end after the step they are in, and no answered step is lost."""
+
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close, Frame, Opcode
+
+# What each way of serving is started with, and its exit code after SIGTERM and after SIGINT.
+_WAYS = {
+    "server": ((), None, 0, 0),
+    "workers": (("--workers", "2"), None, 0, 0),
+    "uvicorn": ((), "echo_env.server.app:app", -signal.SIGTERM, 0),
+}
+_SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+
+
+def _start(start_server: Callable[..., Any], way: str, **env: str) -> Any:
+    options, application, *_ = _WAYS[way]
+    return start_server("--log-level", "debug", *options, env=env, application=application)
+
+
+def _ready(server: Any) -> Any:
+    return requests.get(f"{server.url}/ready", timeout=60)
+
+
+def _wait_until_draining(server: Any) -> None:
+    while _ready(server).status_code == 200:
+        pass
+
+
+def _slow_session(connect: Any, server: Any, delay_s: float) -> Any:
+    """A session in the middle of a step."""
+    session = connect(server.ws_url)
+    session.ask({"type": "reset", "data": {"scenario": {"delay_s": delay_s}}})
+    session.send({"type": "step", "data": {"message": "in flight"}})
+    return session
+
+
+@pytest.mark.parametrize("sent", _SIGNALS)
+@pytest.mark.parametrize("way", _WAYS)
+def test_sessions_end_after_the_step_they_are_in(
+    start_server: Callable[..., Any], connect: Any, way: str, sent: str
+) -> None:
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
+    idle = connect(server.ws_url)
+    idle.step("Hi")
+    assert (_ready(server).status_code, _ready(server).json()) == (200, {"status": "ready"})
+    stepping = _slow_session(connect, server, 5)
+    server.process.send_signal(_SIGNALS[sent])
+    _expect_end(idle)
+    if way != "workers":  # of which another one may answer, that has stopped already
+        _wait_until_draining(server)
+        assert _ready(server).json() == {"status": "draining"}
+        assert requests.get(f"{server.url}/health", timeout=60).status_code == 200
+        late = connect(server.ws_url)
+        assert late.receive()["data"] == {
+            "message": "The server is stopping",
+            "code": "SESSION_ERROR",
+        }
+        assert late.close_code() == 1012
+    assert stepping.receive()["data"]["observation"]["echoed_message"] == "in flight"
+    _expect_end(stepping)
+    exit_code = _WAYS[way][2 if sent == "SIGTERM" else 3]
+    assert server.process.wait(60) == exit_code
+    assert "Traceback" not in server.log
+
+
+def _expect_end(session: Any) -> None:
+    with pytest.raises(ConnectionClosed) as closed:
+        session.connection.recv(timeout=60)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "The server is stopping")
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_step_that_takes_longer_than_the_grace_is_given_up(
+    start_server: Callable[..., Any], connect: Any, way: str
+) -> None:
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
+    session = _slow_session(connect, server, 60)
+    server.process.terminate()
+    _expect_end(session)
+    assert server.process.wait(60) == _WAYS[way][2]
+    assert "Giving up 1 sessions and requests" in server.log
+    assert "Traceback" not in server.log
+
+
+_NEVER_RETURNING = """
+import echo_env
+import threading, time
+from echo_env.models import EchoAction, EchoObservation
+from stepwire.server.application import create_app
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import State
+
+class Stuck(Environment):
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def reset(self, **kwargs):
+        return EchoObservation()
+
+    def step(self, action, **kwargs):
+        if action.message == "stuck":
+            threading.Event().wait()
+        return EchoObservation(echoed_message=action.message)
+
+    @property
+    def state(self):
+        return State()
+
+    def close(self):
+        print("closed", flush=True)
+
+app = create_app(Stuck, EchoAction, EchoObservation)
+"""
+
+
+@pytest.mark.parametrize("sent", _SIGNALS)
+def test_a_thread_that_never_returns_does_not_keep_the_process(
+    start_server: Callable[..., Any], connect: Any, tmp_path: Path, sent: str
+) -> None:
+    application = tmp_path / "stuck_app.py"
+    application.write_text(_NEVER_RETURNING)
+    server = start_server(application=application, env={"SHUTDOWN_GRACE_S": "1"})
+    fine, stuck = connect(server.ws_url), connect(server.ws_url)
+    fine.step("fine")
+    stuck.send({"type": "step", "data": {"message": "stuck"}})
+    answers: list[requests.Response] = []
+    request = threading.Thread(
+        target=lambda: answers.append(
+            requests.post(f"{server.url}/step", json={"action": {"message": "stuck"}}, timeout=60)
+        )
+    )
+    request.start()
+    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"] < 2:
+        pass
+    server.process.send_signal(_SIGNALS[sent])
+    _expect_end(fine)
+    _expect_end(stuck)
+    request.join()
+    assert [answer.status_code for answer in answers] == [503]
+    assert answers[0].json() == {"detail": "The server is stopping", "code": "SESSION_ERROR"}
+    assert server.process.wait(60) == (-signal.SIGTERM if sent == "SIGTERM" else 0)
+    assert server.log.count("closed\n") == 1  # the others may still be in their step
+    assert "Traceback" not in server.log
+
+
+def test_a_second_signal_does_not_wait(start_server: Callable[..., Any], connect: Any) -> None:
+    server = _start(start_server, "server", SHUTDOWN_GRACE_S="3600")
+    session = _slow_session(connect, server, 60)
+    server.process.send_signal(signal.SIGINT)
+    _wait_until_draining(server)
+    server.process.send_signal(signal.SIGINT)
+    assert session.close_code() == 1012
+    assert server.process.wait(60) == 0
+
+
+_STEP = Frame(Opcode.TEXT, b'{"type": "step", "data": {"message": "Hi"}}').serialize(mask=True)
+_FAREWELL = Frame(Opcode.CLOSE, Close(1012, "The server is stopping").serialize())
+
+
+def _told_to_stop(server: Any, client: socket.socket) -> socket.socket:
+    """A client that has read why its session ended, and has not closed yet."""
+    client.sendall(_STEP)
+    assert b'"observation"' in client.recv(4096)
+    server.process.terminate()
+    expected = _FAREWELL.serialize(mask=False)
+    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+    return client
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_connection_stays_until_its_client_has_closed_it_too(
+    start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
+) -> None:
+    """If not, a client that is sending gets a reset, and may lose what it had yet to read."""
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
+    client = _told_to_stop(server, deaf_websocket(server.port))
+    client.settimeout(1)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.settimeout(60)
+    client.sendall(_STEP + _FAREWELL.serialize(mask=True))
+    assert client.recv(1) == b""
+    assert server.process.wait(60) == _WAYS[way][2]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
+    start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
+) -> None:
+    server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
+    client = _told_to_stop(server, deaf_websocket(server.port))
+    assert server.process.wait(60) == _WAYS[way][2]
+    assert client.recv(1) == b""
+    assert "Traceback" not in server.log
+
+
+_INTERRUPTED = """
+import echo_env
+import signal, sys
+from echo_env.server.app import app
+from stepwire.server.uvicorn_host.lifecycle import Worker
+
+handle, lines = Worker._on_signal, iter(range(100))
+
+def trace(frame, event, argument):
+    if event == "line" and frame.f_code is handle.__code__ and next(lines) == {line}:
+        signal.raise_signal(signal.SIGTERM)
+    return trace
+
+def handle_traced(worker, number, frame):
+    sys.settrace(trace)
+    handle(worker, number, frame)
+    sys.settrace(None)
+
+Worker._on_signal = handle_traced
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("line", range(3))
+def test_a_second_signal_may_interrupt_the_first_ones_handler_anywhere(
+    start_server: Callable[..., Any], tmp_path: Path, line: int
+) -> None:
+    application = tmp_path / "interrupted_app.py"
+    application.write_text(_INTERRUPTED.format(line=line))
+    server = start_server(application=application)
+    server.process.terminate()
+    server.process.wait(60)
+    assert server.log.count("Stopping: no new sessions") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("way", _WAYS)
+def test_none_is_lost_under_load(
+    start_server: Callable[..., Any], connect: Any, tmp_path: Path, way: str
+) -> None:
+    """Steps that the server took are steps that a client got the answer of, and none besides."""
+    application = tmp_path / "counting_app.py"
+    application.write_text(
+        """
+import echo_env
+from echo_env.models import EchoAction, EchoObservation
+from stepwire.server.application import create_app
+from echo_env.server.echo_env_environment import EchoEnvironment
+
+class Counting(EchoEnvironment):
+    def close(self):
+        state = self.state
+        print(f"closed {state.episode_id} after {state.step_count} steps", flush=True)
+
+app = create_app(Counting, EchoAction, EchoObservation)
+"""
+    )
+    if way == "uvicorn":
+        server = start_server(application=application)
+    else:
+        code = (
+            "from stepwire.server.uvicorn_host.command_line import run_server as r; r('counting_app:app', 'x')"
+        )
+        count = "2" if way == "workers" else "1"
+        server = start_server(
+            command=[sys.executable, "-c", code, "--port", "{port}", "--workers", count],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(tmp_path)},
+        )
+    answered = dict.fromkeys((f"episode-{number}" for number in range(16)), 0)
+    close_codes: list[int | None] = []
+    under_way = threading.Barrier(len(answered) + 1)
+
+    def step_until_closed(session: Any, episode_id: str) -> None:
+        session.ask({"type": "reset", "data": {"episode_id": episode_id}})
+        for _ in range(4):  # so that some wait to be served at any time
+            session.send({"type": "step", "data": {"message": "Hi"}})
+        with suppress(ConnectionClosed):
+            while True:
+                assert session.receive()["type"] == "observation"
+                answered[episode_id] += 1
+                if answered[episode_id] == 20:
+                    under_way.wait(60)
+                session.send({"type": "step", "data": {"message": "Hi"}})
+        # What was answered before the connection was closed, but not yet read.
+        try:
+            while True:
+                session.receive()
+                answered[episode_id] += 1
+        except ConnectionClosed as closed:
+            close_codes.append(closed.rcvd and closed.rcvd.code)
+
+    clients = [
+        threading.Thread(target=step_until_closed, args=(connect(server.ws_url), episode_id))
+        for episode_id in answered
+    ]
+    for client in clients:
+        client.start()
+    under_way.wait(60)
+    server.process.terminate()
+    for client in clients:
+        client.join()
+    server.process.wait(60)
+    taken = re.findall(r"^closed (\S+) after (\d+) steps$", server.log, re.MULTILINE)
+    assert {episode_id: int(steps) for episode_id, steps in taken} == answered
+    assert close_codes == [1012] * len(answered)
+    assert "Traceback" not in server.log
