@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The reference environment for OpenEnv: it echoes, on every surface of the protocol."""
 
-# First: it decides how everything below imports the framework.
-from echo_env import _framework  # noqa: F401
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+if find_spec("stepwire") is None:
+    # No `stepwire` is installed: use the copy that came along, in a clone and in the wheel alike.
+    sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
+
+# isort: split
 from echo_env.client import EchoEnv, EchoEnvPool
+from echo_env.models import EchoAction, EchoObservation
 from stepwire.client.errors import (
     CapacityReachedError,
     CommandNotFoundError,
@@ -22,7 +30,6 @@ from stepwire.client.errors import (
     SessionLostError,
     UsageError,
 )
-from echo_env.models import EchoAction, EchoObservation
 from stepwire.protocol.stamps import verify_stamp
 
 __all__ = [

@@ -9,10 +9,10 @@ if not __package__:
     import _checkout  # type: ignore[import-not-found] # noqa: F401
 
 from echo_env.models import EchoAction, EchoObservation
-from stepwire.server.application import create_app
-from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
 from echo_env.server.echo_env_environment import EchoEnvironment
+from stepwire.server.application import create_app
 from stepwire.server.scenarios import ScenarioSession, describe_scenarios
+from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
 
 with stop_on_bad_settings():
     app = create_app(

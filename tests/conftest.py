@@ -14,13 +14,9 @@ from pathlib import Path
 import pytest
 
 from stepwire.testing.servers import PATIENCE_S
+from suite import suite_fixtures
 
-pytest_plugins = ["stepwire.testing.fixtures", "peers"]
-
-
-@pytest.fixture(scope="session")
-def server_module() -> str:
-    return "echo_env.server.app"
+pytest_plugins = ["peers"]
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +98,6 @@ def image(source: Path) -> str:
     command = ["docker", "build", "--tag", "echo-env:test", "--file", "server/Dockerfile", "."]
     subprocess.run(command, cwd=source, timeout=300, check=True)
     return "echo-env:test"
+
+
+globals().update(suite_fixtures("echo_env.server.app"))

@@ -31,7 +31,7 @@ def test_a_clone_serves(
     command: list[str],
 ) -> None:
     server = start_server(command=[str(python_without_echo_env), *command], cwd=checkout)
-    assert connect(server.ws_url).step("Hi")["data"]["reward"] == 0.2
+    assert connect(server.ws_url).step(message="Hi")["data"]["reward"] == 0.2
 
 
 @pytest.mark.parametrize("first", ["server", "server.app", "server.echo_env_environment"])

@@ -193,10 +193,10 @@ class TestServing:
         container = start_container("--user=1000", *command[3:])
         sessions = [connect(container.ws_url) for _ in range(200)]
         for number, session in enumerate(sessions):
-            observed = session.step(f"session {number}")["data"]["observation"]
+            observed = session.step(message=f"session {number}")["data"]["observation"]
             assert observed["echoed_message"] == f"session {number}"
         for session in sessions:
-            assert session.step("again")["data"]["metadata"]["step"] == 2
+            assert session.step(message="again")["data"]["metadata"]["step"] == 2
         state = _inspect(container.name)["State"]
         assert (state["Running"], state["OOMKilled"]) == (True, False)
 
@@ -223,7 +223,7 @@ with EchoEnv("http://127.0.0.1:8000") as env:
     ) -> None:
         variables = ("--env=PORT=9000", "--env=MAX_CONCURRENT_ENVS=1")
         container = start_container(*variables, port=9000)
-        connect(container.ws_url).step("Hi")
+        connect(container.ws_url).step(message="Hi")
         refusal = connect(container.ws_url).receive()
         assert (refusal["data"]["code"], refusal["data"]["max_sessions"]) == ("CAPACITY_REACHED", 1)
 
@@ -274,7 +274,7 @@ class TestStopping:
     ) -> None:
         container = start_container("--env=SHUTDOWN_GRACE_S=60")
         idle, busy = connect(container.ws_url), connect(container.ws_url)
-        idle.step("Hi")
+        idle.step(message="Hi")
         busy.ask({"type": "reset", "data": {"scenario": {"delay_s": 3}}})
         busy.send({"type": "step", "data": {"message": "Hi"}})
         _docker("kill", "--signal=TERM", container.name)
@@ -324,7 +324,7 @@ class TestBuiltByTheFramework:
         container = run_image("echo-space:test", "--user=1000")
         for path in ("/web", "/docs", "/health"):
             assert requests.get(container.url + path, timeout=10).ok, path
-        observed = connect(container.ws_url).step("Hi")["data"]["observation"]
+        observed = connect(container.ws_url).step(message="Hi")["data"]["observation"]
         assert observed["echoed_message"] == "Hi"
 
     def test_the_framework_starts_it_by_the_name_of_the_environment(self, image: str) -> None:

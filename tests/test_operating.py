@@ -96,7 +96,7 @@ class TestBehindNginx:
 
     def test_the_pages_own_origin_is_let_in(self, url: str, connect: Callable[..., Any]) -> None:
         address = f"ws{url.removeprefix('http')}/ws"
-        observed = connect(address, origin=url.removesuffix("/echo")).step("Hi")
+        observed = connect(address, origin=url.removesuffix("/echo")).step(message="Hi")
         assert observed["data"]["observation"]["message_length"] == 2
 
     def test_a_cookies_episode_goes_on_and_stays_below_the_prefix(self, url: str) -> None:
@@ -119,7 +119,7 @@ class TestBehindNginx:
         with pytest.raises(ConnectFailedError, match="429"):
             EchoEnv(url).sync().reset()
         for session in sessions:
-            assert session.step("Hi")["type"] == "observation"
+            assert session.step(message="Hi")["type"] == "observation"
 
 
 @pytest.mark.operating

@@ -127,7 +127,7 @@ def test_the_installed_wheel_serves(
     installed: Path, start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
     server = start_server(command=[str(installed / "server"), "--port", "{port}"])
-    observed = connect(server.ws_url).step("Hi")
+    observed = connect(server.ws_url).step(message="Hi")
     assert observed["data"]["observation"]["echoed_message"] == "Hi"
 
 
@@ -239,7 +239,7 @@ def test_what_the_lock_leaves_out_is_not_missed(
     server = start_server(
         command=[sys.executable, "-c", _WITHOUT_WHAT_IS_NOT_LOCKED, str(root), "--port", "{port}"]
     )
-    observed = connect(server.ws_url).step("Hi")
+    observed = connect(server.ws_url).step(message="Hi")
     assert observed["data"]["observation"]["echoed_message"] == "Hi"
     for path in ("/web", "/docs", "/openapi.json", "/metadata", "/schema"):
         assert requests.get(server.url + path, timeout=10).ok, path

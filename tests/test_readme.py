@@ -36,9 +36,9 @@ import requests
 import yaml
 
 from echo_env import EchoAction, EchoEnv, errors
+from stepwire.client.launch import DockerContainer
 from stepwire.server.scenarios import Fault, Scenario
 from stepwire.server.settings import Settings
-from stepwire.client.launch import DockerContainer
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TEXT = (_ROOT / "README.md").read_text()
@@ -910,7 +910,7 @@ def test_difference_a_session_needs_no_thread_of_its_own(start_server: Any, conn
     before = len(list(threads.iterdir()))
     sessions += [connect(server.ws_url) for _ in range(50)]
     for session in sessions:
-        assert session.step("Hi")["data"]["observation"]["message_length"] == 2
+        assert session.step(message="Hi")["data"]["observation"]["message_length"] == 2
     assert len(list(threads.iterdir())) == before
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["pytester", "stepwire.testing.fixtures", "peers"]
+from suite import suite_fixtures
+
+pytest_plugins = ["pytester", "peers"]
 
 _TESTS = Path(__file__).parent
 # Servers that tests start find the environments of the tests as the tests do.
@@ -23,6 +25,4 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path in marker and unwanted else None
 
 
-@pytest.fixture(scope="session")
-def server_module() -> str:
-    return "notes_env.app"
+globals().update(suite_fixtures("notes_env.app"))

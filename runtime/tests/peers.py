@@ -7,22 +7,25 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from hypothesis import settings as hypothesis_settings
+from websockets.sync.client import connect as connect_websocket
 
 from stepwire.testing.servers import (
     PATIENCE_S,
+    Conversation,
     Server,
     reserved_port,
     wait_until_healthy,
     without_settings,
 )
+from suite import starter
 
 _PROTOCOL = "WEBSOCKET_PROTOCOL"
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,50 +44,40 @@ def root() -> Path:
     return _ROOT
 
 
-@pytest.fixture(scope="session")
-def fast_server(server: Server, start_shared_server: Callable[..., Server]) -> Server:
-    """Our server with its own WebSocket protocol, also where all others use uvicorn's."""
-    if os.environ.get(_PROTOCOL, "fast") == "fast":
-        return server
-    return start_shared_server(env={_PROTOCOL: "fast"})
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that no process listens on, unless the test makes one."""
+    with reserved_port() as port:
+        yield port
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Callable[..., Conversation]]:
+    """Opens raw WebSockets, to the shared server unless an address is given."""
+    with ExitStack() as connections:
+
+        def open_one(ws_url: str | None = None, **options: Any) -> Conversation:
+            defaults: dict[str, Any] = {
+                "compression": None,
+                "max_size": None,
+                "proxy": None,
+                "ping_interval": None,
+            }
+            connection = connect_websocket(ws_url or server.ws_url, **{**defaults, **options})
+            return Conversation(connections.enter_context(connection))
+
+        yield open_one
+
+
+@pytest.fixture
+def conversation(connect: Callable[..., Conversation]) -> Conversation:
+    """One session of the shared server."""
+    return connect()
 
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-@pytest.fixture(scope="session")
-def tls_url(
-    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory, server_module: str
-) -> Iterator[str]:
-    """Our application on uvicorn, with a certificate; any page may embed its pages."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
-    command = [sys.executable, "-m", "uvicorn", f"{server_module}:app"]
-    command += ["--ssl-keyfile", "key.pem", "--ssl-certfile", "certificate.pem"]
-    variables = without_settings({"FRAME_ANCESTORS": "*"})
-    with (
-        reserved_port() as port,
-        subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=variables,
-        ) as server,
-    ):
-        assert server.stderr is not None
-        for line in server.stderr:
-            if "Uvicorn running" in line:
-                break
-        drain = threading.Thread(target=server.stderr.read)
-        drain.start()
-        yield f"https://127.0.0.1:{port}"
-        server.terminate()
-        drain.join()
 
 
 @pytest.fixture(scope="session")
@@ -106,16 +99,13 @@ def stock_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stock_server(start_shared_server: Callable[..., Server], stock_template: Path) -> Server:
+def stock_server(
+    stock_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """The server of the stock template."""
-    options = ("--app-dir", str(stock_template))
-    return start_shared_server(*options, application="server.app:app", cwd=stock_template)
-
-
-@pytest.fixture(scope="session")
-def one_session_server(start_shared_server: Callable[..., Server]) -> Server:
-    """Our server with room for one session at a time; who uses it closes what it opened."""
-    return start_shared_server(env={"MAX_CONCURRENT_ENVS": "1"})
+    with ExitStack() as servers:
+        start = starter(servers, tmp_path_factory.mktemp("stock-server"), "server.app:app")
+        yield start("--app-dir", str(stock_template), cwd=stock_template)
 
 
 @pytest.fixture(params=["ours", "stock"])

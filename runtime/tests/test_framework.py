@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from echo_env import _framework
+from stepwire import _framework
 
 _HEAVY = "sorted({'gradio', 'fastmcp'} & set(sys.modules))"
 
@@ -27,7 +27,7 @@ def prints(run: Callable[..., Any]) -> Callable[..., str]:
     return prints
 
 
-@pytest.mark.parametrize("module", ["echo_env", "echo_env.server.app"])
+@pytest.mark.parametrize("module", ["echo_env", "notes_env.app"])
 def test_neither_client_nor_server_load_what_they_do_not_use(
     prints: Callable[..., str], module: str
 ) -> None:
@@ -48,7 +48,7 @@ import openenv.core, openenv.core.env_server, openenv.core.env_server.types
 from openenv.core import *
 assert EnvClient is openenv.core.EnvClient is openenv.core.env_client.EnvClient
 assert openenv.core.env_server.create_app
-assert issubclass(echo_env.EchoAction, openenv.core.env_server.Action)
+assert issubclass(echo_env.NoteAction, openenv.core.env_server.Action)
 assert openenv.core.env_server.types.Action is openenv.core.env_server.Action
 assert not hasattr(openenv.core, "no_such_name") and not hasattr(openenv.core, "__wrapped__")
 print(openenv.core.__name__, type(openenv.core).__name__)"""
@@ -64,7 +64,7 @@ def test_the_framework_is_whole_in_either_order_of_imports_where_gradio_is_not_i
 
 def test_the_framework_and_gradio_are_whole_after_the_package(prints: Callable[..., str]) -> None:
     printed = prints(
-        "import echo_env",
+        "import stepwire",
         _USE_OF_THE_WHOLE_FRAMEWORK,
         "from openenv.core.env_server import create_web_interface_app",
         "assert openenv.core.create_web_interface_app is create_web_interface_app",
@@ -74,9 +74,7 @@ def test_the_framework_and_gradio_are_whole_after_the_package(prints: Callable[.
 
 
 def test_the_server_works_where_gradio_is_not_installed(prints: Callable[..., str]) -> None:
-    printed = prints(
-        _WITHOUT_GRADIO, "import echo_env.server.app as module", "print(module.app.title)"
-    )
+    printed = prints(_WITHOUT_GRADIO, "import notes_env.app as module", "print(module.app.title)")
     assert printed == "echo_env HTTP API"
 
 
@@ -156,7 +154,7 @@ def test_importing_the_package_warns_when_both_distributions_are_installed(
     distributions: Callable[..., Path], run: Callable[..., Any]
 ) -> None:
     folder = distributions("openenv", "openenv-core")
-    done = run("-c", "import echo_env", env={"PYTHONPATH": str(folder)})
+    done = run("-c", "import stepwire", env={"PYTHONPATH": str(folder)})
     assert "openenv-core 1 and openenv 1 are both installed" in done.stderr
     assert "pip uninstall -y openenv openenv-core" in done.stderr
     assert done.returncode == 0

@@ -28,10 +28,10 @@ from stepwire.client.errors import (
     ReplyTimeoutError,
     SessionLostError,
 )
-from stepwire.protocol.frames import NotPlainError, plain_frame, text_frame
-from stepwire.client.liveness import Liveness
 from stepwire.client.handshake import open_websocket
+from stepwire.client.liveness import Liveness
 from stepwire.client.readiness import Readiness
+from stepwire.protocol.frames import NotPlainError, plain_frame, text_frame
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 2.0

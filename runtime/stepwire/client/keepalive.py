@@ -31,7 +31,7 @@ def tend(session: _Tended) -> None:
     with _lock:
         _sessions.add(session)
         if _thread is None:
-            _thread = threading.Thread(target=_run, name="echo_env-keepalive", daemon=True)
+            _thread = threading.Thread(target=_run, name="stepwire-keepalive", daemon=True)
             _thread.start()
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from openenv.core.client_types import StepResult
 from openenv.core.env_server.types import State
 
-logger = logging.getLogger("echo_env.client")
+logger = logging.getLogger("stepwire.client")
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -13,23 +13,23 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from stepwire.client.call_lock import Turn
+from stepwire.client.connection import Connection
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
     SessionLostError,
     UsageError,
 )
-from stepwire.client.connection import Connection
 from stepwire.client.keepalive import tend
 from stepwire.client.liveness import Liveness
 from stepwire.client.loop_end import before_the_end
 from stepwire.client.messages import FAREWELL
 from stepwire.client.results import Call
-from stepwire.client.call_lock import Turn
 
 ResultT = TypeVar("ResultT")
 
-logger = logging.getLogger("echo_env.client")
+logger = logging.getLogger("stepwire.client")
 
 # A call whose result nobody has awaited or read by then is performed by the loop.
 _UNREAD_AFTER_S = 0.02

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stepwire.client.errors import UsageError
 from stepwire.client.connection import Connection
+from stepwire.client.errors import UsageError
 from stepwire.client.results import AwaitableStepResult, Call, PendingStepResult
 from stepwire.client.session_client import SessionClient
 

@@ -23,9 +23,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from openenv.core.env_server.types import Action, Observation, State
 
-from echo_env.client import EchoEnv
 from stepwire.client.errors import UsageError
-from echo_env.models import EchoAction, EchoObservation
 from stepwire.client.launch import module_server
 from stepwire.client.session_client import SessionClient
 from stepwire.client.session_pool import SessionPool
@@ -381,7 +379,3 @@ def register(
         max_episode_steps=max_episode_steps,
         kwargs={"client": client, "action": action, "observation": observation},
     )
-
-
-# An echo never ends an episode by itself.
-register("openenv/Echo-v0", EchoEnv, EchoAction, EchoObservation, max_episode_steps=100)

@@ -9,18 +9,18 @@ from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
 from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
-from stepwire.server.pages.documentation import add_documentation
 from stepwire.server.endpoints.http import create_router, translate_errors
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
-from stepwire.server.logs import set_up_logging
 from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
+from stepwire.server.endpoints.websocket import WebSocketEndpoint
+from stepwire.server.logs import set_up_logging
+from stepwire.server.pages.documentation import add_documentation
+from stepwire.server.pages.inspector import add_web_interface
 from stepwire.server.sessions import AnyEnvironment, Session, Sessions
 from stepwire.server.settings import Settings
-from stepwire.server.pages.inspector import add_web_interface
-from stepwire.server.endpoints.websocket import WebSocketEndpoint
-from stepwire.server.wire import MessageDecoder
 from stepwire.server.uvicorn_host.lifecycle import Worker
+from stepwire.server.wire import MessageDecoder
 
 
 def create_app(

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.types import Send
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _MOST_ERRORS = 20
 _LONGEST_INPUT = 500

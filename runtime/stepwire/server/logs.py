@@ -18,7 +18,7 @@ from uvicorn.logging import DefaultFormatter
 
 from stepwire.server.settings import Settings
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _OF_UVICORN = ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error")
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")

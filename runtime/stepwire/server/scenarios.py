@@ -92,7 +92,7 @@ def make_stamp(seed: int | None, episode_id: str | None, step: int, action: Acti
     """The first 32 hexadecimal digits of the SHA-256 digest of `[seed, episode_id, step, action]`.
 
     As compact JSON in UTF-8 with sorted keys; `action` is without its `metadata`, and null for the
-    observation of a reset. A client computes the same (`echo_env.verify_stamp`).
+    observation of a reset. A client computes the same (`stepwire.client.verify_stamp`).
     """
     fields = None if action is None else action.model_dump(mode="json", exclude={"metadata"})
     text = json.dumps(

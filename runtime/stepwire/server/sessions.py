@@ -26,12 +26,12 @@ from openenv.core.env_server.exceptions import (
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State, WSErrorCode
 
-from stepwire.server.threads import DaemonThreads
 from stepwire.server.errors import StoppingError, log_failure
 from stepwire.server.logs import current_session
 from stepwire.server.settings import Settings
+from stepwire.server.threads import DaemonThreads
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
 

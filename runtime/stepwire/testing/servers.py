@@ -156,8 +156,8 @@ def wait_until_healthy(server: Server, health: str = "/health") -> None:
 def serving_command(application: str | Path, port: int, options: Sequence[str] = ()) -> list[str]:
     """How this interpreter serves `application` on a port.
 
-    A module (`my_env.server.app`) is run with `python -m`; an import string (`my_env.server.app:app`)
-    and a Python file with an `app` are served by plain uvicorn.
+    A module (`my_env.server.app`) is run with `python -m`; an import string
+    (`my_env.server.app:app`) and a Python file with an `app` are served by plain uvicorn.
     """
     if isinstance(application, str) and ":" not in application:
         return [sys.executable, "-m", application, "--port", str(port), *options]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +22,5 @@ def rendezvous(start_shared_server: Callable[..., Any]) -> Any:
 @pytest.fixture
 def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
     """Sends one message in a session of its own and returns the echo: `other("release x")`."""
-    with EchoEnv(rendezvous.url) as client:
-        yield lambda message: client.step(EchoAction(message=message)).observation.echoed_message
+    with NotesEnv(rendezvous.url) as client:
+        yield lambda message: client.step(NoteAction(text=message)).observation.text

@@ -5,9 +5,9 @@ import asyncio
 from collections import Counter, defaultdict
 from typing import Any
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
 
 _meetings: Counter[str] = Counter()
 _met: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -16,7 +16,7 @@ _released: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 _journal: dict[str, list[str]] = defaultdict(list)
 
 
-class Rendezvous(EchoEnvironment):
+class Rendezvous(NotesEnvironment):
     """Echoes, once what the message asks for has happened.
 
     `meet 8 NAME`    eight steps wait with this very message
@@ -26,12 +26,12 @@ class Rendezvous(EchoEnvironment):
     `fail TEXT`      nothing; raises `ValueError(TEXT)`
     """
 
-    async def step_async(self, action: EchoAction, **kwargs: Any) -> EchoObservation:
+    async def step_async(self, action: NoteAction, **kwargs: Any) -> NoteObservation:
         observation = self.step(action)
-        verb, _, name = action.message.partition(" ")
+        verb, _, name = action.text.partition(" ")
         if verb == "journal":
-            return EchoObservation(echoed_message=" ".join(_journal[name]))
-        _journal[self._episode["episode_id"]].append(action.message)
+            return NoteObservation(text=" ".join(_journal[name]))
+        _journal[self._episode["episode_id"]].append(action.text)
         match verb:
             case "meet":
                 _meetings[name] += 1
@@ -50,4 +50,4 @@ class Rendezvous(EchoEnvironment):
         return observation
 
 
-app = create_app(Rendezvous, EchoAction, EchoObservation)
+app = create_app(Rendezvous, NoteAction, NoteObservation)

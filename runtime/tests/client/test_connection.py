@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from echo_env import EchoAction, EchoEnv, EchoEnvPool
+from notes_env.client import NotesEnv, NotesEnvPool
+from notes_env.models import NoteAction
 from stepwire.client.errors import (
     EnvClientError,
     ProtocolViolationError,
@@ -149,7 +150,7 @@ class _Relay(socketserver.BaseRequestHandler):
     def _relay_replies(self, upstream: socket.socket) -> None:
         with suppress(OSError):
             while reply := upstream.recv(65536):  # small replies: one each
-                if b'"echoed_message":"fault"' in reply:
+                if b'"text":"fault"' in reply:
                     self.server.fault(self.request, reply)
                 else:
                     self.request.sendall(reply)
@@ -173,8 +174,8 @@ def proxy(server: Any) -> Iterator[Callable[[Fault], FaultProxy]]:
         proxy.server_close()
 
 
-def _client(proxy: FaultProxy) -> EchoEnv:
-    return EchoEnv(base_url=proxy.url, message_timeout_s=_TIMEOUT_S, max_message_size_mb=_LIMIT_MB)
+def _client(proxy: FaultProxy) -> NotesEnv:
+    return NotesEnv(base_url=proxy.url, message_timeout_s=_TIMEOUT_S, max_message_size_mb=_LIMIT_MB)
 
 
 # fault, the error it raises, and what the error says
@@ -207,13 +208,13 @@ def test_a_fault_is_an_error_of_its_own_and_ends_the_episode(
     with _client(proxy(fault)) as env:
         env.reset()
         with pytest.raises(error, match=text):
-            env.step(EchoAction(message="fault"))
+            env.step(NoteAction(text="fault"))
         for _ in range(2):
             with pytest.raises(SessionLostError, match=r"reset\(\)"):
-                env.step(EchoAction(message="next"))
+                env.step(NoteAction(text="next"))
         env.reset()
-        assert env.step(EchoAction(message="new")).metadata == {
-            "original_message": "new",
+        assert env.step(NoteAction(text="new")).metadata == {
+            "original_text": "new",
             "step": 1,
         }
 
@@ -227,11 +228,11 @@ def test_a_fault_is_the_same_error_when_awaited(
         async with _client(proxy(fault)) as env:
             await env.reset()
             with pytest.raises(error, match=text):
-                await env.step(EchoAction(message="fault"))
+                await env.step(NoteAction(text="fault"))
             with pytest.raises(SessionLostError, match=r"reset\(\)"):
-                await env.step(EchoAction(message="next"))
+                await env.step(NoteAction(text="next"))
             await env.reset()
-            assert (await env.step(EchoAction(message="new"))).observation.metadata["step"] == 1
+            assert (await env.step(NoteAction(text="new"))).observation.metadata["step"] == 1
 
     run(episode())
 
@@ -245,27 +246,27 @@ def test_a_fault_in_one_session_of_a_pool_harms_no_other(
         "message_timeout_s": _TIMEOUT_S,
         "max_message_size_mb": _LIMIT_MB,
     }
-    with EchoEnvPool(url, num_envs=3, **options) as pool:
+    with NotesEnvPool(url, num_envs=3, **options) as pool:
         pool.reset()
-        results = pool.step([EchoAction(message=text) for text in ("a", "fault", "c")])
+        results = pool.step([NoteAction(text=text) for text in ("a", "fault", "c")])
         assert isinstance(results[1].error, error)
         with pytest.raises(error, match=text):
             assert results[1].observation
-        assert [results[i].observation.echoed_message for i in (0, 2)] == ["a", "c"]
-        again = pool.step([EchoAction(message="next")] * 3)
+        assert [results[i].observation.text for i in (0, 2)] == ["a", "c"]
+        again = pool.step([NoteAction(text="next")] * 3)
         assert isinstance(again[1].error, SessionLostError)
         assert [again[i].observation.metadata["step"] for i in (0, 2)] == [2, 2]
         pool.reset(only=[1])
-        last = pool.step([EchoAction(message="last")] * 3)
+        last = pool.step([NoteAction(text="last")] * 3)
         assert [result.observation.metadata["step"] for result in last] == [3, 1, 3]
 
 
 def test_a_second_reply_is_never_taken_for_the_next_call(proxy: Any) -> None:
     with _client(proxy(_twice)) as env:
         env.reset()
-        assert env.step(EchoAction(message="fault")).observation.echoed_message == "fault"
+        assert env.step(NoteAction(text="fault")).observation.text == "fault"
         with pytest.raises(ProtocolViolationError, match="belongs to no request"):
-            env.step(EchoAction(message="next"))
+            env.step(NoteAction(text="next"))
         with pytest.raises(SessionLostError):
             env.state()
 
@@ -274,8 +275,8 @@ def test_pings_are_answered_and_replies_put_together(proxy: Any) -> None:
     for fault, pongs in ((_after_a_ping, 1), (_in_two_pieces, 0)):
         broken = proxy(fault)
         with _client(broken) as env:
-            assert env.step(EchoAction(message="fault")).observation.echoed_message == "fault"
-            assert env.step(EchoAction(message="next")).observation.metadata["step"] == 2
+            assert env.step(NoteAction(text="fault")).observation.text == "fault"
+            assert env.step(NoteAction(text="next")).observation.metadata["step"] == 2
         assert broken.pongs == pongs
 
 
@@ -283,8 +284,8 @@ def test_an_awaited_reply_may_come_in_pieces_too(proxy: Any) -> None:
     async def episode() -> None:
         for fault in (_after_a_ping, _in_two_pieces):
             async with _client(proxy(fault)) as env:
-                result = await env.step(EchoAction(message="fault"))
-                assert result.observation.echoed_message == "fault"
+                result = await env.step(NoteAction(text="fault"))
+                assert result.observation.text == "fault"
 
     asyncio.run(episode())
 
@@ -298,11 +299,11 @@ def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: 
         assert sock is not None
         sock.shutdown(socket.SHUT_RDWR)
         with pytest.raises(SessionLostError):
-            env.step(EchoAction(message="next"))
+            env.step(NoteAction(text="next"))
         env.reset()
         sock = env._session.connection._sock  # type: ignore[union-attr]
         sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-        assert env.reset().observation.echoed_message == "Echo environment ready!"
+        assert env.reset().observation.text == "Ready for notes"
 
 
 def _dead_line(**options: Any) -> dict[str, Any]:
@@ -316,14 +317,14 @@ def test_a_dead_line_is_noticed_long_before_the_reply_is_overdue(proxy: Any) -> 
     halted = threading.Event()
     url = proxy(half_open).url
     try:
-        env = EchoEnv(base_url=url, **_dead_line())
+        env = NotesEnv(base_url=url, **_dead_line())
         with env, pytest.raises(SessionLostError, match="did not answer a ping"):
-            env.step(EchoAction(message="fault"))
+            env.step(NoteAction(text="fault"))
 
         async def episode() -> None:
-            async with EchoEnv(base_url=url, **_dead_line()) as env:
+            async with NotesEnv(base_url=url, **_dead_line()) as env:
                 with pytest.raises(SessionLostError, match="did not answer a ping"):
-                    await env.step(EchoAction(message="fault"))
+                    await env.step(NoteAction(text="fault"))
 
         asyncio.run(episode())
     finally:
@@ -337,24 +338,24 @@ def test_a_server_that_only_takes_long_answers_pings_meanwhile(
     application.write_text(
         """
 import asyncio
-from echo_env import EchoAction, EchoObservation
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
+from notes_env.environment import NotesEnvironment
 
-class Slow(EchoEnvironment):
+class Slow(NotesEnvironment):
     async def step_async(self, *args, **kwargs):
         await asyncio.sleep(1)
         return self.step(*args, **kwargs)
 
-app = create_app(Slow, EchoAction, EchoObservation)
+app = create_app(Slow, NoteAction, NoteObservation)
 """
     )
     url = start_server(application=application).url
-    with EchoEnv(base_url=url, **_dead_line()) as env:
-        assert env.step(EchoAction(message="Hi")).reward == 0.2
+    with NotesEnv(base_url=url, **_dead_line()) as env:
+        assert env.step(NoteAction(text="Hi")).reward == 0.2
 
     async def episode() -> None:
-        async with EchoEnv(base_url=url, **_dead_line(websocket_ping_timeout_s=None)) as env:
-            assert (await env.step(EchoAction(message="Hi"))).reward == 0.2
+        async with NotesEnv(base_url=url, **_dead_line(websocket_ping_timeout_s=None)) as env:
+            assert (await env.step(NoteAction(text="Hi"))).reward == 0.2
 
     asyncio.run(episode())

@@ -8,8 +8,7 @@ import re
 
 import pytest
 
-import echo_env
-from echo_env import errors
+from stepwire.client import errors
 
 _LINE = re.compile(r"^([│├└─ ]*)(\w+)(?: +(\w+Error|…))?")
 

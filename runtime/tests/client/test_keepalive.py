@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client import keepalive
 
 
@@ -13,13 +14,13 @@ from stepwire.client import keepalive
 def impatient_server(start_shared_server: Any) -> Any:
     """Pings five times a second and gives up after as long again."""
     options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
-    return start_shared_server(*options, application="echo_env.server.app:app")
+    return start_shared_server(*options, application="notes_env.app:app")
 
 
 def test_a_session_that_was_not_used_yet_is_kept(server: Any) -> None:
-    with EchoEnv(base_url=server.url, connect_timeout_s=2) as env:
+    with NotesEnv(base_url=server.url, connect_timeout_s=2) as env:
         keepalive._look_after_all()
-        assert env.step(EchoAction(message="hello")).metadata["step"] == 1
+        assert env.step(NoteAction(text="hello")).metadata["step"] == 1
 
 
 def test_an_idle_client_keeps_its_session_where_a_silent_one_loses_it(
@@ -34,11 +35,12 @@ _IDLE = """
 import sys
 from stepwire.client import keepalive
 keepalive._INTERVAL_S = 0.02
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import SessionLostError
 
-hello = EchoAction(message="hello")
-with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
+hello = NoteAction(text="hello")
+with NotesEnv(base_url=sys.argv[1]) as idle, NotesEnv(base_url=sys.argv[1]) as silent:
     idle.step(hello)
     keepalive._sessions.discard(silent._session)
     silent.step(hello)
@@ -64,17 +66,18 @@ _IDLE_ON_A_LOOP = """
 import asyncio, sys
 from stepwire.client import keepalive
 keepalive._INTERVAL_S = 1000
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 
 async def main():
-    async with EchoEnv(base_url=sys.argv[1]) as idle, EchoEnv(base_url=sys.argv[1]) as silent:
-        await idle.step(EchoAction(message="hello"))
+    async with NotesEnv(base_url=sys.argv[1]) as idle, NotesEnv(base_url=sys.argv[1]) as silent:
+        await idle.step(NoteAction(text="hello"))
         keepalive._sessions.discard(silent._session)
-        await silent.step(EchoAction(message="hello"))
+        await silent.step(NoteAction(text="hello"))
         received = silent._session.connection._sock
         while await asyncio.get_running_loop().sock_recv(received, 1000):
             pass
-        print((await idle.step(EchoAction(message="hello"))).metadata["step"])
+        print((await idle.step(NoteAction(text="hello"))).metadata["step"])
 
 asyncio.run(main())
 """

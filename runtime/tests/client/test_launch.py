@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import (
     CapacityReachedError,
     CommandNotFoundError,
@@ -45,9 +46,9 @@ _PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
 _CLEAN_UP = "docker rm -f $(docker ps -aq --filter label=openenv.client)"
 
 
-def _echo(client: EchoEnv, message: str = "hello") -> str:
+def _echo(client: NotesEnv, message: str = "hello") -> str:
     client.reset()
-    return client.step(EchoAction(message=message)).observation.echoed_message
+    return client.step(NoteAction(text=message)).observation.text
 
 
 def _until(condition: Callable[[], Any], what: str) -> None:
@@ -95,10 +96,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
 
 
 @pytest.fixture
-def sleeping_env(module: Callable[[str], str]) -> type[EchoEnv]:
+def sleeping_env(module: Callable[[str], str]) -> type[NotesEnv]:
     """A client whose server never serves; the last line of its log is its process id."""
 
-    class SleepingEnv(EchoEnv):
+    class SleepingEnv(NotesEnv):
         server_module = module("""
             import os, time
 
@@ -160,7 +161,7 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
 
 class TestLocalServer:
     def test_it_serves_the_client_until_close(self) -> None:
-        client = EchoEnv.from_local()
+        client = NotesEnv.from_local()
         assert _echo(client) == "hello"
         assert _is_served(client.base_url)
         client.close()
@@ -168,12 +169,12 @@ class TestLocalServer:
         client.close()
 
     def test_with_ends_it(self) -> None:
-        with EchoEnv.from_local() as client:
+        with NotesEnv.from_local() as client:
             assert _echo(client) == "hello"
         assert not _is_served(client.base_url)
 
     def test_a_client_dropped_without_close_ends_it(self) -> None:
-        client = EchoEnv.from_local()
+        client = NotesEnv.from_local()
         url = client.base_url
         del client
         assert not _is_served(url)
@@ -181,34 +182,34 @@ class TestLocalServer:
     def test_it_is_on_loopback_at_the_port_asked_for(self, listener: socket.socket) -> None:
         port = listener.getsockname()[1]
         listener.close()
-        with EchoEnv.from_local(port=port) as client:
+        with NotesEnv.from_local(port=port) as client:
             assert client.base_url == f"http://127.0.0.1:{port}"
 
     def test_several_run_side_by_side(self) -> None:
-        with EchoEnv.from_local() as one, EchoEnv.from_local() as other:
+        with NotesEnv.from_local() as one, NotesEnv.from_local() as other:
             assert one.base_url != other.base_url
             assert [_echo(one, "1"), _echo(other, "2")] == ["1", "2"]
 
     def test_options_of_the_client_and_environment_variables_arrive(self) -> None:
         variables = {"MAX_CONCURRENT_ENVS": "1"}
-        with EchoEnv.from_local(env_vars=variables, message_timeout_s=7, token="t") as client:
+        with NotesEnv.from_local(env_vars=variables, message_timeout_s=7, token="t") as client:
             assert client._message_timeout == 7
             assert client._session._headers["Authorization"] == "Bearer t"
             with pytest.raises(CapacityReachedError):
-                EchoEnv(client.base_url).sync().reset()
+                NotesEnv(client.base_url).sync().reset()
 
     def test_a_proxy_of_the_environment_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
-        with EchoEnv.from_local() as client:
+        with NotesEnv.from_local() as client:
             assert _echo(client) == "hello"
 
     def test_a_session_whose_server_is_killed_is_lost(self) -> None:
-        with EchoEnv.from_local() as client:
+        with NotesEnv.from_local() as client:
             client.reset()
             client._provider._process.kill()
             with pytest.raises(SessionLostError):
-                client.step(EchoAction(message="hello"))
+                client.step(NoteAction(text="hello"))
 
     def test_one_that_ignores_the_signal_to_stop_is_killed_with_all_it_started(
         self, module: Callable[[str], str]
@@ -258,17 +259,17 @@ class TestLocalServer:
 class TestLocalServerThatDoesNotStart:
     def test_one_that_ends_is_reported_with_its_log(self) -> None:
         with pytest.raises(ServerExitedError, match="exit code 2") as caught:
-            EchoEnv.from_local(env_vars={"LOG_LEVEL": "loud"})
+            NotesEnv.from_local(env_vars={"LOG_LEVEL": "loud"})
         assert "server: error: LOG_LEVEL" in str(caught.value)
 
     def test_one_that_never_serves_is_stopped(
-        self, sleeping_env: type[EchoEnv], logs: Path
+        self, sleeping_env: type[NotesEnv], logs: Path
     ) -> None:
         with pytest.raises(ServerNotHealthyError, match=r"within 0.1 s[^$]*`wait_timeout`"):
             sleeping_env.from_local(wait_timeout=0.1)
         assert not list(logs.iterdir())  # the last thing of a server that goes
 
-    def test_the_end_of_its_log_is_shown(self, sleeping_env: type[EchoEnv], logs: Path) -> None:
+    def test_the_end_of_its_log_is_shown(self, sleeping_env: type[NotesEnv], logs: Path) -> None:
         server = module_server(str(sleeping_env.server_module))
         server.start()
         _until(lambda: "line 99" in next(logs.iterdir()).read_text(), "it had said all")
@@ -283,12 +284,12 @@ class TestLocalServerThatDoesNotStart:
     def test_a_port_that_is_taken_is_named(self, listener: socket.socket) -> None:
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"Port {port}"):
-            EchoEnv.from_local(port=port)
+            NotesEnv.from_local(port=port)
 
     def test_one_that_refuses_the_session_is_stopped(
         self, module: Callable[[str], str], logs: Path
     ) -> None:
-        class HttpOnlyEnv(EchoEnv):
+        class HttpOnlyEnv(NotesEnv):
             server_module = module("""
                 import http.server, sys
 
@@ -309,7 +310,7 @@ class TestLocalServerThatDoesNotStart:
         assert not list(logs.iterdir())
 
     def test_a_client_without_server_module_says_so(self) -> None:
-        class NoServer(EchoEnv):
+        class NoServer(NotesEnv):
             server_module = None
 
         with pytest.raises(UsageError, match=r"NoServer .* Set `server_module`"):
@@ -334,9 +335,9 @@ class TestEndOfTheInterpreter:
     @pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "1 / 0"])
     def test_no_server_outlives_it(self, interpreter: Callable[..., Any], end: str) -> None:
         process, url = interpreter(f"""
-            from echo_env import EchoEnv
+            from notes_env.client import NotesEnv
 
-            client = EchoEnv.from_local()
+            client = NotesEnv.from_local()
             print(client.base_url, flush=True)
             {end}
         """)
@@ -346,9 +347,9 @@ class TestEndOfTheInterpreter:
 
     def test_no_server_outlives_one_that_is_killed(self, interpreter: Callable[..., Any]) -> None:
         process, url = interpreter("""
-            from echo_env import EchoEnv
+            from notes_env.client import NotesEnv
 
-            client = EchoEnv.from_local()
+            client = NotesEnv.from_local()
             print(client.base_url, flush=True)
             __import__("time").sleep(1000)
         """)
@@ -361,28 +362,28 @@ class TestEndOfTheInterpreter:
     ) -> None:
         process, said = interpreter("""
             import os, sys, warnings
-            from echo_env import EchoEnv
+            from notes_env.client import NotesEnv
 
             warnings.simplefilter("ignore")  # of forking while there are threads
-            client = EchoEnv.from_local()
+            client = NotesEnv.from_local()
             if os.fork() == 0:
                 client.close()
                 sys.exit()
             os.wait()
-            print(client.reset().observation.echoed_message, flush=True)
+            print(client.reset().observation.text, flush=True)
         """)
-        assert said == "Echo environment ready!"
+        assert said == "Ready for notes"
         process.communicate(timeout=_PATIENCE_S)
 
     def test_ctrl_c_during_the_start_leaves_no_server(
-        self, interpreter: Callable[..., Any], sleeping_env: type[EchoEnv], tmp_path: Path
+        self, interpreter: Callable[..., Any], sleeping_env: type[NotesEnv], tmp_path: Path
     ) -> None:
         process, said = interpreter(f"""
             import sys, threading
             from pathlib import Path
-            from echo_env import EchoEnv
+            from notes_env.client import NotesEnv
 
-            class SleepingEnv(EchoEnv):
+            class SleepingEnv(NotesEnv):
                 server_module = {sleeping_env.server_module!r}
 
             def tell():
@@ -406,19 +407,19 @@ class TestEndOfTheInterpreter:
 
 class TestAwaiting:
     def test_asyncio_run_takes_the_client_for_a_coroutine(self) -> None:
-        with EchoEnv.from_local() as client:
+        with NotesEnv.from_local() as client:
             assert asyncio.iscoroutine(client)
             assert asyncio.run(client) is client
             assert _echo(client) == "hello"
 
     def test_it_may_be_awaited_again_on_any_loop(self) -> None:
-        client = EchoEnv.from_local()
+        client = NotesEnv.from_local()
 
         async def use() -> str:
             assert await client is client
             assert await client is client
             await client.reset()
-            return (await client.step(EchoAction(message="hello"))).observation.echoed_message
+            return (await client.step(NoteAction(text="hello"))).observation.text
 
         assert [asyncio.run(use()), asyncio.run(use())] == ["hello", "hello"]
         client.sync().close()
@@ -426,9 +427,9 @@ class TestAwaiting:
 
     def test_awaiting_the_call_gives_the_client(self) -> None:
         async def use() -> str:
-            async with await EchoEnv.from_local() as client:
+            async with await NotesEnv.from_local() as client:
                 await client.reset()
-                await client.step(EchoAction(message="hello"))
+                await client.step(NoteAction(text="hello"))
                 return client.base_url
 
         assert not _is_served(asyncio.run(use()))
@@ -479,7 +480,7 @@ class TestProviderOfTheUser:
     def test_a_stub_container_provider_gets_what_is_not_the_clients_own(self, server: Any) -> None:
         provider = StubContainerProvider(server.url)
         options = {"cmd": "serve", "port": 7, "env_vars": {"A": "b"}}
-        client = EchoEnv.from_docker_image(
+        client = NotesEnv.from_docker_image(
             "image", provider=provider, wait_timeout=8, message_timeout_s=9, **options
         )
         assert _echo(client) == "hello"
@@ -491,7 +492,7 @@ class TestProviderOfTheUser:
     def test_a_stub_runtime_provider_gets_what_is_not_the_clients_own(self, server: Any) -> None:
         provider = StubRuntimeProvider(server.url)
         options = {"port": 7, "env_vars": {"A": "b"}, "workers": 2}
-        client = EchoEnv.from_env("me/echo", use_docker=False, provider=provider, **options)
+        client = NotesEnv.from_env("me/echo", use_docker=False, provider=provider, **options)
         with client:
             assert _echo(client) == "hello"
         assert provider.calls == [options, 30.0, "stopped"]
@@ -499,12 +500,12 @@ class TestProviderOfTheUser:
     def test_a_stub_provider_that_fails_is_stopped_and_its_error_raised(self, server: Any) -> None:
         provider = StubContainerProvider(server.url, failure=TimeoutError("not ready"))
         with pytest.raises(TimeoutError, match="not ready"):
-            EchoEnv.from_docker_image("image", provider)
+            NotesEnv.from_docker_image("image", provider)
         assert provider.calls[-1] == "stopped"
 
     def test_a_stub_provider_is_asked_for_the_image_of_the_space(self, server: Any) -> None:
         provider = StubContainerProvider(server.url)
-        EchoEnv.from_env("Org_1/My.Echo_env", provider=provider, tag="v2").close()
+        NotesEnv.from_env("Org_1/My.Echo_env", provider=provider, tag="v2").close()
         assert provider.calls[0] == ("registry.hf.space/org-1-my-echo-env:v2", {})
 
     def test_auto_env_passes_its_provider_through(self, server: Any) -> None:
@@ -512,7 +513,7 @@ class TestProviderOfTheUser:
 
         provider = StubContainerProvider(server.url)
         client = AutoEnv.from_env("echo", docker_image="image", container_provider=provider)
-        assert isinstance(client, EchoEnv)
+        assert isinstance(client, NotesEnv)
         with client:
             assert _echo(client) == "hello"
         assert provider.calls == [("image", {"env_vars": {}}), (server.url, 30.0), "stopped"]
@@ -521,10 +522,10 @@ class TestProviderOfTheUser:
 class TestUvProject:
     def test_a_folder_is_served(self, checkout: Path) -> None:
         options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}}
-        with EchoEnv.from_env("me/echo", use_docker=False, **options) as client:
+        with NotesEnv.from_env("me/echo", use_docker=False, **options) as client:
             assert _echo(client) == "hello"
             with pytest.raises(CapacityReachedError):
-                EchoEnv(client.base_url).sync().reset()
+                NotesEnv(client.base_url).sync().reset()
         assert not _is_served(client.base_url)
 
     def test_a_git_repository_is_served(self, checkout: Path) -> None:
@@ -532,31 +533,31 @@ class TestUvProject:
         for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Echo"]):
             subprocess.run([*git, *arguments], check=True, stdin=subprocess.DEVNULL)
         url = f"git+file://{checkout}"
-        with EchoEnv.from_env("me/echo", use_docker=False, project_path=url) as client:
+        with NotesEnv.from_env("me/echo", use_docker=False, project_path=url) as client:
             assert _echo(client) == "hello"
         assert not _is_served(client.base_url)
 
     def test_a_folder_that_is_no_project_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(ServerStartError, match=r"no project in .* pyproject\.toml"):
-            EchoEnv.from_env("me/echo", use_docker=False, project_path=str(tmp_path))
+            NotesEnv.from_env("me/echo", use_docker=False, project_path=str(tmp_path))
 
     def test_uv_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(CommandNotFoundError, match=r"no `uv` command.*pip install uv"):
-            EchoEnv.from_env("me/echo", use_docker=False)
+            NotesEnv.from_env("me/echo", use_docker=False)
 
 
 class TestWithoutDocker:
     def test_docker_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(CommandNotFoundError, match=r"no `docker` command.*from_local"):
-            EchoEnv.from_docker_image("echo-env:latest")
+            NotesEnv.from_docker_image("echo-env:latest")
 
     @pytest.mark.engine  # for the `docker` command; no daemon is asked
     def test_daemon_down(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
         with pytest.raises(DockerUnavailableError, match="Start Docker") as caught:
-            EchoEnv.from_env("me/echo")
+            NotesEnv.from_env("me/echo")
         assert "nobody.sock" in str(caught.value)
 
 
@@ -572,7 +573,7 @@ def _containers() -> set[str]:
     return set(_docker("ps", "--all", "--quiet", "--no-trunc").split())
 
 
-def _container_at(client: EchoEnv) -> str:
+def _container_at(client: NotesEnv) -> str:
     """The id of the container whose port the client talks to."""
     port = client.base_url.rpartition(":")[2]
     return _docker("ps", "--quiet", "--no-trunc", "--filter", f"publish={port}")
@@ -582,16 +583,16 @@ class Image(NamedTuple):
     name: str
     mounts: list[str]
 
-    def start(self, **options: Any) -> EchoEnv:
-        return EchoEnv.from_docker_image(
+    def start(self, **options: Any) -> NotesEnv:
+        return NotesEnv.from_docker_image(
             self.name, docker_args=[*self.mounts, *options.pop("docker_args", [])], **options
         )
 
     def code(self) -> str:
         """Python code that starts a client of it, in another interpreter."""
         return (
-            "from echo_env import EchoEnv\n"
-            f"client = EchoEnv.from_docker_image({self.name!r}, docker_args={self.mounts!r})\n"
+            "from notes_env.client import NotesEnv\n"
+            f"client = NotesEnv.from_docker_image({self.name!r}, docker_args={self.mounts!r})\n"
             "print(client.base_url, flush=True)\n"
         )
 
@@ -602,7 +603,7 @@ def image(root: Path) -> Iterator[Image]:
     name = f"openenv-launch-test:{os.getpid()}"
     empty = io.BytesIO()
     tarfile.open(fileobj=empty, mode="w").close()
-    command = f'["{sys.executable}", "-m", "echo_env.server.app", "--host", "0.0.0.0"]'
+    command = f'["{sys.executable}", "-m", "notes_env.app", "--host", "0.0.0.0"]'
     _docker("import", "--change", f"CMD {command}", "-", name, input=empty.getvalue())
     seen = {"/usr", "/bin", "/lib", "/lib64", str(root), sys.prefix, sys.base_prefix}
     mounts = [f"--volume={path}:{path}:ro" for path in sorted(seen) if Path(path).exists()]
@@ -641,7 +642,7 @@ class TestDockerContainer:
 
         options = {"wait_timeout": 60, "docker_args": image.mounts}
         with AutoEnv.from_env("echo", docker_image=image.name, **options) as client:
-            assert isinstance(client, EchoEnv)
+            assert isinstance(client, NotesEnv)
             assert _echo(client) == "hello"
 
     def test_a_client_dropped_without_close_removes_it(self, image: Image) -> None:
@@ -675,11 +676,11 @@ class TestDockerContainer:
             seen = _docker("exec", container, "sh", "-c", "hostname; echo $WITH_SPACE; id -u")
             assert seen.splitlines()[:2] == ["echo", "a = b"]
             with pytest.raises(CapacityReachedError):
-                EchoEnv(client.base_url).sync().reset()
+                NotesEnv(client.base_url).sync().reset()
 
     @pytest.mark.parametrize("as_text", [True, False])
     def test_its_command_may_be_given(self, image: Image, as_text: bool) -> None:
-        arguments = [sys.executable, "-m", "echo_env.server.app", "--host", "0.0.0.0"]
+        arguments = [sys.executable, "-m", "notes_env.app", "--host", "0.0.0.0"]
         command = shlex.join(arguments) if as_text else arguments
         with image.start(cmd=command) as client:
             assert _echo(client) == "hello"
@@ -697,7 +698,7 @@ class TestDockerContainer:
             assert _echo(client) == "hello"
 
     def test_one_that_ignores_the_signal_to_stop_is_removed(self, image: Image) -> None:
-        stubborn = f"{sys.executable} -m echo_env.server.app --host 0.0.0.0 & trap '' TERM; wait"
+        stubborn = f"{sys.executable} -m notes_env.app --host 0.0.0.0 & trap '' TERM; wait"
         client = image.start(cmd=["sh", "-c", stubborn])
         container = _container_at(client)
         client.close()
@@ -709,7 +710,7 @@ class TestDockerContainer:
         process, url = interpreter(image.code() + "print(client.reset())")
         printed, _ = process.communicate(timeout=_PATIENCE_S)
         assert url.startswith("http://127.0.0.1:")
-        assert "Echo environment ready!" in printed
+        assert "Ready for notes" in printed
 
     @pytest.mark.parametrize("delay_s", [0.1, 0.2, 0.3, 0.5, 0.8])
     def test_ctrl_c_during_the_start_removes_it(
@@ -737,7 +738,7 @@ class TestDockerContainer:
 class TestDockerContainerThatDoesNotStart:
     def test_image_missing(self) -> None:
         with pytest.raises(ImageNotFoundError, match=r"no image 'no-such-image:1'.*docker build"):
-            EchoEnv.from_docker_image("no-such-image:1")
+            NotesEnv.from_docker_image("no-such-image:1")
 
     def test_port_taken(self, image: Image, listener: socket.socket) -> None:
         port = listener.getsockname()[1]

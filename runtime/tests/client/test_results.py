@@ -15,17 +15,18 @@ from openenv.core.client_types import StepResult
 from openenv.core.env_server.mcp_types import CallToolAction
 from openenv.core.env_server.types import State
 
-from echo_env import EchoAction, EchoEnv, EchoObservation
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.client.errors import ServerError
 
-HELLO = EchoAction(message="hello")
+HELLO = NoteAction(text="hello")
 
 
-def on_a_loop(url: str, use: Callable[[EchoEnv], Any]) -> Any:
+def on_a_loop(url: str, use: Callable[[NotesEnv], Any]) -> Any:
     """`use(client)` in a coroutine that awaits only what `use` returns, as a notebook's cell is."""
 
     async def main() -> Any:
-        client = EchoEnv(base_url=url)
+        client = NotesEnv(base_url=url)
         try:
             result = use(client)
             return await result if asyncio.iscoroutine(result) else result
@@ -36,7 +37,7 @@ def on_a_loop(url: str, use: Callable[[EchoEnv], Any]) -> Any:
 
 
 def test_results_are_step_results_and_states_by_type(either_server: Any) -> None:
-    def use(env: EchoEnv) -> None:
+    def use(env: NotesEnv) -> None:
         assert isinstance(env.reset(), StepResult)
         assert isinstance(env.step(HELLO), StepResult)
         assert isinstance(env.state(), State)
@@ -45,12 +46,12 @@ def test_results_are_step_results_and_states_by_type(either_server: Any) -> None
 
 
 def test_reading_a_result_completes_the_call(either_server: Any) -> None:
-    def use(env: EchoEnv) -> None:
+    def use(env: NotesEnv) -> None:
         ready, result, state = env.reset(), env.step(HELLO), env.state()
         assert state.step_count == 1  # what was called before is performed first
         assert ready.reward == 0.0
         assert (result.reward, result.done) == (0.5, False)
-        assert result.observation.echoed_message == "hello"
+        assert result.observation.text == "hello"
         assert result.observation.reward == 0.5
         assert state.model_dump()["step_count"] == 1
 
@@ -58,7 +59,7 @@ def test_reading_a_result_completes_the_call(either_server: Any) -> None:
 
 
 def test_a_result_behaves_like_the_dataclass_it_stands_for(server: Any) -> None:
-    def use(env: EchoEnv) -> None:
+    def use(env: NotesEnv) -> None:
         expected = ["observation", "reward", "done", "metadata"]
         assert list(vars(env.step(HELLO))) == expected
         assert list(dataclasses.asdict(env.step(HELLO))) == expected
@@ -68,9 +69,9 @@ def test_a_result_behaves_like_the_dataclass_it_stands_for(server: Any) -> None:
             assert twin == result
             twin.reward = 9.0
             assert result.reward == 0.5
-        assert "echoed_message='hello'" in repr(result)
-        assert vars(result.observation)["echoed_message"] == "hello"
-        assert isinstance(result.observation, EchoObservation)
+        assert "text='hello'" in repr(result)
+        assert vars(result.observation)["text"] == "hello"
+        assert isinstance(result.observation, NoteObservation)
         assert hash(result) == hash(result)
         assert pickle.loads(pickle.dumps(env.state())).step_count == 3
 
@@ -78,7 +79,7 @@ def test_a_result_behaves_like_the_dataclass_it_stands_for(server: Any) -> None:
 
 
 def test_what_is_written_to_a_result_is_read_back(server: Any) -> None:
-    def use(env: EchoEnv) -> None:
+    def use(env: NotesEnv) -> None:
         result = env.step(HELLO)
         result.reward = (result.reward or 0.0) + 1
         assert result.reward == 1.5
@@ -93,7 +94,7 @@ def test_what_is_written_to_a_result_is_read_back(server: Any) -> None:
 
 
 def test_awaiting_gives_the_same_result_each_time_and_after_reading(server: Any) -> None:
-    async def use(env: EchoEnv) -> None:
+    async def use(env: NotesEnv) -> None:
         call = env.step(HELLO)
         first = await call
         assert call.reward == 0.5
@@ -107,18 +108,18 @@ def test_awaiting_gives_the_same_result_each_time_and_after_reading(server: Any)
 def test_awaited_read_and_unread_calls_are_performed_in_the_order_they_were_made(
     rendezvous: Any, other: Any
 ) -> None:
-    async def use(env: EchoEnv) -> str:
+    async def use(env: NotesEnv) -> str:
         env.reset(episode_id="mixed")
-        say = lambda text: env.step(EchoAction(message=text))  # noqa: E731
+        say = lambda text: env.step(NoteAction(text=text))  # noqa: E731
         say("1")
         second, third = say("2"), say("3")
         await third
-        assert second.metadata == {"original_message": "2", "step": 2}
+        assert second.metadata == {"original_text": "2", "step": 2}
         say("4")
-        assert say("5").metadata == {"original_message": "5", "step": 5}
+        assert say("5").metadata == {"original_text": "5", "step": 5}
         say("6")
         gathered = await asyncio.gather(*map(say, "789"))
-        assert [result.observation.echoed_message for result in gathered] == ["7", "8", "9"]
+        assert [result.observation.text for result in gathered] == ["7", "8", "9"]
         return "1 2 3 4 5 6 7 8 9"
 
     assert on_a_loop(rendezvous.url, use) == other("journal mixed")
@@ -132,7 +133,7 @@ def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any
     episode = f"unread-{end}".replace(" ", "-")
 
     async def main() -> None:
-        env = EchoEnv(base_url=rendezvous.url)
+        env = NotesEnv(base_url=rendezvous.url)
         if end == "async with":
             async with env:
                 call(env)
@@ -146,12 +147,12 @@ def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any
         if end != "close()":
             await closed
 
-    def call(env: EchoEnv) -> None:
+    def call(env: NotesEnv) -> None:
         env.reset(episode_id=episode)
         for message in ("a", "b"):
-            env.step(EchoAction(message=message))
+            env.step(NoteAction(text=message))
         if end == "the loop":
-            env.step(EchoAction(message=f"hold {episode}"))
+            env.step(NoteAction(text=f"hold {episode}"))
 
     asyncio.run(main())
     assert other(f"journal {episode}").split()[:2] == ["a", "b"]
@@ -162,7 +163,7 @@ def test_calls_that_cannot_be_performed_any_more_are_logged(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        EchoEnv(base_url=server.url).step(HELLO)
+        NotesEnv(base_url=server.url).step(HELLO)
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
@@ -173,72 +174,72 @@ def test_calls_that_cannot_be_performed_any_more_are_logged(
 
 
 def test_an_error_is_raised_where_the_result_is_asked_for(rendezvous: Any) -> None:
-    async def use(env: EchoEnv) -> None:
-        failing = env.step(EchoAction(message="fail on purpose"))
+    async def use(env: NotesEnv) -> None:
+        failing = env.step(NoteAction(text="fail on purpose"))
         for _ in range(2):
             with pytest.raises(ServerError, match="on purpose"):
                 _ = failing.reward
             with pytest.raises(ServerError, match="on purpose"):
                 await failing
-        assert (await env.step(HELLO)).metadata == {"original_message": "hello", "step": 2}
+        assert (await env.step(HELLO)).metadata == {"original_text": "hello", "step": 2}
 
     on_a_loop(rendezvous.url, use)
 
 
 def test_the_error_of_a_call_that_nobody_reads_spoils_nothing(rendezvous: Any) -> None:
-    async def use(env: EchoEnv) -> None:
-        env.step(EchoAction(message="fail unread"))
-        assert (await env.step(HELLO)).metadata == {"original_message": "hello", "step": 2}
+    async def use(env: NotesEnv) -> None:
+        env.step(NoteAction(text="fail unread"))
+        assert (await env.step(HELLO)).metadata == {"original_text": "hello", "step": 2}
 
     on_a_loop(rendezvous.url, use)
 
 
 def test_calls_of_eight_clients_can_be_gathered_as_they_are(rendezvous: Any) -> None:
-    async def use(env: EchoEnv) -> list[Any]:
-        clients = [env, *(EchoEnv(base_url=rendezvous.url) for _ in range(7))]
-        meeting = EchoAction(message="meet 8 gathered")
+    async def use(env: NotesEnv) -> list[Any]:
+        clients = [env, *(NotesEnv(base_url=rendezvous.url) for _ in range(7))]
+        meeting = NoteAction(text="meet 8 gathered")
         results = await asyncio.gather(*(client.step(meeting) for client in clients))
         await asyncio.gather(*(client.close() for client in clients))
-        return [result.observation.message_length for result in results]
+        return [result.observation.length for result in results]
 
     assert on_a_loop(rendezvous.url, use) == [len("meet 8 gathered")] * 8
 
 
 def test_results_of_tools(server: Any) -> None:
-    def use(env: EchoEnv) -> None:
+    def use(env: NotesEnv) -> None:
         tools = env.list_tools()
         assert len(tools) == 2
-        assert [tool.name for tool in tools] == ["echo_message", "echo_with_length"]
-        assert tools[0].name == "echo_message"
-        with_length = env.call_tool("echo_with_length", message="Test")
+        assert [tool.name for tool in tools] == ["read_note", "measure_note"]
+        assert tools[0].name == "read_note"
+        with_length = env.call_tool("measure_note", message="Test")
         assert with_length == {"message": "Test", "length": 4}
         assert with_length["length"] == 4
         assert sorted(with_length) == ["length", "message"]
         assert with_length.get("message") == "Test"
-        echoed = env.call_tool("echo_message", message="Hello!")
+        echoed = env.call_tool("read_note", message="Hello!")
         assert (echoed, str(echoed), repr(echoed)) == ("Hello!", "Hello!", "'Hello!'")
         assert echoed.upper() == "HELLO!"
         assert "Hell" in echoed
         assert "Hell" not in with_length
-        assert not env.call_tool("echo_message", message="")
+        assert not env.call_tool("read_note", message="")
         assert json.dumps(str(echoed)) == '"Hello!"'
-        call = env.step(CallToolAction(tool_name="echo_message", arguments={"message": "m"}))
+        call = env.step(CallToolAction(tool_name="read_note", arguments={"text": "m"}))
         assert call.observation.result == "m"
 
     on_a_loop(server.url, use)
 
 
 def test_results_of_tools_may_be_awaited(server: Any) -> None:
-    async def use(env: EchoEnv) -> None:
+    async def use(env: NotesEnv) -> None:
         assert [tool.name for tool in await env.list_tools()] == [
-            "echo_message",
-            "echo_with_length",
+            "read_note",
+            "measure_note",
         ]
-        assert await env.call_tool("echo_message", message="Hello!") == "Hello!"
-        called = env.call_tool("echo_message", message="Hello!")
+        assert await env.call_tool("read_note", message="Hello!") == "Hello!"
+        called = env.call_tool("read_note", message="Hello!")
         assert asyncio.iscoroutine(called)
         assert await asyncio.create_task(called) == await called == "Hello!"  # type: ignore[arg-type]
-        assert await asyncio.gather(called, env.call_tool("echo_message", message="2")) == [
+        assert await asyncio.gather(called, env.call_tool("read_note", message="2")) == [
             "Hello!",
             "2",
         ]
@@ -248,7 +249,7 @@ def test_results_of_tools_may_be_awaited(server: Any) -> None:
 
 def test_blocking_results_may_be_awaited_too(server: Any) -> None:
     async def main() -> None:
-        with EchoEnv(base_url=server.url) as env:
+        with NotesEnv(base_url=server.url) as env:
             results = [env.reset(), env.step(HELLO), env.state(), env.list_tools()]
             for result in results:
                 assert await result is result
@@ -258,8 +259,8 @@ def test_blocking_results_may_be_awaited_too(server: Any) -> None:
 
 def test_a_result_is_a_coroutine_for_whoever_makes_tasks_of_them(server: Any) -> None:
     async def episode() -> None:
-        env = EchoEnv(base_url=server.url)
-        result = env.step(EchoAction(message="Hi"))
+        env = NotesEnv(base_url=server.url)
+        result = env.step(NoteAction(text="Hi"))
         assert asyncio.iscoroutine(result)
         assert (await asyncio.create_task(result)).reward == 0.2  # type: ignore[arg-type]
         assert (await asyncio.create_task(env.state())).step_count == 1  # type: ignore[arg-type]
@@ -273,9 +274,9 @@ def test_a_failure_that_nobody_reads_is_logged(
     server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def episode() -> None:
-        async with EchoEnv(base_url=server.url) as env:
+        async with NotesEnv(base_url=server.url) as env:
             env.reset(seed="not a number")
-            assert (await env.step(EchoAction(message="Hi"))).metadata["step"] == 1
+            assert (await env.step(NoteAction(text="Hi"))).metadata["step"] == 1
 
     asyncio.run(episode())
     gc.collect()

@@ -7,14 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from echo_env import (
-    EchoAction,
-    EchoEnv,
-    EchoEnvPool,
-    ProtocolViolationError,
-    ReplyTimeoutError,
-    SessionLostError,
-)
+from notes_env.client import NotesEnv, NotesEnvPool
+from notes_env.models import NoteAction
+from stepwire.client.errors import ProtocolViolationError, ReplyTimeoutError, SessionLostError
 
 # Fault, what step 2 and step 3 come to; after a lost session `reset()` starts a new one.
 _TABLE: list[tuple[str, dict[str, Any], Any, Any]] = [
@@ -36,7 +31,7 @@ _TIMEOUT_S = 1.0
 def _outcome(call: Callable[[], Any]) -> Any:
     """The echo, or the class of the error."""
     try:
-        return call().observation.echoed_message
+        return call().observation.text
     except Exception as error:  # noqa: BLE001 - which one is what is asked
         return type(error)
 
@@ -46,40 +41,40 @@ def _scenario(kind: str, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _blocking(url: str, scenario: dict[str, Any]) -> list[Any]:
-    with EchoEnv(url, message_timeout_s=_TIMEOUT_S) as env:
+    with NotesEnv(url, message_timeout_s=_TIMEOUT_S) as env:
         env.reset(scenario=scenario)
         steps = [
-            _outcome(lambda n=n: env.step(EchoAction(message=str(n))))  # type: ignore[misc]
+            _outcome(lambda n=n: env.step(NoteAction(text=str(n))))  # type: ignore[misc]
             for n in (1, 2, 3)
         ]
-        return [*steps, env.reset().observation.echoed_message]
+        return [*steps, env.reset().observation.text]
 
 
 def _awaited(url: str, scenario: dict[str, Any]) -> list[Any]:
     async def drive() -> list[Any]:
         outcomes: list[Any] = []
-        async with EchoEnv(url, message_timeout_s=_TIMEOUT_S) as env:
+        async with NotesEnv(url, message_timeout_s=_TIMEOUT_S) as env:
             await env.reset(scenario=scenario)
             for number in (1, 2, 3):
                 try:
-                    result = await env.step(EchoAction(message=str(number)))
-                    outcomes.append(result.observation.echoed_message)
+                    result = await env.step(NoteAction(text=str(number)))
+                    outcomes.append(result.observation.text)
                 except Exception as error:  # noqa: BLE001 - as above
                     outcomes.append(type(error))
-            return [*outcomes, (await env.reset()).observation.echoed_message]
+            return [*outcomes, (await env.reset()).observation.text]
 
     return asyncio.run(drive())
 
 
 def _pooled(url: str, scenario: dict[str, Any]) -> list[Any]:
     outcomes = []
-    with EchoEnvPool(url, num_envs=2, message_timeout_s=_TIMEOUT_S) as pool:
+    with NotesEnvPool(url, num_envs=2, message_timeout_s=_TIMEOUT_S) as pool:
         pool.reset(scenario=scenario)
         for number in (1, 2, 3):
-            results = pool.step([EchoAction(message=str(number))] * 2)
+            results = pool.step([NoteAction(text=str(number))] * 2)
             assert _outcome(lambda: results[1]) == _outcome(lambda: results[0])  # noqa: B023
             outcomes.append(_outcome(lambda: results[0]))  # noqa: B023
-        return [*outcomes, pool.reset()[0].observation.echoed_message]
+        return [*outcomes, pool.reset()[0].observation.text]
 
 
 @pytest.mark.parametrize("use", [_blocking, _awaited, _pooled], ids=lambda use: use.__name__[1:])
@@ -99,7 +94,7 @@ def test_each_fault_raises_what_says_so(
 ) -> None:
     able = fast_server if kind in ("abort", "slow_drip") else server
     outcomes = use(able.url, _scenario(kind, more))
-    assert outcomes == ["1", second, third, "Echo environment ready!"]
+    assert outcomes == ["1", second, third, "Ready for notes"]
 
 
 def test_the_table_has_every_fault(server: Any) -> None:

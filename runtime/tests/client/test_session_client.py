@@ -18,7 +18,8 @@ from websockets.asyncio.server import ServerConnection as AsyncServerConnection
 from websockets.asyncio.server import serve as serve_async
 from websockets.sync.server import ServerConnection, serve
 
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import (
     CapacityReachedError,
     ConnectFailedError,
@@ -28,10 +29,10 @@ from stepwire.client.errors import (
     UsageError,
 )
 
-HELLO = EchoAction(message="hello")
+HELLO = NoteAction(text="hello")
 _REPLY = (
     '{"type":"observation","data":{"observation":'
-    '{"echoed_message":"hello","message_length":5},"reward":0.5,"done":false}}'
+    '{"text":"hello","length":5},"reward":0.5,"done":false}}'
 )
 
 
@@ -44,11 +45,11 @@ def name() -> str:
     return uuid4().hex
 
 
-def call_blocking(client: EchoEnv, calls: Callable[[EchoEnv], Any]) -> Any:
+def call_blocking(client: NotesEnv, calls: Callable[[NotesEnv], Any]) -> Any:
     return calls(client)
 
 
-def call_on_a_loop(client: EchoEnv, calls: Callable[[EchoEnv], Any]) -> Any:
+def call_on_a_loop(client: NotesEnv, calls: Callable[[NotesEnv], Any]) -> Any:
     async def main() -> Any:
         return await calls(client)
 
@@ -62,7 +63,7 @@ either_way = pytest.mark.parametrize("call", [call_blocking, call_on_a_loop])
 
 
 @contextmanager
-def closed_at_the_end(client: EchoEnv) -> Iterator[EchoEnv]:
+def closed_at_the_end(client: NotesEnv) -> Iterator[NotesEnv]:
     yield client
     client.close()
 
@@ -70,40 +71,40 @@ def closed_at_the_end(client: EchoEnv) -> Iterator[EchoEnv]:
 @pytest.mark.parametrize(
     "opened",
     [
-        lambda url: EchoEnv(base_url=url),
-        lambda url: EchoEnv(base_url=url).sync(),
-        lambda url: closed_at_the_end(EchoEnv(base_url=url)),
-        lambda url: closed_at_the_end(EchoEnv(base_url=url).sync()),
-        lambda url: closed_at_the_end(EchoEnv(base_url=url).connect()),
+        lambda url: NotesEnv(base_url=url),
+        lambda url: NotesEnv(base_url=url).sync(),
+        lambda url: closed_at_the_end(NotesEnv(base_url=url)),
+        lambda url: closed_at_the_end(NotesEnv(base_url=url).sync()),
+        lambda url: closed_at_the_end(NotesEnv(base_url=url).connect()),
     ],
     ids=["with", "with sync()", "bare", "bare sync()", "connect()"],
 )
 def test_synchronous_use(either_server: Any, opened: Any) -> None:
     with opened(either_server.url) as env:
-        assert env.reset().observation.echoed_message
+        assert env.reset().observation.text
         assert [env.step(HELLO).reward for _ in range(3)] == [0.5, 0.5, 0.5]
         assert env.state().step_count == 3
 
 
-async def _awaited(client: EchoEnv) -> EchoEnv:
+async def _awaited(client: NotesEnv) -> NotesEnv:
     return await client
 
 
-async def _connected(client: EchoEnv) -> EchoEnv:
+async def _connected(client: NotesEnv) -> NotesEnv:
     return await client.connect()
 
 
-async def _as_it_is(client: EchoEnv) -> EchoEnv:
+async def _as_it_is(client: NotesEnv) -> NotesEnv:
     return client
 
 
-@pytest.mark.parametrize("opened", [_awaited, _connected, _as_it_is, EchoEnv.__aenter__])
+@pytest.mark.parametrize("opened", [_awaited, _connected, _as_it_is, NotesEnv.__aenter__])
 def test_asynchronous_use(either_server: Any, opened: Any) -> None:
     async def main() -> None:
-        client = EchoEnv(base_url=either_server.url)
+        client = NotesEnv(base_url=either_server.url)
         env = await opened(client)
         assert env is client
-        assert (await env.reset()).observation.echoed_message
+        assert (await env.reset()).observation.text
         assert [(await env.step(HELLO)).reward for _ in range(3)] == [0.5, 0.5, 0.5]
         assert (await env.state()).step_count == 3
         await env.close()
@@ -112,8 +113,8 @@ def test_asynchronous_use(either_server: Any, opened: Any) -> None:
 
 
 def test_async_with_closes_the_session(server: Any) -> None:
-    async def main() -> EchoEnv:
-        async with EchoEnv(base_url=server.url) as env:
+    async def main() -> NotesEnv:
+        async with NotesEnv(base_url=server.url) as env:
             await env.step(HELLO)
         return env
 
@@ -123,9 +124,9 @@ def test_async_with_closes_the_session(server: Any) -> None:
 
 def test_with_and_sync_block_on_a_running_loop_too(server: Any) -> None:
     async def main() -> None:
-        with EchoEnv(base_url=server.url) as env:
+        with NotesEnv(base_url=server.url) as env:
             results = [env.reset(), env.step(HELLO)]
-        client = EchoEnv(base_url=server.url).sync()
+        client = NotesEnv(base_url=server.url).sync()
         results.append(client.step(HELLO))
         client.close()
         # Such a result is there; awaiting it is harmless.
@@ -138,7 +139,7 @@ def test_one_client_serves_one_loop_after_the_other_and_none(server: Any) -> Non
     async def step() -> Any:
         return (await env.step(HELLO)).metadata["step"]
 
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
     steps = [asyncio.run(step()), env.step(HELLO).metadata["step"], asyncio.run(step())]
     env.close()
     assert steps == [1, 2, 3]
@@ -149,17 +150,15 @@ def test_one_client_serves_one_loop_after_the_other_and_none(server: Any) -> Non
 
 def test_clients_that_were_never_entered_overlap_on_one_loop(rendezvous: Any, name: str) -> None:
     # None of these steps is answered before all eight have arrived.
-    meeting = EchoAction(message=f"meet 8 {name}")
+    meeting = NoteAction(text=f"meet 8 {name}")
 
     async def main() -> list[Any]:
-        clients = [EchoEnv(base_url=rendezvous.url) for _ in range(8)]
+        clients = [NotesEnv(base_url=rendezvous.url) for _ in range(8)]
         results = await asyncio.gather(*(client.step(meeting) for client in clients))
         await asyncio.gather(*(client.close() for client in clients))
         return results
 
-    assert [result.observation.echoed_message for result in asyncio.run(main())] == [
-        meeting.message
-    ] * 8
+    assert [result.observation.text for result in asyncio.run(main())] == [meeting.message] * 8
 
 
 def test_connecting_does_not_block_the_loop() -> None:
@@ -173,7 +172,7 @@ def test_connecting_does_not_block_the_loop() -> None:
         # The server is on the client's own loop: it can only answer while the client waits.
         async with serve_async(answer, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            async with EchoEnv(base_url=f"http://127.0.0.1:{port}") as env:
+            async with NotesEnv(base_url=f"http://127.0.0.1:{port}") as env:
                 return (await env.step(HELLO)).reward
 
     assert asyncio.run(main()) == 0.5
@@ -182,25 +181,25 @@ def test_connecting_does_not_block_the_loop() -> None:
 def test_replies_are_never_mixed_between_the_threads_of_one_client(either_server: Any) -> None:
     def steps(thread: int) -> bool:
         messages = [f"{thread}:{step}" for step in range(25)]
-        echoes = [env.step(EchoAction(message=message)) for message in messages]
-        return [echo.observation.echoed_message for echo in echoes] == messages
+        echoes = [env.step(NoteAction(text=message)) for message in messages]
+        return [echo.observation.text for echo in echoes] == messages
 
-    with EchoEnv(base_url=either_server.url) as env, ThreadPoolExecutor(8) as threads:
+    with NotesEnv(base_url=either_server.url) as env, ThreadPoolExecutor(8) as threads:
         assert all(threads.map(steps, range(8)))
         assert env.state().step_count == 200
 
 
 def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None:
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
 
     def in_thread(number: int) -> bool:
         message = f"thread {number}"
-        return bool(env.step(EchoAction(message=message)).observation.echoed_message == message)
+        return bool(env.step(NoteAction(text=message)).observation.text == message)
 
     async def on_loop(number: int) -> bool:
         message = f"loop {number}"
-        result = await env.step(EchoAction(message=message))
-        return bool(result.observation.echoed_message == message)
+        result = await env.step(NoteAction(text=message))
+        return bool(result.observation.text == message)
 
     async def main() -> list[bool]:
         threads = [asyncio.to_thread(in_thread, number) for number in range(50)]
@@ -212,12 +211,12 @@ def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None
 
 
 def test_replies_are_never_mixed_between_two_loops(server: Any) -> None:
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
 
     async def steps(loop: int) -> bool:
         messages = [f"{loop}:{step}" for step in range(25)]
-        results = await asyncio.gather(*(env.step(EchoAction(message=m)) for m in messages))
-        return [result.observation.echoed_message for result in results] == messages
+        results = await asyncio.gather(*(env.step(NoteAction(text=m)) for m in messages))
+        return [result.observation.text for result in results] == messages
 
     with ThreadPoolExecutor(2) as threads:
         assert all(threads.map(lambda loop: asyncio.run(steps(loop)), range(2)))
@@ -229,12 +228,12 @@ def test_replies_are_never_mixed_between_two_loops(server: Any) -> None:
 
 
 def _run_while_held(
-    rendezvous: Any, other: Any, name: str, act: Callable[[EchoEnv, Any], Coroutine[Any, Any, Any]]
+    rendezvous: Any, other: Any, name: str, act: Callable[[NotesEnv, Any], Coroutine[Any, Any, Any]]
 ) -> Any:
     """Run `act(env, task)` while `task` awaits a step of `env` that another session holds up."""
 
     async def main() -> Any:
-        env = EchoEnv(base_url=rendezvous.url)
+        env = NotesEnv(base_url=rendezvous.url)
         await env.reset()
         task = asyncio.ensure_future(_step(env, f"hold {name}"))
         await asyncio.to_thread(other, f"held {name}")
@@ -247,14 +246,14 @@ def _run_while_held(
     return asyncio.run(main())
 
 
-async def _step(env: EchoEnv, message: str) -> str:
-    return str((await env.step(EchoAction(message=message))).observation.echoed_message)
+async def _step(env: NotesEnv, message: str) -> str:
+    return str((await env.step(NoteAction(text=message))).observation.text)
 
 
 def test_reading_a_result_that_cannot_come_is_an_error_and_not_a_hang(
     rendezvous: Any, other: Any, name: str
 ) -> None:
-    async def act(env: EchoEnv, task: Any) -> None:
+    async def act(env: NotesEnv, task: Any) -> None:
         with pytest.raises(UsageError, match="Await the result instead"):
             _ = env.step(HELLO).reward
         await asyncio.to_thread(other, f"release {name}")
@@ -268,7 +267,7 @@ def test_reading_a_result_that_cannot_come_is_an_error_and_not_a_hang(
 def test_a_cancelled_call_ends_the_episode_until_reset(
     rendezvous: Any, other: Any, name: str
 ) -> None:
-    async def act(env: EchoEnv, task: Any) -> None:
+    async def act(env: NotesEnv, task: Any) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -276,7 +275,7 @@ def test_a_cancelled_call_ends_the_episode_until_reset(
             with pytest.raises(SessionLostError, match=r"reset\(\)"):
                 await env.step(HELLO)
         assert (await env.reset()).reward == 0.0
-        assert (await env.step(HELLO)).metadata == {"original_message": "hello", "step": 1}
+        assert (await env.step(HELLO)).metadata == {"original_text": "hello", "step": 1}
 
     _run_while_held(rendezvous, other, name, act)
 
@@ -284,7 +283,7 @@ def test_a_cancelled_call_ends_the_episode_until_reset(
 def test_calls_behind_a_cancelled_one_learn_that_the_episode_ended(
     rendezvous: Any, other: Any, name: str
 ) -> None:
-    async def act(env: EchoEnv, task: Any) -> None:
+    async def act(env: NotesEnv, task: Any) -> None:
         behind = [asyncio.ensure_future(_step(env, "next")) for _ in range(3)]
         await asyncio.sleep(0)
         task.cancel()
@@ -297,7 +296,7 @@ def test_calls_behind_a_cancelled_one_learn_that_the_episode_ended(
 def test_cancelling_a_call_that_has_not_begun_harms_no_other(
     rendezvous: Any, other: Any, name: str
 ) -> None:
-    async def act(env: EchoEnv, task: Any) -> None:
+    async def act(env: NotesEnv, task: Any) -> None:
         waiting = [asyncio.ensure_future(_step(env, f"{number}")) for number in range(4)]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -312,10 +311,10 @@ def test_cancelling_a_call_that_has_not_begun_harms_no_other(
 
 def test_wait_for_raises_timeout_and_the_next_call_session_lost(rendezvous: Any, name: str) -> None:
     async def main() -> None:
-        env = EchoEnv(base_url=rendezvous.url)
+        env = NotesEnv(base_url=rendezvous.url)
         await env.reset()
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(env.step(EchoAction(message=f"hold {name}")), 0.05)
+            await asyncio.wait_for(env.step(NoteAction(text=f"hold {name}")), 0.05)
         with pytest.raises(SessionLostError):
             await env.step(HELLO)
         await env.close()
@@ -325,8 +324,8 @@ def test_wait_for_raises_timeout_and_the_next_call_session_lost(rendezvous: Any,
 
 @either_way
 def test_a_reply_that_does_not_come_in_time(rendezvous: Any, name: str, call: Any) -> None:
-    env = EchoEnv(base_url=rendezvous.url, message_timeout_s=0.1)
-    hold = EchoAction(message=f"hold {name}")
+    env = NotesEnv(base_url=rendezvous.url, message_timeout_s=0.1)
+    hold = NoteAction(text=f"hold {name}")
     with pytest.raises(ReplyTimeoutError, match=r"within 0\.1 s") as caught:
         call(env, lambda env: env.step(hold))
     assert isinstance(caught.value, asyncio.TimeoutError)
@@ -336,7 +335,7 @@ def test_a_reply_that_does_not_come_in_time(rendezvous: Any, name: str, call: An
 
 
 def test_closing_cuts_a_call_that_is_being_awaited(rendezvous: Any, other: Any, name: str) -> None:
-    async def act(env: EchoEnv, task: Any) -> None:
+    async def act(env: NotesEnv, task: Any) -> None:
         await env.close()
         with pytest.raises(SessionLostError):
             await task
@@ -352,7 +351,7 @@ def test_closing_cuts_a_call_that_is_being_awaited(rendezvous: Any, other: Any, 
 def test_closing_any_number_of_times_and_going_on_in_a_new_session(
     either_server: Any, call: Any, close: str
 ) -> None:
-    env = EchoEnv(base_url=either_server.url)
+    env = NotesEnv(base_url=either_server.url)
     for _ in range(2):
         call(env, lambda env: env.step(HELLO))
         for _ in range(3):
@@ -362,18 +361,18 @@ def test_closing_any_number_of_times_and_going_on_in_a_new_session(
 
 
 def test_closing_a_client_that_was_never_used_connects_to_nothing() -> None:
-    EchoEnv(base_url="http://127.0.0.1:1").close()
-    asyncio.run(_close(EchoEnv(base_url="http://127.0.0.1:1")))
+    NotesEnv(base_url="http://127.0.0.1:1").close()
+    asyncio.run(_close(NotesEnv(base_url="http://127.0.0.1:1")))
 
 
-async def _close(env: EchoEnv) -> None:
+async def _close(env: NotesEnv) -> None:
     assert await env.close() is None
     assert await env.disconnect() is None
 
 
 def test_closing_frees_the_servers_slot_at_once(one_session_server: Any) -> None:
     for _ in range(20):
-        with EchoEnv(base_url=one_session_server.url) as env:
+        with NotesEnv(base_url=one_session_server.url) as env:
             env.step(HELLO)
 
 
@@ -406,7 +405,7 @@ def recording_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
 @either_way
 def test_headers_and_token_go_out_with_the_handshake(call: Any) -> None:
     with recording_server() as (address, handshakes):
-        env = EchoEnv(base_url=f"ws://{address}/", headers={"X-Team": "a"}, token="s3cret")
+        env = NotesEnv(base_url=f"ws://{address}/", headers={"X-Team": "a"}, token="s3cret")
         call(env, lambda env: env.step(HELLO))
         env.close()
     assert handshakes[0]["path"] == "/ws"
@@ -422,10 +421,10 @@ def server_with_a_token(start_shared_server: Any) -> Any:
 @either_way
 def test_a_server_with_a_token_wants_that_one(server_with_a_token: Any, call: Any) -> None:
     for token in (None, "another"):
-        refused = EchoEnv(base_url=server_with_a_token.url, token=token)
+        refused = NotesEnv(base_url=server_with_a_token.url, token=token)
         with pytest.raises(ConnectFailedError, match=r"HTTP 401 \(.*[Tt]oken.*\)\. .*`token=`"):
             call(refused, lambda env: env.reset())
-    env = EchoEnv(base_url=server_with_a_token.url, token="s3cret-and-long-enough")
+    env = NotesEnv(base_url=server_with_a_token.url, token="s3cret-and-long-enough")
     assert call(env, lambda env: env.step(HELLO)).reward == 0.5
     env.close()
 
@@ -434,7 +433,7 @@ def test_a_server_with_a_token_wants_that_one(server_with_a_token: Any, call: An
 def test_a_server_that_lets_no_foreign_page_in(server_with_a_token: Any, call: Any) -> None:
     headers = {"Origin": "https://elsewhere.example"}
     token = "s3cret-and-long-enough"
-    env = EchoEnv(base_url=server_with_a_token.url, headers=headers, token=token)
+    env = NotesEnv(base_url=server_with_a_token.url, headers=headers, token=token)
     with pytest.raises(ConnectFailedError, match=r"HTTP 403 \(.*elsewhere.*\)\. Check the path"):
         call(env, lambda env: env.reset())
 
@@ -442,7 +441,7 @@ def test_a_server_that_lets_no_foreign_page_in(server_with_a_token: Any, call: A
 @pytest.mark.parametrize("base_url", ["http://{0}", "http://{0}/", "ws://{0}", "ws://{0}/"])
 def test_addresses(server: Any, base_url: str) -> None:
     given = base_url.format(f"127.0.0.1:{server.port}")
-    with EchoEnv(base_url=given) as env:
+    with NotesEnv(base_url=given) as env:
         assert env.step(HELLO).reward == 0.5
         assert env.base_url == env._base_url == given.rstrip("/")
 
@@ -450,7 +449,7 @@ def test_addresses(server: Any, base_url: str) -> None:
 def test_a_path_in_the_address_is_kept() -> None:
     with (
         recording_server() as (address, handshakes),
-        EchoEnv(base_url=f"http://{address}/spaces/echo"),
+        NotesEnv(base_url=f"http://{address}/spaces/echo"),
     ):
         pass
     assert handshakes[0]["path"] == "/spaces/echo/ws"
@@ -458,7 +457,7 @@ def test_a_path_in_the_address_is_kept() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"connect_timeout_s": 30, "message_timeout_s": 120}])
 def test_arbitrary_keywords_of_reset(either_server: Any, options: dict[str, Any]) -> None:
-    with EchoEnv(base_url=either_server.url, **options) as env:
+    with NotesEnv(base_url=either_server.url, **options) as env:
         assert env.reset(seed=3, task_name="town", nested={"a": [1, None]}).done is False
 
 
@@ -467,7 +466,7 @@ def test_arbitrary_keywords_of_reset(either_server: Any, options: dict[str, Any]
 
 @either_way
 def test_nobody_listens(call: Any, free_port: int) -> None:
-    env = EchoEnv(base_url=f"http://127.0.0.1:{free_port}")
+    env = NotesEnv(base_url=f"http://127.0.0.1:{free_port}")
     for _ in range(2):
         with pytest.raises(ConnectFailedError, match=r"127\.0\.0\.1:.*Is the server running"):
             call(env, lambda env: env.reset())
@@ -477,7 +476,7 @@ def test_nobody_listens(call: Any, free_port: int) -> None:
 
 @either_way
 def test_a_server_that_refuses_the_websocket(server: Any, call: Any) -> None:
-    env = EchoEnv(base_url=f"{server.url}/no-such-environment")
+    env = NotesEnv(base_url=f"{server.url}/no-such-environment")
     with pytest.raises(ConnectFailedError, match=r"refused the WebSocket: HTTP 40[34]"):
         call(env, lambda env: env.reset())
 
@@ -500,14 +499,14 @@ def test_a_refusal_says_why_and_what_to_do(call: Any, status: int, body: str, te
     with serve(lambda _: None, "127.0.0.1", 0, process_request=refuse) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        env = EchoEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        env = NotesEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
         with pytest.raises(ConnectFailedError, match=text):
             call(env, lambda env: env.reset())
         server.shutdown()
         thread.join()
 
 
-_IDLE_ERROR = '{"type":"error","data":{"message":"Idle for 60 s","code":"SESSION_ERROR"}}'
+_IDLE_ERROR = '{"type":"error","data":{"text":"Idle for 60 s","code":"SESSION_ERROR"}}'
 
 
 @pytest.mark.parametrize(
@@ -539,7 +538,7 @@ def test_the_code_that_closes_a_session_says_what_to_do(
     with serve(answer, "127.0.0.1", 0, close_timeout=0.1) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        env = EchoEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        env = NotesEnv(base_url=f"http://127.0.0.1:{server.socket.getsockname()[1]}")
         call(env, lambda env: env.step(HELLO))
         if when == "idle":
             closed.wait()
@@ -555,7 +554,7 @@ def test_the_code_that_closes_a_session_says_what_to_do(
 def test_a_listener_that_never_answers(call: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        env = EchoEnv(base_url=f"http://127.0.0.1:{port}", connect_timeout_s=0.2)
+        env = NotesEnv(base_url=f"http://127.0.0.1:{port}", connect_timeout_s=0.2)
         with pytest.raises(ConnectFailedError, match=r"no answer within 0\.2 s"):
             call(env, lambda env: env.reset())
 
@@ -563,8 +562,8 @@ def test_a_listener_that_never_answers(call: Any) -> None:
 @pytest.mark.parametrize("connected", [False, True])
 @either_way
 def test_a_server_at_capacity(one_session_server: Any, call: Any, connected: bool) -> None:
-    refused = EchoEnv(base_url=one_session_server.url)
-    with EchoEnv(base_url=one_session_server.url) as holder:
+    refused = NotesEnv(base_url=one_session_server.url)
+    with NotesEnv(base_url=one_session_server.url) as holder:
         assert holder.step(HELLO).metadata["step"] == 1
         for _ in range(2):
             if connected:  # then the refusal is there before the first request
@@ -587,7 +586,7 @@ def test_a_server_at_capacity(one_session_server: Any, call: Any, connected: boo
 
 def test_a_stock_server_at_capacity(stock_server: Any) -> None:
     with ExitStack() as sessions:
-        clients = [sessions.enter_context(EchoEnv(base_url=stock_server.url)) for _ in range(65)]
+        clients = [sessions.enter_context(NotesEnv(base_url=stock_server.url)) for _ in range(65)]
         with pytest.raises(CapacityReachedError) as caught:
             [client.step(HELLO) for client in clients]
     assert (caught.value.active_sessions, caught.value.max_sessions) == (64, 64)
@@ -597,9 +596,9 @@ def test_waiting_for_a_server_at_capacity(one_session_server: Any) -> None:
     url = one_session_server.url
 
     async def main() -> Any:
-        holder = await EchoEnv(base_url=url)
+        holder = await NotesEnv(base_url=url)
         await holder.reset()
-        patient = EchoEnv(base_url=url, capacity_wait_s=60)
+        patient = NotesEnv(base_url=url, capacity_wait_s=60)
         reset = asyncio.ensure_future(_reset(patient))
         await asyncio.sleep(0.1)  # long enough to be refused; the outcome is the same if it was not
         await holder.close()
@@ -610,18 +609,18 @@ def test_waiting_for_a_server_at_capacity(one_session_server: Any) -> None:
     assert asyncio.run(main()) == 0.0
 
 
-async def _reset(env: EchoEnv) -> StepResult[Any]:
+async def _reset(env: NotesEnv) -> StepResult[Any]:
     return await env.reset()
 
 
 @either_way
 def test_an_error_of_the_server_leaves_the_episode_as_it_is(rendezvous: Any, call: Any) -> None:
-    env = EchoEnv(base_url=rendezvous.url)
+    env = NotesEnv(base_url=rendezvous.url)
     call(env, lambda env: env.reset())
     with pytest.raises(
         ServerError, match=r"Server error: .*no such word.*EXECUTION_ERROR"
     ) as caught:
-        call(env, lambda env: env.step(EchoAction(message="fail no such word")))
+        call(env, lambda env: env.step(NoteAction(text="fail no such word")))
     assert (caught.value.code, caught.value.errors) == ("EXECUTION_ERROR", [])
     assert "no such word" in caught.value.message
     assert call(env, lambda env: env.step(HELLO)).metadata["step"] == 2
@@ -630,7 +629,7 @@ def test_an_error_of_the_server_leaves_the_episode_as_it_is(rendezvous: Any, cal
 
 @either_way
 def test_a_validation_error_says_what_is_wrong_with_which_argument(server: Any, call: Any) -> None:
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
     with pytest.raises(ServerError, match=r"VALIDATION_ERROR.*seed") as caught:
         call(env, lambda env: env.reset(seed=-1))
     assert caught.value.code == "VALIDATION_ERROR"
@@ -642,7 +641,7 @@ def test_a_validation_error_says_what_is_wrong_with_which_argument(server: Any, 
 def test_an_error_that_only_quotes_the_code_of_capacity_keeps_the_session(
     server: Any, call: Any
 ) -> None:
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
     call(env, lambda env: env.step(HELLO))
     with pytest.raises(ServerError, match="VALIDATION_ERROR"):
         call(env, lambda env: env.reset(seed="CAPACITY_REACHED"))
@@ -655,7 +654,7 @@ def test_a_server_that_dies_ends_the_episode_and_reset_finds_the_next_one(
     start_server: Any, call: Any
 ) -> None:
     server = start_server()
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
     call(env, lambda env: env.step(HELLO))
     server.process.kill()
     server.process.wait()
@@ -680,7 +679,7 @@ def server_for_the_busy(start_shared_server: Any) -> Any:
 
 @either_way
 def test_a_server_that_closes_idle_sessions_says_so(server_for_the_busy: Any, call: Any) -> None:
-    env = EchoEnv(base_url=server_for_the_busy.url)
+    env = NotesEnv(base_url=server_for_the_busy.url)
     call(env, lambda env: env.step(HELLO))
     assert env._session.connection is not None
     select.select([env._session.connection], [], [])
@@ -694,7 +693,7 @@ def test_a_server_that_closes_idle_sessions_says_so(server_for_the_busy: Any, ca
 
 def test_a_server_that_shuts_down_says_so(start_server: Any) -> None:
     server = start_server()
-    env = EchoEnv(base_url=server.url)
+    env = NotesEnv(base_url=server.url)
     env.step(HELLO)
     server.process.terminate()
     server.process.wait()
@@ -714,25 +713,26 @@ def test_a_fork_cannot_disturb_its_parents_episode(server: Any, run: Any) -> Non
 
 _FORK = """
 import os, sys
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import SessionLostError
 
-env = EchoEnv(base_url=sys.argv[1])
+env = NotesEnv(base_url=sys.argv[1])
 env.reset()
-env.step(EchoAction(message="parent"))
+env.step(NoteAction(text="parent"))
 child = os.fork()
 if child == 0:
     try:
-        env.step(EchoAction(message="child"))
+        env.step(NoteAction(text="child"))
     except SessionLostError as error:
         assert "forked" in str(error)
         env.reset()
-        print("child", env.step(EchoAction(message="child")).metadata["step"], flush=True)
+        print("child", env.step(NoteAction(text="child")).metadata["step"], flush=True)
         env.close()
         os._exit(0)
     os._exit(1)
 assert os.waitpid(child, 0)[1] == 0
-print("parent", env.step(EchoAction(message="parent")).metadata["step"])
+print("parent", env.step(NoteAction(text="parent")).metadata["step"])
 env.close()
 """
 
@@ -746,25 +746,26 @@ def test_a_fork_does_not_wait_for_a_thread_that_it_does_not_have(
 
 _FORK_IN_MID_CALL = """
 import os, sys, threading
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import SessionLostError
 
 url, name = sys.argv[1:]
-env, other = EchoEnv(base_url=url).connect(), EchoEnv(base_url=url)
-held = threading.Thread(target=env.step, args=(EchoAction(message=f"hold {name}"),))
+env, other = NotesEnv(base_url=url).connect(), NotesEnv(base_url=url)
+held = threading.Thread(target=env.step, args=(NoteAction(text=f"hold {name}"),))
 held.start()
-other.step(EchoAction(message=f"held {name}"))
+other.step(NoteAction(text=f"held {name}"))
 child = os.fork()
 if child == 0:
     try:
-        env.step(EchoAction(message="child"))
+        env.step(NoteAction(text="child"))
     except SessionLostError:
         print("child lost", flush=True)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-other.step(EchoAction(message=f"release {name}"))
+other.step(NoteAction(text=f"release {name}"))
 held.join()
-print("parent", env.step(EchoAction(message="goes on")).observation.echoed_message)
+print("parent", env.step(NoteAction(text="goes on")).observation.text)
 env.close()
 other.close()
 """
@@ -786,9 +787,10 @@ def test_clients_dropped_without_closing_free_their_slots_in_silence(
 
 _DROP = """
 import asyncio, sys
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 
-hello = EchoAction(message="hello")
+hello = NoteAction(text="hello")
 
 async def step(env):
     assert (await env.step(hello)).reward == 0.5
@@ -798,16 +800,16 @@ async def read(env):
     assert env.step(hello).reward == 0.5
 
 for _ in range(10):
-    env = EchoEnv(base_url=sys.argv[1], capacity_wait_s=30)
+    env = NotesEnv(base_url=sys.argv[1], capacity_wait_s=30)
     USE
 """
 
 
 def test_an_awaited_message_may_be_larger_than_the_sockets_buffer(server: Any) -> None:
-    large = EchoAction(message="x" * 8_000_000)
+    large = NoteAction(text="x" * 8_000_000)
 
     async def send() -> int:
-        async with EchoEnv(server.url) as client:
-            return (await client.step(large)).observation.message_length
+        async with NotesEnv(server.url) as client:
+            return (await client.step(large)).observation.length
 
     assert asyncio.run(send()) == len(large.message)

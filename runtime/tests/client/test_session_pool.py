@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from echo_env import EchoAction, EchoEnvPool
+from notes_env.client import NotesEnvPool
+from notes_env.models import NoteAction
 from stepwire.client.errors import (
     CapacityReachedError,
     InvalidActionError,
@@ -23,8 +24,8 @@ _PATIENCE_S = 60.0  # until a hang is called one
 
 
 @pytest.fixture
-def pool(server: Any) -> Iterator[EchoEnvPool]:
-    with EchoEnvPool(server.url, num_envs=3) as sessions:
+def pool(server: Any) -> Iterator[NotesEnvPool]:
+    with NotesEnvPool(server.url, num_envs=3) as sessions:
         yield sessions
 
 
@@ -34,21 +35,21 @@ def name() -> str:
     return uuid4().hex
 
 
-def _actions(*messages: str) -> list[EchoAction]:
-    return [EchoAction(message=message) for message in messages]
+def _actions(*messages: str) -> list[NoteAction]:
+    return [NoteAction(text=message) for message in messages]
 
 
 def _echoes(results: Any) -> list[str]:
-    return [result.observation.echoed_message for result in results]
+    return [result.observation.text for result in results]
 
 
-def test_results_are_in_the_order_of_the_actions(pool: EchoEnvPool) -> None:
+def test_results_are_in_the_order_of_the_actions(pool: NotesEnvPool) -> None:
     pool.reset()
     assert len(pool) == 3
     assert _echoes(pool.step(_actions("a", "b", "c"))) == ["a", "b", "c"]
 
 
-def test_a_list_gives_each_session_its_own_value(pool: EchoEnvPool) -> None:
+def test_a_list_gives_each_session_its_own_value(pool: NotesEnvPool) -> None:
     pool.reset(seed=[1, 2, 3], episode_id="same")
     states = [session.state() for session in pool.sessions]
     assert [(state.episode_id, state.seed) for state in states] == [
@@ -58,7 +59,7 @@ def test_a_list_gives_each_session_its_own_value(pool: EchoEnvPool) -> None:
     ]
 
 
-def test_only_some_sessions_are_reset(pool: EchoEnvPool) -> None:
+def test_only_some_sessions_are_reset(pool: NotesEnvPool) -> None:
     pool.reset()
     pool.step(_actions("a", "b", "c"))
     assert len(pool.reset(only=[1])) == 1
@@ -66,28 +67,28 @@ def test_only_some_sessions_are_reset(pool: EchoEnvPool) -> None:
 
 
 def test_results_as_they_come_in(rendezvous: Any, other: Callable[[str], str], name: str) -> None:
-    with EchoEnvPool(rendezvous.url, num_envs=2) as pool:
+    with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
         pool.reset()
         coming = pool.step_as_completed(_actions(f"hold {name}", "at once"))
         index, result = next(coming)
-        assert (index, result.observation.echoed_message) == (1, "at once")
+        assert (index, result.observation.text) == (1, "at once")
         other(f"release {name}")
         index, result = next(coming)
-        assert (index, result.observation.echoed_message) == (0, f"hold {name}")
+        assert (index, result.observation.text) == (0, f"hold {name}")
         assert list(coming) == []
 
 
 def test_a_session_left_half_way_is_lost_and_the_others_are_not(
     rendezvous: Any, other: Callable[[str], str], name: str
 ) -> None:
-    with EchoEnvPool(rendezvous.url, num_envs=2) as pool:
+    with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
         pool.reset()
         coming: Any = pool.step_as_completed(_actions(f"hold {name}", "at once"))
         next(coming)
         coming.close()
         left, kept = pool.step(_actions("a", "b"))
         assert isinstance(left.error, SessionLostError)
-        assert kept.observation.echoed_message == "b"
+        assert kept.observation.text == "b"
         pool.reset(only=[0])
         assert _echoes(pool.step(_actions("c", "d"))) == ["c", "d"]
         other(f"release {name}")
@@ -96,18 +97,18 @@ def test_a_session_left_half_way_is_lost_and_the_others_are_not(
 def test_one_without_a_reply_times_out_and_the_others_do_not(
     rendezvous: Any, other: Callable[[str], str], name: str
 ) -> None:
-    with EchoEnvPool(rendezvous.url, num_envs=2, message_timeout_s=1) as pool:
+    with NotesEnvPool(rendezvous.url, num_envs=2, message_timeout_s=1) as pool:
         pool.reset()
         late, in_time = pool.step(_actions(f"hold {name}", "at once"))
         assert isinstance(late.error, ReplyTimeoutError)
-        assert in_time.observation.echoed_message == "at once"
+        assert in_time.observation.text == "at once"
         other(f"release {name}")
 
 
 def test_a_refused_session_does_not_sink_the_one_that_has_the_place(
     one_session_server: Any,
 ) -> None:
-    with EchoEnvPool(one_session_server.url, num_envs=2) as pool:
+    with NotesEnvPool(one_session_server.url, num_envs=2) as pool:
         results = pool.reset()
         errors = [result.error for result in results if result.error is not None]
         assert [type(error) for error in errors] == [CapacityReachedError]
@@ -136,30 +137,30 @@ def test_sessions_connect_at_the_same_time(server: Any) -> None:
         relay.together, relay.relays_to = threading.Barrier(3), server.port  # type: ignore[attr-defined]
         threading.Thread(target=relay.serve_forever, args=(0.01,)).start()
         url = f"http://127.0.0.1:{relay.server_address[1]}"
-        with EchoEnvPool(url, num_envs=3, connect_timeout_s=_PATIENCE_S) as pool:
+        with NotesEnvPool(url, num_envs=3, connect_timeout_s=_PATIENCE_S) as pool:
             assert [result.error for result in pool.reset()] == [None] * 3
             assert _echoes(pool.step(_actions("a", "b", "c"))) == ["a", "b", "c"]
         relay.shutdown()
 
 
-def test_an_invalid_action_leaves_every_episode_where_it_was(pool: EchoEnvPool) -> None:
+def test_an_invalid_action_leaves_every_episode_where_it_was(pool: NotesEnvPool) -> None:
     pool.reset()
-    invalid: Any = [EchoAction(message="a"), EchoAction(message="b"), 7]
+    invalid: Any = [NoteAction(text="a"), NoteAction(text="b"), 7]
     with pytest.raises(InvalidActionError):
         pool.step(invalid)
     assert [session.state().step_count for session in pool.sessions] == [0, 0, 0]
 
 
-def test_the_number_of_values_is_that_of_the_sessions(pool: EchoEnvPool) -> None:
+def test_the_number_of_values_is_that_of_the_sessions(pool: NotesEnvPool) -> None:
     with pytest.raises(UsageError, match="actions has 1 values for 3 sessions"):
         pool.step(_actions("a"))
     with pytest.raises(UsageError, match="seed has 2 values for 3 sessions"):
         pool.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="1 or more"):
-        EchoEnvPool(pool.sessions[0].base_url, num_envs=0)
+        NotesEnvPool(pool.sessions[0].base_url, num_envs=0)
 
 
-def test_a_pool_may_be_closed_again_and_used_after_it(pool: EchoEnvPool) -> None:
+def test_a_pool_may_be_closed_again_and_used_after_it(pool: NotesEnvPool) -> None:
     pool.reset()
     pool.close()
     pool.close()
@@ -169,7 +170,7 @@ def test_a_pool_may_be_closed_again_and_used_after_it(pool: EchoEnvPool) -> None
 
 def test_a_pool_can_wait_for_a_server_at_capacity(start_server: Callable[..., Any]) -> None:
     url = start_server(env={"MAX_CONCURRENT_ENVS": "2"}).url
-    with EchoEnvPool(url, num_envs=3, capacity_wait_s=0.2) as pool:
+    with NotesEnvPool(url, num_envs=3, capacity_wait_s=0.2) as pool:
         errors = [result.error for result in pool.reset()]
         (refused,) = [number for number in range(3) if errors[number] is not None]
         assert isinstance(errors[refused], CapacityReachedError)

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import trustme
 
-from echo_env import ConnectFailedError, EchoAction, EchoEnv, EchoEnvPool
+from notes_env.client import NotesEnv, NotesEnvPool
+from notes_env.models import NoteAction
+from stepwire.client.errors import ConnectFailedError
 
 _LONG = "x" * 300_000  # several records of TLS
 
@@ -22,21 +24,21 @@ def _episodes(url: str) -> list[int]:
     """The length of the last observation of an episode in each way of using the client."""
 
     async def awaited() -> int:
-        async with EchoEnv(url) as env:
+        async with NotesEnv(url) as env:
             await env.reset()
-            await env.step(EchoAction(message=_LONG))
-            return (await env.step(EchoAction(message="Hi"))).observation.message_length
+            await env.step(NoteAction(text=_LONG))
+            return (await env.step(NoteAction(text="Hi"))).observation.length
 
-    with EchoEnv(url) as env:
+    with NotesEnv(url) as env:
         env.reset()
-        env.step(EchoAction(message=_LONG))
-        lengths = [env.step(EchoAction(message="Hi")).observation.message_length]
+        env.step(NoteAction(text=_LONG))
+        lengths = [env.step(NoteAction(text="Hi")).observation.length]
     lengths.append(asyncio.run(awaited()))
-    with EchoEnvPool(url, num_envs=2) as pool:
+    with NotesEnvPool(url, num_envs=2) as pool:
         pool.reset()
-        pool.step([EchoAction(message=_LONG)] * 2)
-        results = pool.step([EchoAction(message="Hi")] * 2)
-        return [*lengths, *(result.observation.message_length for result in results)]
+        pool.step([NoteAction(text=_LONG)] * 2)
+        results = pool.step([NoteAction(text="Hi")] * 2)
+        return [*lengths, *(result.observation.length for result in results)]
 
 
 class _HttpProxy(socketserver.ThreadingTCPServer):
@@ -85,7 +87,7 @@ def test_tls_with_a_certificate_that_is_trusted(
 
 def test_a_certificate_that_is_not_trusted_is_refused(tls_url: str) -> None:
     with pytest.raises(ConnectFailedError, match="certificate verify failed"):
-        EchoEnv(tls_url).reset()
+        NotesEnv(tls_url).reset()
 
 
 def test_a_proxy_leads_to_servers_elsewhere(

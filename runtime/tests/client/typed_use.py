@@ -17,97 +17,99 @@ from openenv.core.env_server.mcp_types import (
 from openenv.core.env_server.types import State
 from typing_extensions import assert_type
 
-from echo_env import EchoAction, EchoEnv, EchoEnvPool, EchoObservation, SessionLostError
-from echo_env.server.echo_env_environment import EchoEnvironment
+from notes_env.client import NotesEnv, NotesEnvPool
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.client.errors import SessionLostError
 
 _URL = "http://localhost:8000"
-_HI = EchoAction(message="Hi")
+_HI = NoteAction(text="Hi")
 
 
 def use_models() -> None:
-    action = EchoAction(message="Hi")
-    assert_type(action.message, str)
+    action = NoteAction(text="Hi")
+    assert_type(action.text, str)
     assert_type(action.metadata, dict[str, Any])
-    EchoAction(message=3)  # type: ignore[arg-type]
-    EchoAction()  # type: ignore[call-arg]
+    NoteAction(text=3)  # type: ignore[arg-type]
+    NoteAction()  # type: ignore[call-arg]
     action.text = "Hi"  # type: ignore[attr-defined]
 
-    observation = EchoObservation(echoed_message="Hi", message_length=2)
-    assert_type(observation.message_length, int)
+    observation = NoteObservation(text="Hi", length=2)
+    assert_type(observation.length, int)
     assert_type(observation.done, bool)
     observation.reward = "high"  # type: ignore[assignment]
 
 
 def use_environment() -> None:
-    environment = EchoEnvironment()
-    assert_type(environment.reset(seed=1), EchoObservation)
-    assert_type(environment.step(_HI), EchoObservation)
+    environment = NotesEnvironment()
+    assert_type(environment.reset(seed=1), NoteObservation)
+    assert_type(environment.step(_HI), NoteObservation)
     assert_type(environment.state, State)
     environment.close(1)  # type: ignore[call-arg]
-    environment.step("Hi")  # type: ignore[arg-type]
+    environment.step(text="Hi")  # type: ignore[arg-type]
 
 
 def use_client() -> None:
-    with EchoEnv(base_url=_URL, capacity_wait_s=1.5) as env:
-        assert_type(env, EchoEnv)
-        assert_type(env.reset(seed=1).observation, EchoObservation)
+    with NotesEnv(base_url=_URL, capacity_wait_s=1.5) as env:
+        assert_type(env, NotesEnv)
+        assert_type(env.reset(seed=1).observation, NoteObservation)
         result = env.step(_HI)
-        assert_type(result.observation.message_length, int)
+        assert_type(result.observation.length, int)
         assert_type(result.reward, float | None)
         assert_type(result.done, bool)
         assert_type(result.metadata, dict[str, Any] | None)
         assert_type(env.state().step_count, int)
-        assert_type(env.sync(), EchoEnv)
-        assert_type(env.connect(), EchoEnv)
+        assert_type(env.sync(), NotesEnv)
+        assert_type(env.connect(), NotesEnv)
         assert_type(env.base_url, str)
-        env.step("Hi")  # type: ignore[call-overload]
+        env.step(text="Hi")  # type: ignore[call-overload]
         env.step()  # type: ignore[call-overload]
         env.restart()  # type: ignore[attr-defined]
         print(result.observation.echo)  # type: ignore[attr-defined]
         print(result.score)  # type: ignore[attr-defined]
         print(env.state().steps)  # type: ignore[attr-defined]
-    EchoEnv()  # type: ignore[call-arg]
-    EchoEnv(base_url=_URL, message_timeout_s="a minute")  # type: ignore[arg-type]
-    EchoEnv(base_url=_URL, retries=3)  # type: ignore[call-arg]
+    NotesEnv()  # type: ignore[call-arg]
+    NotesEnv(base_url=_URL, message_timeout_s="a minute")  # type: ignore[arg-type]
+    NotesEnv(base_url=_URL, retries=3)  # type: ignore[call-arg]
 
 
 def use_tools() -> None:
-    with EchoEnv(base_url=_URL).sync() as env:
+    with NotesEnv(base_url=_URL).sync() as env:
         assert_type(env.list_tools()[0], Tool)
         assert_type(env.list_tools()[0].name, str)
-        env.call_tool("echo_message", message="Hi")
+        env.call_tool("read_note", message="Hi")
         env.call_tool(message="Hi")  # type: ignore[call-arg]
-        called = env.step(CallToolAction(tool_name="echo_message", arguments={"message": "Hi"}))
+        called = env.step(CallToolAction(tool_name="read_note", arguments={"text": "Hi"}))
         assert_type(called.observation, CallToolObservation)
         assert_type(env.step(ListToolsAction()).observation, ListToolsObservation)
-        print(called.observation.echoed_message)  # type: ignore[attr-defined]
+        print(called.observation.text)  # type: ignore[attr-defined]
 
 
 def start_servers() -> None:
-    assert_type(EchoEnv.from_local(port=8001, env_vars={"WORKERS": "2"}, wait_timeout=5), EchoEnv)
-    assert_type(EchoEnv.from_docker_image("echo-env:latest", container_port=9000), EchoEnv)
-    assert_type(EchoEnv.from_env("my-org/echo", use_docker=False), EchoEnv)
-    with EchoEnv.from_local() as env:
-        assert_type(env, EchoEnv)
-    EchoEnv.from_local("8001")  # type: ignore[arg-type]
-    EchoEnv.from_docker_image()  # type: ignore[call-arg]
-    EchoEnv.from_env("my-org/echo", wait_timeout="long")  # type: ignore[arg-type]
+    assert_type(NotesEnv.from_local(port=8001, env_vars={"WORKERS": "2"}, wait_timeout=5), NotesEnv)
+    assert_type(NotesEnv.from_docker_image("echo-env:latest", container_port=9000), NotesEnv)
+    assert_type(NotesEnv.from_env("my-org/echo", use_docker=False), NotesEnv)
+    with NotesEnv.from_local() as env:
+        assert_type(env, NotesEnv)
+    NotesEnv.from_local("8001")  # type: ignore[arg-type]
+    NotesEnv.from_docker_image()  # type: ignore[call-arg]
+    NotesEnv.from_env("my-org/echo", wait_timeout="long")  # type: ignore[arg-type]
 
 
 def use_pool() -> None:
-    with EchoEnvPool(_URL, num_envs=2) as pool:
-        assert_type(pool, EchoEnvPool)
-        assert_type(pool.reset(seed=[1, 2], only=[0])[0].observation, EchoObservation)
+    with NotesEnvPool(_URL, num_envs=2) as pool:
+        assert_type(pool, NotesEnvPool)
+        assert_type(pool.reset(seed=[1, 2], only=[0])[0].observation, NoteObservation)
         for result in pool.step([_HI, _HI]):
-            assert_type(result.observation, EchoObservation)
+            assert_type(result.observation, NoteObservation)
             assert_type(result.error, BaseException | None)
         for index, result in pool.step_as_completed([_HI, _HI]):
             assert_type(index, int)
-            assert_type(result.observation.echoed_message, str)
+            assert_type(result.observation.text, str)
         pool.step(["Hi", "Hi"])  # type: ignore[list-item]
         pool.step(_HI)  # type: ignore[arg-type]
         print(pool.step([_HI, _HI]).observation)  # type: ignore[attr-defined]
-    EchoEnvPool(_URL)  # type: ignore[call-arg]
+    NotesEnvPool(_URL)  # type: ignore[call-arg]
 
 
 def handle_loss(error: SessionLostError) -> None:
@@ -116,25 +118,25 @@ def handle_loss(error: SessionLostError) -> None:
 
 
 async def await_client() -> None:
-    async with EchoEnv(base_url=_URL) as env:
-        assert_type(env, EchoEnv)
-        assert_type((await env.reset()).observation, EchoObservation)
+    async with NotesEnv(base_url=_URL) as env:
+        assert_type(env, NotesEnv)
+        assert_type((await env.reset()).observation, NoteObservation)
         result = await env.step(_HI)
-        assert_type(result.observation, EchoObservation)
+        assert_type(result.observation, NoteObservation)
         assert_type(result.observation.metadata, dict[str, Any])
         assert_type((await env.state()).step_count, int)
         assert_type((await env.list_tools())[0], Tool)
-        called = await env.step(CallToolAction(tool_name="echo_message", arguments={}))
+        called = await env.step(CallToolAction(tool_name="read_note", arguments={}))
         assert_type(called.observation, CallToolObservation)
-        await env.step("Hi")  # type: ignore[call-overload]
+        await env.step(text="Hi")  # type: ignore[call-overload]
         await result.observation  # type: ignore[misc]
         await result.reward  # type: ignore[misc]
         await env.base_url  # type: ignore[misc]
         await env.step  # type: ignore[misc]
         print(result.observation.echo)  # type: ignore[attr-defined]
-    async with await EchoEnv(base_url=_URL).connect() as env:
-        assert_type(env, EchoEnv)
-        assert_type(await env, EchoEnv)
+    async with await NotesEnv(base_url=_URL).connect() as env:
+        assert_type(env, NotesEnv)
+        assert_type(await env, NotesEnv)
         assert_type(await env.close(), None)
-    async with EchoEnvPool(_URL, num_envs=2):  # type: ignore[attr-defined]
+    async with NotesEnvPool(_URL, num_envs=2):  # type: ignore[attr-defined]
         pass

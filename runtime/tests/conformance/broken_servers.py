@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from unittest.mock import patch
 
-import echo_env.server.echo_env_environment  # noqa: F401 - first: how the framework is imported
+import notes_env.environment  # noqa: F401 - first: how the framework is imported
 
 # isort: split
 from starlette.applications import Starlette
@@ -19,23 +19,23 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
 
 CAPACITY = 4
 TOKEN = "a-token-of-the-tests"
 FAILING_ACTION = {"message": "fail"}
 
 
-class Failing(EchoEnvironment):
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
-        if action.message == FAILING_ACTION["message"]:
+class Failing(NotesEnvironment):
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
+        if action.text == FAILING_ACTION["message"]:
             raise KeyError("/secret/path")
         return super().step(action, *arguments, **options)
 
 
-class Unbuildable(EchoEnvironment):
+class Unbuildable(NotesEnvironment):
     def __init__(self) -> None:
         raise RuntimeError("/secret/path")
 
@@ -169,7 +169,7 @@ class SeedIgnored(Defect):
             self.seeded = "seed" in (self.asked.get("data") or {})
             SeedIgnored.episodes += 1
         if kind == "observation" and self.seeded:
-            data["observation"]["message_length"] += SeedIgnored.episodes
+            data["observation"]["length"] += SeedIgnored.episodes
 
 
 class StepNeedsReset(Defect):
@@ -545,12 +545,12 @@ def _health(_: Any) -> PlainTextResponse:
     return PlainTextResponse("healthy")
 
 
-_sound = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
-_sound.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
+_sound = create_app(Failing, NoteAction, NoteObservation, max_concurrent_envs=CAPACITY)
+_sound.mount("/unbuildable", create_app(Unbuildable, NoteAction, NoteObservation))
 # Taken back: the tests import this module too, and servers they start inherit their variables.
 with patch.dict(os.environ, API_TOKEN=TOKEN):
-    _guarded = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=CAPACITY)
-_guarded.mount("/unbuildable", create_app(Unbuildable, EchoAction, EchoObservation))
+    _guarded = create_app(Failing, NoteAction, NoteObservation, max_concurrent_envs=CAPACITY)
+_guarded.mount("/unbuildable", create_app(Unbuildable, NoteAction, NoteObservation))
 app = Starlette(
     routes=[
         Route("/health", _health),

@@ -90,7 +90,7 @@ class Case:
 
 _STATE = ask(frame("state"))
 _RESET = ask(frame("reset", {"seed": 7, "episode_id": "demo"}))
-_HI = ask(frame("step", {"message": "Hi"}))
+_HI = ask(frame("step", {"text": "Hi"}))
 
 
 def _survives(sent: Any, like: str | None = None) -> list[list[Event]]:
@@ -136,7 +136,7 @@ CASES: dict[str, list[Case]] = {
             "WS-1",
             [
                 ask(frame("reset", {"episode_id": "one"}), on="one"),
-                ask(frame("step", {"message": "Hi"}), on="one"),
+                ask(frame("step", {"text": "Hi"}), on="one"),
                 ask(frame("reset", {"episode_id": "other"}), on="other"),
                 ask(frame("state"), on="one"),
                 ask(frame("state"), on="other"),
@@ -179,8 +179,8 @@ CASES: dict[str, list[Case]] = {
                         "step",
                         {
                             "type": "call_tool",
-                            "tool_name": "echo_message",
-                            "arguments": {"message": "Hello!"},
+                            "tool_name": "read_note",
+                            "arguments": {"text": "Hello!"},
                         },
                     )
                 ),
@@ -189,8 +189,8 @@ CASES: dict[str, list[Case]] = {
                         "step",
                         {
                             "type": "call_tool",
-                            "tool_name": "echo_with_length",
-                            "arguments": {"message": "Test"},
+                            "tool_name": "measure_note",
+                            "arguments": {"text": "Test"},
                         },
                     )
                 ),
@@ -215,7 +215,7 @@ CASES: dict[str, list[Case]] = {
         Case("action-of-another-type", "ERR-3", _survives(frame("step", {"message": 5}))),
         Case("mcp-without-data", "ERR-3", _survives(frame("mcp"))),
         Case("state-with-data", "ERR-4", _survives(frame("state", {}))),
-        Case("unknown-key", "ERR-4", _survives(frame("step", {"message": "Hi"}, loud=1))),
+        Case("unknown-key", "ERR-4", _survives(frame("step", {"text": "Hi"}, loud=1))),
         Case("unknown-field", "ERR-4", _survives(frame("step", {"message": "Hi", "loud": 1}))),
         Case(
             "environment-fails",
@@ -232,7 +232,7 @@ CASES: dict[str, list[Case]] = {
         Case("a-number", "ERR-7", _survives("5")),
         Case("null", "ERR-7", _survives("null")),
         Case("binary", "ERR-8", _survives(b'{"type":"state"}')),
-        Case("lone-surrogate", "ERR-9", _survives('{"type":"step","data":{"message":"\\ud800"}}')),
+        Case("lone-surrogate", "ERR-9", _survives('{"type":"step","data":{"text":"\\ud800"}}')),
         Case(
             "deep",
             "ERR-10",
@@ -274,11 +274,11 @@ CASES: dict[str, list[Case]] = {
                 request("POST", "/reset"),
                 request("POST", "/reset", {}),
                 request("POST", "/reset", {"seed": 7, "episode_id": "demo", "difficulty": 1}),
-                request("POST", "/step", {"action": {"message": "Hi"}}),
+                request("POST", "/step", {"action": {"text": "Hi"}}),
                 request(
                     "POST",
                     "/step",
-                    {"action": {"message": "Hi"}, "timeout_s": 1.5, "request_id": "r"},
+                    {"action": {"text": "Hi"}, "timeout_s": 1.5, "request_id": "r"},
                 ),
                 request("GET", "/state"),
             ],
@@ -291,7 +291,7 @@ CASES: dict[str, list[Case]] = {
                 request(
                     "POST",
                     "/step",
-                    {"action": {"message": "Hi"}},
+                    {"action": {"text": "Hi"}},
                     headers={"Cookie": "openenv_episode=${cookie}"},
                     heed=("set-cookie",),
                 ),
@@ -312,7 +312,7 @@ CASES: dict[str, list[Case]] = {
             [
                 request("POST", "/step", {}),
                 request("POST", "/step", {"action": {}}),
-                request("POST", "/step", {"action": {"message": 5}}),
+                request("POST", "/step", {"action": {"text": 5}}),
                 request("POST", "/step", []),
             ],
         ),
@@ -362,8 +362,8 @@ CASES: dict[str, list[Case]] = {
             "MCP-2 MCP-7",
             [
                 rpc("tools/list"),
-                rpc("tools/call", name="echo_message", arguments={"message": "Hello!"}),
-                rpc("tools/call", name="echo_with_length", arguments={"message": "Test"}),
+                rpc("tools/call", name="read_note", arguments={"text": "Hello!"}),
+                rpc("tools/call", name="measure_note", arguments={"text": "Test"}),
             ],
         ),
         Case("unknown-method", "MCP-3", [rpc("nope")]),
@@ -376,7 +376,7 @@ CASES: dict[str, list[Case]] = {
                 ask(
                     frame(
                         "mcp",
-                        _rpc("tools/call", name="echo_message", arguments={"message": "Hello!"}),
+                        _rpc("tools/call", name="read_note", arguments={"text": "Hello!"}),
                     )
                 ),
                 _STATE,
@@ -703,7 +703,7 @@ def _serving(command: list[str], **variables: str) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     with ExitStack() as servers:
-        echo = ["echo_env.server.app"]
+        echo = ["notes_env.app"]
         default, _ = servers.enter_context(_serving(echo))
         full, _ = servers.enter_context(_serving(echo, MAX_CONCURRENT_ENVS="1"))
         impatient, _ = servers.enter_context(_serving(echo, SESSION_IDLE_TIMEOUT_S="1"))

@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator
 from openenv.core.env_server.mcp_types import CallToolAction
 from pydantic import BaseModel, Field
 
+from notes_env.models import NoteAction
 from stepwire.conformance.actions import example_actions
-from echo_env.models import EchoAction
 
 
 class _Move(BaseModel):
@@ -42,7 +42,7 @@ class _Endless(BaseModel):
     again: "_Endless | None"
 
 
-@pytest.mark.parametrize("model", [EchoAction, CallToolAction, _Move, _Inner, _Endless])
+@pytest.mark.parametrize("model", [NoteAction, CallToolAction, _Move, _Inner, _Endless])
 def test_an_example_is_valid(model: type[BaseModel]) -> None:
     schema = model.model_json_schema()
     examples = example_actions(schema)
@@ -54,7 +54,7 @@ def test_an_example_is_valid(model: type[BaseModel]) -> None:
 
 
 def test_examples_are_the_same_every_time_and_differ_from_each_other() -> None:
-    schema = EchoAction.model_json_schema()
+    schema = NoteAction.model_json_schema()
     assert example_actions(schema) == example_actions(schema)
     assert len({example["message"] for example in example_actions(schema)}) == 3
 

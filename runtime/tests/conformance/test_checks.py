@@ -115,7 +115,7 @@ def test_sessions_are_closed_by_our_server_when_it_stops_and_cut_by_one_that_die
             CHECKS["ops-stop"],
             ServerUnderTest(
                 server.url,
-                Options(({"message": "Hi"},), timeout_s=60, stop_pid=server.process.pid),
+                Options(({"text": "Hi"},), timeout_s=60, stop_pid=server.process.pid),
             ),
         )
         for server in (ours, dying)

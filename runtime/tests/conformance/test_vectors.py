@@ -15,7 +15,9 @@ from openenv.core.env_server.types import WSErrorCode
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from echo_env import EchoAction, EchoEnv, ServerError, SessionLostError
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
+from stepwire.client.errors import ServerError, SessionLostError
 from stepwire.conformance.contract import ROWS, VERSION
 from stepwire.conformance.vectors import FOLDER, Vector, load, matches, text_to_send
 
@@ -129,7 +131,7 @@ def _call_for(sent: Any) -> Any:
         case "step", {"message": str(message), **rest} if set(rest) <= {"metadata"}:
             if "\\ud800" in sent or "loud" in asked:
                 return None
-            return lambda env: env.step(EchoAction(message=message, **rest))
+            return lambda env: env.step(NoteAction(text=message, **rest))
         case "step", {"type": "list_tools"}:
             return lambda env: env.list_tools()
         case "step", {"type": "call_tool", "tool_name": name, "arguments": arguments}:
@@ -184,7 +186,7 @@ def test_our_client_understands_what_a_stub_server_plays(
     url, complaints = play
     vector: Vector = request.node.callspec.params["play"]
     events = list(vector.events)
-    with EchoEnv(base_url=url) as env:
+    with NotesEnv(base_url=url) as env:
         if "send" not in events[0]:  # the server speaks first: it refuses the session
             code = json.loads(events[0]["expect"])["data"]["code"]
             with pytest.raises(ServerError) as refused:
@@ -205,7 +207,7 @@ def test_our_client_understands_what_a_stub_server_plays(
     assert not complaints
 
 
-def _call_and_compare(env: EchoEnv, call: Any, answer: dict[str, Any]) -> None:
+def _call_and_compare(env: NotesEnv, call: Any, answer: dict[str, Any]) -> None:
     data = answer.get("data", {})
     observation = data.get("observation", {})
     if answer.get("type") == "error":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """An author's own environment: other models, and episodes that end by themselves."""
 
-import echo_env  # noqa: F401 - first: it decides how the framework is imported
+import stepwire  # noqa: F401 - first: it decides how the framework is imported
 
 # isort: split
 from typing import Any, Literal
@@ -11,9 +11,9 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
-from stepwire.server.application import create_app
 from stepwire.client.results import AwaitableState
 from stepwire.client.session_client import SessionClient
+from stepwire.server.application import create_app
 
 
 class Guess(Action):

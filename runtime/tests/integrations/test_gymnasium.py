@@ -61,19 +61,19 @@ def test_gymnasium_finds_nothing_wrong(env: Any) -> None:
 
 def test_a_message_goes_in_and_a_dictionary_comes_out(env: Any) -> None:
     observation, info = env.reset(seed=7)
-    assert observation == {"echoed_message": "Echo environment ready!", "message_length": 0}
+    assert observation == {"text": "Ready for notes", "length": 0}
     assert info == {"metadata": {}}
-    observation, reward, terminated, truncated, info = env.step("Grüße")
-    assert observation == {"echoed_message": "Grüße", "message_length": 5}
+    observation, reward, terminated, truncated, info = env.step(text="Grüße")
+    assert observation == {"text": "Grüße", "length": 5}
     assert (reward, terminated, truncated) == (0.5, False, False)
-    assert info == {"metadata": {"original_message": "Grüße", "step": 1}}
+    assert info == {"metadata": {"original_text": "Grüße", "step": 1}}
     assert observation in env.observation_space
 
 
 def test_an_episode_is_truncated_after_max_episode_steps(server: Any) -> None:
     with gymnasium.make(_ECHO, base_url=server.url, max_episode_steps=2) as env:
         env.reset()
-        assert [env.step("Hi")[3] for _ in range(2)] == [False, True]
+        assert [env.step(text="Hi")[3] for _ in range(2)] == [False, True]
 
 
 def test_an_episode_has_100_steps_unless_told_otherwise() -> None:
@@ -110,7 +110,7 @@ def test_without_an_address_it_runs_a_server_of_its_own() -> None:
     with gymnasium.make(_ECHO) as env:
         url = env.unwrapped.base_url
         env.reset()
-        assert env.step("Hi")[1] == 0.2
+        assert env.step(text="Hi")[1] == 0.2
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
 
@@ -152,7 +152,7 @@ def test_gymnasiums_vector_wrappers_take_it(envs: Any) -> None:
     wrapped.step(("a", "bb", "ccc"))
     *_, infos = wrapped.step(("a", "bb", "ccc"))
     assert [info["episode"]["r"] for info in infos] == pytest.approx([0.2, 0.4, 0.6])
-    assert infos[2]["metadata"] == {"original_message": "ccc", "step": 2}
+    assert infos[2]["metadata"] == {"original_text": "ccc", "step": 2}
 
 
 def test_sessions_get_seeds_of_their_own(envs: Any) -> None:

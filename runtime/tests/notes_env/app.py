@@ -3,7 +3,6 @@
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-
 from stepwire.server.application import create_app
 from stepwire.server.scenarios import ScenarioSession, describe_scenarios
 from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings

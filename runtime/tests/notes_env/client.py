@@ -3,9 +3,9 @@
 
 from typing import Any
 
-from notes_env.models import NoteAction, NoteObservation
 from openenv.core.client_types import StepResult
 
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.client.results import AwaitableState
 from stepwire.client.session_client import SessionClient
 from stepwire.client.session_pool import SessionPool

@@ -4,8 +4,9 @@
 from typing import Any
 from uuid import uuid4
 
-from notes_env.models import NoteAction, NoteObservation, NotesState
 from openenv.core.env_server.interfaces import Environment
+
+from notes_env.models import NoteAction, NoteObservation, NotesState
 
 
 def read_note(text: str) -> str:

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from echo_env import EchoAction, EchoEnv, verify_stamp
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
+from stepwire.protocol.stamps import verify_stamp
 
-_HI = EchoAction(message="Hi")
+_HI = NoteAction(text="Hi")
 _RIGHT: dict[str, Any] = {"seed": 7, "episode_id": "e", "step": 1, "action": _HI}
 
 
 @pytest.fixture(scope="module")
 def stamped(server: Any) -> Any:
-    with EchoEnv(server.url) as env:
+    with NotesEnv(server.url) as env:
         env.reset(seed=7, episode_id="e", scenario={"stamp": True})
         return env.step(_HI)
 
@@ -29,7 +31,7 @@ def test_it_holds_for_the_reply_to_this_very_step(stamped: Any) -> None:
         ("seed", None),
         ("episode_id", "another"),
         ("step", 2),
-        ("action", EchoAction(message="Ho")),
+        ("action", NoteAction(text="Ho")),
         ("action", None),
     ],
 )
@@ -38,13 +40,13 @@ def test_it_fails_for_any_other(stamped: Any, what: str, wrong: Any) -> None:
 
 
 def test_the_first_observation_is_step_0_without_an_action(server: Any) -> None:
-    with EchoEnv(server.url) as env:
+    with NotesEnv(server.url) as env:
         first = env.reset(seed=7, episode_id="é😀", scenario={"stamp": True})
     assert verify_stamp(first, seed=7, episode_id="é😀", step=0, action=None)
 
 
 def test_a_result_without_a_stamp_says_how_to_get_one(server: Any) -> None:
-    with EchoEnv(server.url) as env:
+    with NotesEnv(server.url) as env:
         result = env.step(_HI)
     with pytest.raises(ValueError, match=r'reset\(scenario={"stamp": True}\) asks for it'):
         verify_stamp(result, **_RIGHT)

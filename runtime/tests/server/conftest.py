@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server of `served_environments.py`, and the three ways to serve the echo environment."""
+"""The server of `served_environments.py`, and the three ways to serve the notes environment."""
 
 import socket
 import subprocess
@@ -62,7 +62,7 @@ def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
 def serve(
     request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]
 ) -> Iterator[Callable[[dict[str, str]], Any]]:
-    """Serves the echo environment with these variables, each way in turn; everything is logged."""
+    """Serves the notes environment with these variables, each way in turn; everything is logged."""
     with ExitStack() as containers:
 
         def start(env: dict[str, str]) -> Any:
@@ -74,7 +74,7 @@ def serve(
                 return start_shared_server(*options, env=env)
             # The last is an option of uvicorn's that would let more through.
             options += ["--ws-max-size", "100000000"]
-            return start_shared_server(*options, env=env, application="echo_env.server.app:app")
+            return start_shared_server(*options, env=env, application="notes_env.app:app")
 
         yield start
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Environments that the echo environment is not, served side by side: each below a path."""
+"""Environments that the notes environment is not, served side by side: each below a path."""
 
-import echo_env  # noqa: F401 - first: it decides how the framework is imported
+import stepwire  # noqa: F401 - first: it decides how the framework is imported
 
 # isort: split
 import asyncio
@@ -18,27 +18,27 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
 
 _HANG_S = 30.0  # a rendezvous that does not happen within this fails its test
 
 
-class Counting(Environment[EchoAction, EchoObservation, State]):
+class Counting(Environment[NoteAction, NoteObservation, State]):
     """Synchronous methods only, no further keywords, one session at a time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
 
-    def reset(self, seed: int | None = None) -> EchoObservation:  # type: ignore[override]
+    def reset(self, seed: int | None = None) -> NoteObservation:  # type: ignore[override]
         self.steps = 0
-        return EchoObservation(echoed_message=f"seed {seed}")
+        return NoteObservation(text=f"seed {seed}")
 
-    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:  # type: ignore[override]
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:  # type: ignore[override]
         self.steps += 1
-        return EchoObservation(echoed_message=f"timeout {timeout_s}")
+        return NoteObservation(text=f"timeout {timeout_s}")
 
     @property
     def state(self) -> State:
@@ -54,9 +54,9 @@ class Meeting(Counting):
     SUPPORTS_CONCURRENT_SESSIONS = True
     _barrier = threading.Barrier(2)
 
-    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
         self._barrier.wait(_HANG_S)
-        return EchoObservation(echoed_message=threading.current_thread().name)
+        return NoteObservation(text=threading.current_thread().name)
 
 
 class AsyncMeeting(Counting):
@@ -65,13 +65,13 @@ class AsyncMeeting(Counting):
     SUPPORTS_CONCURRENT_SESSIONS = True
     _waiting: list["asyncio.Future[None]"] = []  # noqa: RUF012 - shared on purpose
 
-    async def step_async(self, action: EchoAction, **kwargs: Any) -> EchoObservation:
+    async def step_async(self, action: NoteAction, **kwargs: Any) -> NoteObservation:
         if self._waiting:
             self._waiting.pop().set_result(None)
         else:
             self._waiting.append(asyncio.get_running_loop().create_future())
             await asyncio.wait_for(self._waiting[-1], _HANG_S)
-        return EchoObservation(echoed_message=threading.current_thread().name)
+        return NoteObservation(text=threading.current_thread().name)
 
 
 class OneThread(Counting):
@@ -84,9 +84,9 @@ class OneThread(Counting):
         super().__init__()
         self.made_in = threading.get_ident()
 
-    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
         same = threading.get_ident() == self.made_in
-        return EchoObservation(echoed_message=f"{same} {self.made_in}")
+        return NoteObservation(text=f"{same} {self.made_in}")
 
 
 def name_thread() -> str:
@@ -100,21 +100,21 @@ class InThreads(Counting):
     SUPPORTS_CONCURRENT_SESSIONS = True
     TOOLS = (name_thread,)
 
-    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
-        where = concurrent.futures if action.message == "CancelledError" else builtins
-        error: Any = getattr(where, action.message, None)
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
+        where = concurrent.futures if action.text == "CancelledError" else builtins
+        error: Any = getattr(where, action.text, None)
         if error is not None:
             raise error("/secret/path")
-        return EchoObservation(echoed_message=name_thread())
+        return NoteObservation(text=name_thread())
 
 
-class Failing(EchoEnvironment):
+class Failing(NotesEnvironment):
     """Fails in the way that the message asks for; any other message is echoed."""
 
     TOOLS = ()
 
-    def step(self, action: EchoAction, timeout_s: float | None = None, **_: Any) -> EchoObservation:
-        match action.message:
+    def step(self, action: NoteAction, timeout_s: float | None = None, **_: Any) -> NoteObservation:
+        match action.text:
             case "ValueError":
                 raise ValueError("Messages end with a full stop")
             case "lone surrogate":
@@ -124,11 +124,11 @@ class Failing(EchoEnvironment):
             case "UnicodeError":
                 "\ud800".encode()
             case "ValidationError":
-                EchoObservation(message_length=-1)
+                NoteObservation(length=-1)
             case "no JSON":
-                return EchoObservation(metadata={"secret": Failing})
+                return NoteObservation(metadata={"secret": Failing})
             case "not a number":
-                return EchoObservation(reward=float("nan"))
+                return NoteObservation(reward=float("nan"))
             case "no observation":
                 return None  # type: ignore[return-value]
         return super().step(action)
@@ -155,10 +155,10 @@ class Remembering(Counting):
         super().__init__()
         self.notes = ""
 
-    def step(self, action: EchoAction, timeout_s: float | None = None) -> EchoObservation:
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
         self.steps += 1
-        self.notes += action.message
-        return EchoObservation(echoed_message=f"{os.getpid()}", message_length=self.steps)
+        self.notes += action.text
+        return NoteObservation(text=f"{os.getpid()}", length=self.steps)
 
     def dump_state(self) -> dict[str, Any]:
         return {"steps": self.steps, "notes": self.notes}
@@ -169,7 +169,7 @@ class Remembering(Counting):
         self.steps, self.notes = state["steps"], state["notes"]
 
 
-class Unbuildable(EchoEnvironment):
+class Unbuildable(NotesEnvironment):
     def __init__(self) -> None:
         raise RuntimeError("/secret/path")
 
@@ -191,7 +191,7 @@ def crash() -> None:
     raise KeyError("/secret/path")
 
 
-class WithTools(EchoEnvironment):
+class WithTools(NotesEnvironment):
     TOOLS = (shout, whisper, explain, crash, name_thread)
 
 
@@ -200,7 +200,7 @@ def make_counting() -> Counting:
 
 
 def _serve(environment: Callable[[], Any], **options: Any) -> Any:
-    return create_app(environment, EchoAction, EchoObservation, **options)
+    return create_app(environment, NoteAction, NoteObservation, **options)
 
 
 def _health(_: Any) -> PlainTextResponse:
@@ -220,7 +220,7 @@ app = Starlette(
         Mount("/remembering", _serve(Remembering)),
         Mount("/unbuildable", _serve(Unbuildable)),
         Mount("/tools", _serve(WithTools)),
-        Mount("/full", _serve(EchoEnvironment, max_concurrent_envs=4)),
-        Mount("/mcp-full", _serve(EchoEnvironment, max_concurrent_envs=2)),
+        Mount("/full", _serve(NotesEnvironment, max_concurrent_envs=4)),
+        Mount("/mcp-full", _serve(NotesEnvironment, max_concurrent_envs=2)),
     ]
 )

@@ -10,12 +10,12 @@ import pytest
 import requests
 from openenv.core.env_server.exceptions import ConcurrencyConfigurationError
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
 
 
-class _OneAtATime(EchoEnvironment):
+class _OneAtATime(NotesEnvironment):
     SUPPORTS_CONCURRENT_SESSIONS = False
 
 
@@ -25,7 +25,7 @@ def application(tmp_path: Path) -> Callable[[str], Path]:
 
     def write(source: str) -> Path:
         path = tmp_path / "written_app.py"
-        path.write_text("import echo_env\n" + textwrap.dedent(source))
+        path.write_text("import stepwire\n" + textwrap.dedent(source))
         return path
 
     return write
@@ -35,20 +35,20 @@ def test_the_call_of_the_templates_readme_works_as_it_is(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
     source = """
-        from echo_env.models import EchoAction, EchoObservation
+        from notes_env.models import NoteAction, NoteObservation
         from stepwire.server.application import create_app
-        from echo_env.server.echo_env_environment import EchoEnvironment
+        from notes_env.environment import NotesEnvironment
 
         app = create_app(
-            EchoEnvironment,
-            EchoAction,
-            EchoObservation,
+            NotesEnvironment,
+            NoteAction,
+            NoteObservation,
             max_concurrent_envs=4,
         )
     """
     server = start_server(application=application(source))
     taken = [connect(server.ws_url) for _ in range(4)]
-    assert [session.step("Hi")["data"]["reward"] for session in taken] == [0.2] * 4
+    assert [session.step(text="Hi")["data"]["reward"] for session in taken] == [0.2] * 4
     assert connect(server.ws_url).receive()["data"]["max_sessions"] == 4
 
 
@@ -58,35 +58,35 @@ def test_models_and_environment_also_run_under_the_stock_create_app(
     source = """
         from openenv.core.env_server.http_server import create_app
 
-        from echo_env.models import EchoAction, EchoObservation
-        from echo_env.server.echo_env_environment import EchoEnvironment
+        from notes_env.models import NoteAction, NoteObservation
+        from notes_env.environment import NotesEnvironment
 
-        app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
+        app = create_app(NotesEnvironment, NoteAction, NoteObservation, env_name="echo_env")
     """
     server = start_server(application=application(source))
     session = connect(server.ws_url)
     session.ask({"type": "reset", "data": {"seed": 7, "episode_id": "mine"}})
-    stepped = session.step("Hi")["data"]
-    assert (stepped["observation"]["echoed_message"], stepped["reward"]) == ("Hi", 0.2)
+    stepped = session.step(text="Hi")["data"]
+    assert (stepped["observation"]["text"], stepped["reward"]) == ("Hi", 0.2)
     state = session.ask({"type": "state"})["data"]
     assert state == {"episode_id": "mine", "step_count": 1, "seed": 7}
-    posted = requests.post(f"{server.url}/step", json={"action": {"message": "Hi"}}, timeout=60)
-    assert posted.json()["observation"]["message_length"] == 2
+    posted = requests.post(f"{server.url}/step", json={"action": {"text": "Hi"}}, timeout=60)
+    assert posted.json()["observation"]["length"] == 2
 
 
 def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
     source = """
-        from echo_env.models import EchoAction, EchoObservation
+        from notes_env.models import NoteAction, NoteObservation
         from stepwire.server.application import create_app
-        from echo_env.server.echo_env_environment import EchoEnvironment
+        from notes_env.environment import NotesEnvironment
 
-        class Closing(EchoEnvironment):
+        class Closing(NotesEnvironment):
             def close(self):
                 print("closed", self.state.episode_id, flush=True)
 
-        app = create_app(Closing, EchoAction, EchoObservation)
+        app = create_app(Closing, NoteAction, NoteObservation)
     """
     server = start_server(application=application(source))
     session = connect(server.ws_url)
@@ -107,12 +107,12 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
 
 @pytest.mark.parametrize(
     "environment",
-    [EchoEnvironment(), "EchoEnvironment", None],
+    [NotesEnvironment(), "NotesEnvironment", None],
     ids=["an instance", "a name", "nothing"],
 )
 def test_something_that_makes_no_environment_is_refused(environment: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot be called. Pass the environment class"):
-        create_app(environment, EchoAction, EchoObservation)
+        create_app(environment, NoteAction, NoteObservation)
 
 
 @pytest.mark.parametrize(
@@ -120,26 +120,26 @@ def test_something_that_makes_no_environment_is_refused(environment: Any) -> Non
 )
 def test_more_sessions_than_the_environment_supports_are_refused(environment: Any) -> None:
     with pytest.raises(ConcurrencyConfigurationError, match="_OneAtATime"):
-        create_app(environment, EchoAction, EchoObservation, max_concurrent_envs=2)
-    create_app(environment, EchoAction, EchoObservation, max_concurrent_envs=1)
+        create_app(environment, NoteAction, NoteObservation, max_concurrent_envs=2)
+    create_app(environment, NoteAction, NoteObservation, max_concurrent_envs=1)
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("echo", "echo HTTP API"), (None, "EchoEnvironment HTTP API")]
+    ("name", "title"), [("echo", "echo HTTP API"), (None, "NotesEnvironment HTTP API")]
 )
 def test_the_title_is_the_environments_name(name: str | None, title: str) -> None:
-    assert create_app(EchoEnvironment, EchoAction, EchoObservation, env_name=name).title == title
+    assert create_app(NotesEnvironment, NoteAction, NoteObservation, env_name=name).title == title
 
 
 def test_a_bad_variable_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_CONCURRENT_ENVS", "0")
     with pytest.raises(ValueError, match="max_concurrent_envs"):
-        create_app(EchoEnvironment, EchoAction, EchoObservation, max_concurrent_envs=1)
+        create_app(NotesEnvironment, NoteAction, NoteObservation, max_concurrent_envs=1)
 
 
 def test_the_page_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def paths() -> set[str]:
-        app = create_app(EchoEnvironment, EchoAction, EchoObservation)
+        app = create_app(NotesEnvironment, NoteAction, NoteObservation)
         return {getattr(route, "path", "") for route in app.routes}
 
     assert {"/", "/web"} <= paths()

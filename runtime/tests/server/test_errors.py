@@ -20,8 +20,8 @@ def _failure(answer: Any) -> str:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        ({"type": "step", "data": {"message": "ValueError"}}, "Messages end with a full stop"),
-        ({"type": "step", "data": {"message": "lone surrogate"}}, "not text: \\ud800"),
+        ({"type": "step", "data": {"text": "ValueError"}}, "Messages end with a full stop"),
+        ({"type": "step", "data": {"text": "lone surrogate"}}, "not text: \\ud800"),
         ({"type": "reset", "data": {"level": 9}}, "There is no level 9"),
     ],
     ids=["step", "text that cannot be encoded", "reset"],
@@ -30,9 +30,9 @@ def test_a_value_error_is_the_environment_talking_to_its_user(
     connect_to: Any, frame: Any, message: str
 ) -> None:
     conversation = connect_to("failing")
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     assert _failure(conversation.ask(frame)) == message
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_value_error_is_the_environment_talking_to_its_user(
     [
         ("KeyError", "KeyError: '/secret/path'"),
         ("UnicodeError", "UnicodeEncodeError"),
-        ("ValidationError", "ValidationError: 1 validation error for EchoObservation"),
+        ("ValidationError", "ValidationError: 1 validation error for NoteObservation"),
         ("no JSON", "PydanticSerializationError"),
         ("no observation", "AttributeError"),
     ],
@@ -55,7 +55,7 @@ def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
     traceback = after.partition("Environment failed (id")[0]
     assert "Traceback (most recent call last)" in traceback
     assert logged in traceback
-    assert conversation.step("Hi")["type"] == "observation"
+    assert conversation.step(text="Hi")["type"] == "observation"
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_what_cannot_be_raised_from_a_thread_is_a_failure_like_any_other(
     assert found
     _, _, after = environments.log.partition(f"Environment failed (id {found[1]})")
     assert f"{name}: /secret/path" in after
-    assert conversation.step("Hi")["type"] == "observation"
+    assert conversation.step(text="Hi")["type"] == "observation"
 
 
 def test_a_state_that_fails_does_not_end_the_session(connect_to: Any) -> None:
     conversation = connect_to("failing")
     conversation.ask({"type": "reset", "data": {"episode_id": "stateless"}})
     assert re.fullmatch(_FIXED, _failure(conversation.ask({"type": "state"})))
-    assert conversation.step("Hi")["type"] == "observation"
+    assert conversation.step(text="Hi")["type"] == "observation"
 
 
 def test_a_reward_that_is_no_number_in_json_is_null(connect_to: Any) -> None:
-    assert connect_to("failing").step("not a number")["data"]["reward"] is None
+    assert connect_to("failing").step(text="not a number")["data"]["reward"] is None

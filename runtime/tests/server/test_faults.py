@@ -37,7 +37,7 @@ def _frame(text: str) -> bytes:
     return bytes((0x81, 0xFF)) + len(payload).to_bytes(8, "big") + bytes(4) + payload
 
 
-_STEP = _frame('{"type":"step","data":{"message":"Hi"}}')
+_STEP = _frame('{"type":"step","data":{"text":"Hi"}}')
 
 
 def _open(port: int, receive_buffer: int = 0) -> socket.socket:
@@ -82,7 +82,7 @@ def with_one_slot(request: pytest.FixtureRequest, start_shared_server: Callable[
     """Room for one session, and pings twice a second; with our protocol and with uvicorn's own."""
     pings = ("--ws-ping-interval", "0.5", "--ws-ping-timeout", "0.5")
     options = (*_OURS, *pings) if request.param == "ours" else pings
-    return start_shared_server(*options, application="echo_env.server.app:app", env=_CAPACITY)
+    return start_shared_server(*options, application="notes_env.app:app", env=_CAPACITY)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_a_peer_that_answers_no_ping_loses_its_slot(with_one_slot: Any) -> None:
 
 
 def test_a_client_that_never_reads_holds_up_nobody(start_server: Callable[..., Any]) -> None:
-    server = start_server(*_OURS, application="echo_env.server.app:app")
+    server = start_server(*_OURS, application="notes_env.app:app")
     deaf = _open(server.port, receive_buffer=4096)
     deaf.settimeout(0.2)
-    large = _frame(json.dumps({"type": "step", "data": {"message": "x" * 500_000}}))
+    large = _frame(json.dumps({"type": "step", "data": {"text": "x" * 500_000}}))
     with pytest.raises(TimeoutError):  # the server stops reading what it cannot answer
         deaf.sendall(large * 200)
     assert _takes_a_session(server.port)
@@ -130,7 +130,7 @@ def test_the_largest_frames_take_little_memory_whatever_is_in_them(
     conversation = connect(server.ws_url)
     size = 16_777_000
     for message in ("x" * size, "[" * size, "\\[" * (size // 3), '"[' * (size // 3)):
-        assert conversation.step(message)["data"]["observation"]["echoed_message"] == message
+        assert conversation.step(message)["data"]["observation"]["text"] == message
     assert _resident_kb(server, "VmHWM") < 400_000  # the most there ever was
 
 

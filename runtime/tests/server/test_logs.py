@@ -12,21 +12,21 @@ import pytest
 import requests
 
 _FAILING = """
-import echo_env
+import stepwire
 import logging
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
+from notes_env.environment import NotesEnvironment
 from openenv.core.env_server.interfaces import Environment
 
-class Failing(EchoEnvironment):
+class Failing(NotesEnvironment):
     step_async = Environment.step_async  # so that steps are taken in threads
 
     def step(self, action, **kwargs):
-        logging.getLogger("echo_env.server").warning("about to fail")
+        logging.getLogger("stepwire.server").warning("about to fail")
         raise KeyError("a reason")
 
-app = create_app(Failing, EchoAction, EchoObservation)
+app = create_app(Failing, NoteAction, NoteObservation)
 """
 
 
@@ -51,7 +51,7 @@ def start_failing(
 def _fail(server: Any, connect: Any) -> None:
     session = connect(server.ws_url)
     session.ask({"type": "reset", "data": {"episode_id": "mine"}})
-    assert session.step("Hi")["data"]["code"] == "EXECUTION_ERROR"
+    assert session.step(text="Hi")["data"]["code"] == "EXECUTION_ERROR"
 
 
 def test_a_line_of_json_has_the_session_it_is_about(
@@ -65,7 +65,7 @@ def test_a_line_of_json_has_the_session_it_is_about(
     assert (asked["method"], asked["path"], asked["status"]) == ("GET", "/health", 200)
     warned, failed = [line for line in lines if line.get("episode_id") == "mine"]
     assert (warned["level"], warned["message"]) == ("warning", "about to fail")
-    assert (failed["level"], failed["logger"]) == ("error", "echo_env.server")
+    assert (failed["level"], failed["logger"]) == ("error", "stepwire.server")
     assert failed["message"].startswith("Environment failed (id ")
     assert "KeyError: 'a reason'" in failed["exception"]
     assert warned["session_id"] == failed["session_id"]
@@ -92,7 +92,7 @@ def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
     session = connect(server.ws_url)
     scenario = {"delay_s": 0.5}
     session.ask({"type": "reset", "data": {"episode_id": "mine", "scenario": scenario}})
-    session.send({"type": "step", "data": {"message": "Hi"}})
+    session.send({"type": "step", "data": {"text": "Hi"}})
     session.connection.socket.shutdown(socket.SHUT_RDWR)
     while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
         pass
@@ -102,7 +102,7 @@ def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-@pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
+@pytest.mark.parametrize("application", [None, "notes_env.app:app"])
 def test_a_client_that_closes_first_is_a_debug_line(
     start_server: Callable[..., Any], connect: Any, level: str, application: Any
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_client_that_closes_first_is_a_debug_line(
     connect(server.ws_url).connection.close()
     vanishing = connect(server.ws_url)
     for _ in range(20):
-        vanishing.send({"type": "step", "data": {"message": "x" * 10_000}})
+        vanishing.send({"type": "step", "data": {"text": "x" * 10_000}})
     vanishing.connection.socket.shutdown(socket.SHUT_RDWR)
     with socket.create_connection(("127.0.0.1", server.port), 60) as client:
         client.sendall(b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")

@@ -15,7 +15,7 @@ import pytest
 import requests
 from websockets.exceptions import ConnectionClosed
 
-from echo_env.models import EchoAction
+from notes_env.models import NoteAction
 from stepwire.server.scenarios import Fault, Scenario, draw, make_stamp
 
 Ask = Callable[..., Any]
@@ -28,10 +28,7 @@ def _begin(conversation: Any, scenario: Any, **arguments: Any) -> Any:
 def _messages(conversation: Any, steps: int) -> list[str]:
     """What each of some steps was answered with: the echo, or the code of the error."""
     replies = [conversation.step(str(number))["data"] for number in range(1, steps + 1)]
-    return [
-        reply["code"] if "code" in reply else reply["observation"]["echoed_message"]
-        for reply in replies
-    ]
+    return [reply["code"] if "code" in reply else reply["observation"]["text"] for reply in replies]
 
 
 # Episode
@@ -39,22 +36,27 @@ def _messages(conversation: Any, steps: int) -> list[str]:
 
 def test_an_empty_scenario_changes_nothing(conversation: Any) -> None:
     plain = conversation.ask({"type": "reset", "data": {"episode_id": "e"}})
-    step = conversation.step("Hi")
+    step = conversation.step(text="Hi")
     assert _begin(conversation, {}, episode_id="e") == plain
-    assert conversation.step("Hi") == step
+    assert conversation.step(text="Hi") == step
 
 
 def test_a_scenario_ends_with_its_episode(conversation: Any) -> None:
     _begin(conversation, {"reward": 5.0, "done_at": 1})
-    assert conversation.step("Hi")["data"]["reward"] == 5.0
+    assert conversation.step(text="Hi")["data"]["reward"] == 5.0
     conversation.ask({"type": "reset"})
-    data = conversation.step("Hi")["data"]
+    data = conversation.step(text="Hi")["data"]
     assert (data["reward"], data["done"]) == (0.2, False)
 
 
 def test_an_episode_is_done_from_a_step_on(conversation: Any) -> None:
     assert _begin(conversation, {"done_at": 3})["data"]["done"] is False
-    assert [conversation.step("Hi")["data"]["done"] for _ in range(4)] == [False, False, True, True]
+    assert [conversation.step(text="Hi")["data"]["done"] for _ in range(4)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,20 +66,20 @@ def test_an_episode_is_done_from_a_step_on(conversation: Any) -> None:
 )
 def test_rewards_are_as_asked_for(conversation: Any, reward: Any, rewards: list[float]) -> None:
     assert _begin(conversation, {"reward": reward})["data"]["reward"] == 0.0
-    assert [conversation.step("Hi")["data"]["reward"] for _ in rewards] == rewards
+    assert [conversation.step(text="Hi")["data"]["reward"] for _ in rewards] == rewards
 
 
 def test_observations_are_padded(conversation: Any) -> None:
     first = _begin(conversation, {"observation_bytes": 70_000})
-    for reply in (first, conversation.step("Hi")):
+    for reply in (first, conversation.step(text="Hi")):
         assert reply["data"]["observation"]["metadata"]["padding"] == "x" * 70_000
 
 
 def test_a_stamp_says_whose_reply_it_is(conversation: Any) -> None:
     stamps = [_begin(conversation, {"stamp": True}, seed=7, episode_id="e")]
-    stamps += [conversation.step("Hi"), conversation.step("Hi")]
+    stamps += [conversation.step(text="Hi"), conversation.step(text="Hi")]
     found = [reply["data"]["metadata"]["stamp"] for reply in stamps]
-    action = EchoAction(message="Hi", metadata={"trace": 1})
+    action = NoteAction(text="Hi", metadata={"trace": 1})
     assert found == [
         make_stamp(7, "e", 0, None),
         make_stamp(7, "e", 1, action),
@@ -87,9 +89,9 @@ def test_a_stamp_says_whose_reply_it_is(conversation: Any) -> None:
 
 def test_stamps_are_the_same_on_every_machine() -> None:
     assert make_stamp(7, "e", 0, None) == "45233e96d0b376b708ea97f81eaa791d"
-    assert make_stamp(7, "e", 1, EchoAction(message="Hi")) == "096dd05fd436edf9004baac892b87fcb"
+    assert make_stamp(7, "e", 1, NoteAction(text="Hi")) == "096dd05fd436edf9004baac892b87fcb"
     assert (
-        make_stamp(None, "é😀\u2028", 2, EchoAction(message='\x00"'))
+        make_stamp(None, "é😀\u2028", 2, NoteAction(text='\x00"'))
         == "26f2afd1efece3abffb732eac7437b84"
     )
 
@@ -101,7 +103,7 @@ def test_the_environment_fails_at_a_step_and_goes_on(conversation: Any) -> None:
     _begin(conversation, {"fail_at": 2})
     assert _messages(conversation, 4) == ["1", "EXECUTION_ERROR", "3", "4"]
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 3
-    error = _begin(conversation, {"fail_at": 1}) and conversation.step("Hi")
+    error = _begin(conversation, {"fail_at": 1}) and conversation.step(text="Hi")
     assert error["data"]["message"] == "The scenario has the environment fail at step 1"
 
 
@@ -140,10 +142,10 @@ def test_sleeping_sessions_cost_no_threads(start_server: Ask, connect: Ask) -> N
     before = len(list(threads.iterdir()))
     began = time.monotonic()
     for session in sessions:
-        session.send({"type": "step", "data": {"message": "Hi"}})
+        session.send({"type": "step", "data": {"text": "Hi"}})
     assert len(list(threads.iterdir())) == before
     for session in sessions:
-        assert session.receive()["data"]["observation"]["echoed_message"] == "Hi"
+        assert session.receive()["data"]["observation"]["text"] == "Hi"
     assert 0.5 <= time.monotonic() - began < 25  # one after the other it would be 25 s at least
 
 
@@ -157,18 +159,18 @@ def _fault(kind: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["close_before_reply", "close_after_reply"])
 def test_a_fault_closes_with_the_code(conversation: Any, kind: str) -> None:
     _begin(conversation, _fault(kind, code=4000))
-    conversation.step("1")
-    conversation.send({"type": "step", "data": {"message": "2"}})
+    conversation.step(text="1")
+    conversation.send({"type": "step", "data": {"text": "2"}})
     if kind == "close_after_reply":
-        assert conversation.receive()["data"]["observation"]["echoed_message"] == "2"
+        assert conversation.receive()["data"]["observation"]["text"] == "2"
     assert conversation.close_code() == 4000
 
 
 def test_a_fault_aborts_without_a_close_frame(fast_server: Any, connect: Ask) -> None:
     conversation = connect(fast_server.ws_url)
     _begin(conversation, _fault("abort"))
-    conversation.step("1")
-    conversation.send({"type": "step", "data": {"message": "2"}})
+    conversation.step(text="1")
+    conversation.send({"type": "step", "data": {"text": "2"}})
     with pytest.raises(ConnectionClosed) as caught:
         conversation.connection.recv(timeout=60)
     assert caught.value.rcvd is None
@@ -191,8 +193,8 @@ def test_a_fault_changes_which_replies_come(
     conversation = connect(able.ws_url)
     _begin(conversation, fault)
     for number in (1, 2, 3):
-        conversation.send({"type": "step", "data": {"message": str(number)}})
-    received = [conversation.receive()["data"]["observation"]["echoed_message"] for _ in texts]
+        conversation.send({"type": "step", "data": {"text": str(number)}})
+    received = [conversation.receive()["data"]["observation"]["text"] for _ in texts]
     assert received == texts
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 3
 
@@ -202,23 +204,23 @@ def test_a_fault_changes_which_replies_come(
 )
 def test_a_fault_breaks_the_reply(conversation: Any, kind: str, start: str) -> None:
     _begin(conversation, _fault(kind))
-    conversation.step("1")
-    conversation.send({"type": "step", "data": {"message": "2"}})
+    conversation.step(text="1")
+    conversation.send({"type": "step", "data": {"text": "2"}})
     reply = conversation.connection.recv(timeout=60)
     assert reply.startswith(start)
     if kind == "broken_json":
         with pytest.raises(json.JSONDecodeError):
             json.loads(reply)
-    assert conversation.step("3")["data"]["observation"]["echoed_message"] == "3"
+    assert conversation.step(text="3")["data"]["observation"]["text"] == "3"
 
 
 @pytest.mark.parametrize("kind", ["abort", "slow_drip"])
 def test_plain_uvicorn_says_what_it_cannot_do(start_server: Ask, connect: Ask, kind: str) -> None:
     own = ("--ws", "websockets-sansio")
-    server = start_server(*own, application="echo_env.server.app:app")
+    server = start_server(*own, application="notes_env.app:app")
     conversation = connect(server.ws_url)
     _begin(conversation, {"fault": {"kind": kind}})
-    data = conversation.step("Hi")["data"]
+    data = conversation.step(text="Hi")["data"]
     assert data["code"] == "VALIDATION_ERROR"
     assert data["errors"] == [
         {
@@ -228,7 +230,7 @@ def test_plain_uvicorn_says_what_it_cannot_do(start_server: Ask, connect: Ask, k
             "input": kind,
         }
     ]
-    assert conversation.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"
+    assert conversation.step(text="Hi")["data"]["observation"]["text"] == "Hi"
 
 
 # Bounds
@@ -294,7 +296,7 @@ def test_scenarios_can_be_switched_off(start_server: Ask, connect: Ask) -> None:
     data = _begin(conversation, {"delay_s": 1})["data"]
     assert data["code"] == "VALIDATION_ERROR"
     assert data["errors"][0]["msg"] == "This server takes no scenarios (SCENARIOS=off)"
-    assert conversation.step("Hi")["data"]["reward"] == 0.2
+    assert conversation.step(text="Hi")["data"]["reward"] == 0.2
 
 
 # HTTP, descriptions, and the server without it
@@ -313,7 +315,7 @@ def test_http_goes_on_with_the_scenario_where_cookies_are_kept(server: Any) -> N
     with requests.Session() as client:
         scenario = {"reward": [1, 2], "done_at": 2, "fail_at": 3}
         client.post(f"{server.url}/reset", json={"scenario": scenario}, timeout=60)
-        body = {"action": {"message": "Hi"}}
+        body = {"action": {"text": "Hi"}}
         answers = [client.post(f"{server.url}/step", json=body, timeout=60) for _ in range(4)]
         results = [(answer.json()["reward"], answer.json()["done"]) for answer in answers[:2]]
         assert results == [(1, False), (2, True)]
@@ -327,7 +329,7 @@ def test_a_connection_fault_over_http_is_an_error(server: Any) -> None:
     with requests.Session() as client:
         scenario = {"fault": {"kind": "silence"}}
         client.post(f"{server.url}/reset", json={"scenario": scenario}, timeout=60)
-        body = {"action": {"message": "Hi"}}
+        body = {"action": {"text": "Hi"}}
         answer = client.post(f"{server.url}/step", json=body, timeout=60)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["type"] == "connection_fault"

@@ -21,9 +21,9 @@ _REFUSED = {
     '{"type": "dance"}': "UNKNOWN_TYPE",
     '{"type": "step"}': "VALIDATION_ERROR",
     '{"type": "step", "data": {}}': "VALIDATION_ERROR",
-    '{"type": "step", "data": {"message": 1}}': "VALIDATION_ERROR",
-    '{"type": "step", "data": {"message": "Hi", "more": 1}}': "VALIDATION_ERROR",
-    '{"type": "step", "data": {"message": "\\ud800"}}': "VALIDATION_ERROR",
+    '{"type": "step", "data": {"text": 1}}': "VALIDATION_ERROR",
+    '{"type": "step", "data": {"text": "Hi", "more": 1}}': "VALIDATION_ERROR",
+    '{"type": "step", "data": {"text": "\\ud800"}}': "VALIDATION_ERROR",
     '{"type": "reset", "data": {"seed": -1}}': "VALIDATION_ERROR",
     '{"type": "reset", "data": {"episode_id": 7}}': "VALIDATION_ERROR",
     '{"type": "state", "data": {}}': "VALIDATION_ERROR",
@@ -79,8 +79,8 @@ class SessionModel(RuleBasedStateMachine):
         data = {"seed": seed, "episode_id": episode_id, **more}
         answer = self.session.ask({"type": "reset", "data": data})
         ready = {
-            "echoed_message": "Echo environment ready!",
-            "message_length": 0,
+            "text": "Ready for notes",
+            "length": 0,
             "metadata": {},
         }
         assert answer == {
@@ -96,13 +96,13 @@ class SessionModel(RuleBasedStateMachine):
     def step(self, message: str, metadata: dict[str, int] | None) -> None:
         self.steps += 1
         data = {"message": message} | ({} if metadata is None else {"metadata": metadata})
-        told = {"original_message": message, "step": self.steps}
+        told = {"original_text": message, "step": self.steps}
         assert self.session.ask({"type": "step", "data": data}) == {
             "type": "observation",
             "data": {
                 "observation": {
-                    "echoed_message": message,
-                    "message_length": len(message),
+                    "text": message,
+                    "length": len(message),
                     "metadata": told,
                 },
                 "reward": len(message) * 0.1,
@@ -119,10 +119,10 @@ class SessionModel(RuleBasedStateMachine):
 
     @rule(message=_TEXT)
     def call_a_tool(self, message: str) -> None:
-        action = {"type": "call_tool", "tool_name": "echo_with_length"}
-        data = {**action, "arguments": {"message": message}}
+        action = {"type": "call_tool", "tool_name": "measure_note"}
+        data = {**action, "arguments": {"text": message}}
         observation = self.session.ask({"type": "step", "data": data})["data"]["observation"]
-        assert observation["tool_name"] == "echo_with_length"
+        assert observation["tool_name"] == "measure_note"
         assert observation["error"] is None
 
     @rule(frame=st.sampled_from(sorted(_REFUSED)))

@@ -44,7 +44,7 @@ def test_a_session_above_the_capacity_is_refused_with_the_numbers(
     fifth = connect_to("full")
     assert fifth.receive() == _REFUSED
     assert fifth.close_code() == 1000
-    assert [s.step("Hi")["data"]["metadata"]["step"] for s in sessions] == [1, 1, 1, 1]
+    assert [s.step(text="Hi")["data"]["metadata"]["step"] for s in sessions] == [1, 1, 1, 1]
 
 
 def test_a_close_frame_frees_the_slot_before_the_connection_is_closed(
@@ -54,7 +54,7 @@ def test_a_close_frame_frees_the_slot_before_the_connection_is_closed(
     for session in sessions:
         session.send({"type": "close"})
         assert session.close_code() == 1000
-        assert connect_to("full").step("Hi")["data"]["metadata"]["step"] == 1
+        assert connect_to("full").step(text="Hi")["data"]["metadata"]["step"] == 1
 
 
 @pytest.mark.parametrize("abruptly", [False, True], ids=["by closing", "by vanishing"])
@@ -66,7 +66,7 @@ def test_a_client_that_leaves_frees_its_slot(connect_when_free: Any, abruptly: b
         sessions[0].connection.socket.shutdown(socket.SHUT_RDWR)
     else:
         sessions[0].connection.close()
-    assert connect_when_free("full").step("Hi")["data"]["metadata"]["step"] == 1
+    assert connect_when_free("full").step(text="Hi")["data"]["metadata"]["step"] == 1
 
 
 @pytest.mark.parametrize("name", ["counting", "factory"])
@@ -76,21 +76,21 @@ def test_an_environment_that_does_not_support_more_has_one_session_at_a_time(
     first = connect_when_free(name)
     error = connect_to(name).receive()["data"]
     assert (error["active_sessions"], error["max_sessions"]) == (1, 1)
-    assert first.step("Hi")["data"]["observation"]["echoed_message"] == "timeout None"
+    assert first.step(text="Hi")["data"]["observation"]["text"] == "timeout None"
     assert first.ask({"type": "state"})["data"] == {"episode_id": "only", "step_count": 1}
 
 
 def test_arguments_the_environment_does_not_take_are_left_out(connect_when_free: Any) -> None:
     data = {"seed": 3, "episode_id": "e", "difficulty": "hard"}
     answer = connect_when_free("counting").ask({"type": "reset", "data": data})
-    assert answer["data"]["observation"]["echoed_message"] == "seed 3"
+    assert answer["data"]["observation"]["text"] == "seed 3"
 
 
 def test_sessions_of_synchronous_environments_overlap_in_threads(connect_to: Any) -> None:
     one, other = connect_to("meeting"), connect_to("meeting")
     for session in (one, other):
-        session.send({"type": "step", "data": {"message": "Hi"}})
-    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in (one, other)}
+        session.send({"type": "step", "data": {"text": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["text"] for s in (one, other)}
     assert len(threads) == 2
     assert all(thread.startswith("environment") for thread in threads)
 
@@ -102,16 +102,16 @@ def test_there_are_as_many_threads_as_the_setting_says(
     server = start_server(application=application, env={"WORKER_THREADS": "2"})
     sessions = [connect(f"ws://127.0.0.1:{server.port}/meeting/ws") for _ in range(8)]
     for session in sessions:
-        session.send({"type": "step", "data": {"message": "Hi"}})
-    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in sessions}
+        session.send({"type": "step", "data": {"text": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["text"] for s in sessions}
     assert threads == {"environment_0", "environment_1"}
 
 
 def test_sessions_of_async_environments_overlap_on_the_event_loop(connect_to: Any) -> None:
     one, other = connect_to("async-meeting"), connect_to("async-meeting")
     for session in (one, other):
-        session.send({"type": "step", "data": {"message": "Hi"}})
-    threads = {s.receive()["data"]["observation"]["echoed_message"] for s in (one, other)}
+        session.send({"type": "step", "data": {"text": "Hi"}})
+    threads = {s.receive()["data"]["observation"]["text"] for s in (one, other)}
     assert threads == {"MainThread"}
 
 
@@ -119,8 +119,7 @@ def test_an_environment_that_asks_for_a_single_thread_is_made_and_called_in_it(
     connect_to: Any,
 ) -> None:
     answers = {
-        connect_to("one-thread").step("Hi")["data"]["observation"]["echoed_message"]
-        for _ in range(4)
+        connect_to("one-thread").step(text="Hi")["data"]["observation"]["text"] for _ in range(4)
     }
     assert len(answers) == 1
     assert answers.pop().startswith("True ")
@@ -144,7 +143,7 @@ def test_an_environment_that_cannot_be_made_is_reported_and_logged(
 
 def test_an_environment_that_fails_to_close_harms_nobody(environments: Any) -> None:
     reply = requests.post(
-        f"{environments.url}/failing/step", json={"action": {"message": "Hi"}}, timeout=60
+        f"{environments.url}/failing/step", json={"action": {"text": "Hi"}}, timeout=60
     )
     assert (reply.status_code, reply.json()["reward"]) == (200, 0.2)
     assert "RuntimeError: not closed: /secret/path" in environments.log

@@ -11,7 +11,7 @@ from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
 from openenv.core.env_server.types import Action, Observation, State, WSErrorCode
 from pydantic import Field
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.errors import MessageError
 from stepwire.server.wire import (
     CloseMessage,
@@ -35,14 +35,14 @@ class Move(Action):
 
 @pytest.fixture
 def decoder() -> MessageDecoder:
-    return MessageDecoder(EchoAction, max_json_depth=10)
+    return MessageDecoder(NoteAction, max_json_depth=10)
 
 
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [
         ('{"type":"reset"}', ResetMessage),
-        ('{"data":{"message":"Hi"},"type":"step"}', StepMessage),
+        ('{"data":{"text":"Hi"},"type":"step"}', StepMessage),
         (' {"type" : "state"}\n', StateMessage),
         ('{"type":"close"}', CloseMessage),
     ],
@@ -56,7 +56,7 @@ def test_a_frame_becomes_a_typed_message(
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ('{"message":"Hi","metadata":{"a":1}}', EchoAction(message="Hi", metadata={"a": 1})),
+        ('{"message":"Hi","metadata":{"a":1}}', NoteAction(text="Hi", metadata={"a": 1})),
         ('{"type":"list_tools"}', ListToolsAction()),
         (
             '{"type":"call_tool","tool_name":"t","arguments":{"a":1}}',
@@ -106,7 +106,7 @@ def test_a_frame_that_is_refused_has_a_code(
 
 
 def test_brackets_inside_strings_are_not_nesting(decoder: MessageDecoder) -> None:
-    message: Any = decoder.decode_frame(json.dumps({"type": "step", "data": {"message": "[" * 99}}))
+    message: Any = decoder.decode_frame(json.dumps({"type": "step", "data": {"text": "[" * 99}}))
     assert message.data.message == "[" * 99
     assert decoder.decode_json(b'["[[[[[[[[[[[[[[[["]') == ["[" * 16]
 
@@ -128,7 +128,7 @@ def _levels(value: Any) -> int:
 @given(value=_VALUES, as_ascii=st.booleans())
 def test_exactly_the_levels_are_counted(value: Any, as_ascii: bool) -> None:
     text, limit = json.dumps(value, ensure_ascii=as_ascii), 3
-    decoder = MessageDecoder(EchoAction, limit)
+    decoder = MessageDecoder(NoteAction, limit)
     if _levels(value) <= limit:
         assert decoder.decode_json(text.encode()) == value
         return
@@ -146,8 +146,8 @@ def test_numbers_within_the_limit_are_decoded(decoder: MessageDecoder, number: s
 
 def test_an_observation_is_encoded_with_its_metadata_inside_and_beside() -> None:
     metadata = {"step": 1}
-    observation = EchoObservation(echoed_message="é", message_length=1, reward=1, metadata=metadata)
-    inner = {"echoed_message": "é", "message_length": 1, "metadata": metadata}
+    observation = NoteObservation(text="é", length=1, reward=1, metadata=metadata)
+    inner = {"text": "é", "length": 1, "metadata": metadata}
     result = {"observation": inner, "reward": 1, "done": False, "metadata": metadata}
     assert json.loads(encode_observation(observation)) == result
     frame = json.loads(encode_observation_frame(observation))

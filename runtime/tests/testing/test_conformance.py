@@ -9,27 +9,27 @@ import pytest
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, State
 
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.conformance import EnvironmentConformance
-from echo_env.models import EchoAction, EchoObservation
-from echo_env.server.echo_env_environment import EchoEnvironment
 
 
-class TestEchoEnvironment(EnvironmentConformance):
+class TestNotesEnvironment(EnvironmentConformance):
     def make_environment(self) -> Any:
-        return EchoEnvironment()
+        return NotesEnvironment()
 
 
-class RandomReward(EchoEnvironment):
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
+class RandomReward(NotesEnvironment):
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
         observation = super().step(action)
         observation.reward = random.random()
         return observation
 
 
-class CountGoesOn(EchoEnvironment):
+class CountGoesOn(NotesEnvironment):
     taken = 0
 
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
         self.taken += 1
         return super().step(action)
 
@@ -40,27 +40,27 @@ class CountGoesOn(EchoEnvironment):
         return state
 
 
-class OwnEpisodeId(EchoEnvironment):
-    def reset(self, *arguments: Any, **options: Any) -> EchoObservation:
+class OwnEpisodeId(NotesEnvironment):
+    def reset(self, *arguments: Any, **options: Any) -> NoteObservation:
         return super().reset()
 
 
-class ResetFirst(EchoEnvironment):
+class ResetFirst(NotesEnvironment):
     def __init__(self) -> None:
         super().__init__()
         self.ready = False
 
-    def reset(self, *arguments: Any, **options: Any) -> EchoObservation:
+    def reset(self, *arguments: Any, **options: Any) -> NoteObservation:
         self.ready = True
         return super().reset(*arguments, **options)
 
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
         if not self.ready:
             raise RuntimeError("reset() comes first")
         return super().step(action)
 
 
-class ClosesOnce(EchoEnvironment):
+class ClosesOnce(NotesEnvironment):
     closed = False
 
     def close(self) -> None:
@@ -69,21 +69,19 @@ class ClosesOnce(EchoEnvironment):
         self.closed = True
 
 
-class NegativeLength(EchoEnvironment):
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
-        return EchoObservation.model_construct(
-            **super().step(action).model_dump() | {"message_length": -1}
-        )
+class NegativeLength(NotesEnvironment):
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
+        return NoteObservation.model_construct(**super().step(action).model_dump() | {"length": -1})
 
 
-class SharedCount(EchoEnvironment):
+class SharedCount(NotesEnvironment):
     taken: ClassVar[int] = 0
 
-    def reset(self, *arguments: Any, **options: Any) -> EchoObservation:
+    def reset(self, *arguments: Any, **options: Any) -> NoteObservation:
         SharedCount.taken = 0
         return super().reset(*arguments, **options)
 
-    def step(self, action: EchoAction, *arguments: Any, **options: Any) -> EchoObservation:
+    def step(self, action: NoteAction, *arguments: Any, **options: Any) -> NoteObservation:
         SharedCount.taken += 1
         return super().step(action)
 
@@ -141,7 +139,7 @@ class Bare(Environment):  # type: ignore[type-arg]
     def reset(self, seed: Any = None, episode_id: Any = None, **options: Any) -> Any:
         return {"message": "plain"}
 
-    def step(self, action: EchoAction, timeout_s: Any = None, **options: Any) -> Any:  # type: ignore[override]
+    def step(self, action: NoteAction, timeout_s: Any = None, **options: Any) -> Any:  # type: ignore[override]
         return {"message": "plain"}
 
     @property
@@ -156,7 +154,7 @@ class Untold(Bare):
 
 def test_actions_are_those_of_the_annotation_where_there_are_no_type_arguments() -> None:
     actions = EnvironmentConformance().make_actions(Bare())
-    assert [type(action) for action in actions] == [EchoAction] * 3
+    assert [type(action) for action in actions] == [NoteAction] * 3
 
 
 def test_an_environment_that_does_not_say_which_actions_it_takes_has_to_be_helped() -> None:

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
-from stepwire.server.settings import Settings
 from stepwire.server.pages.inspector import token_page
+from stepwire.server.settings import Settings
 from stepwire.server.uvicorn_host.lifecycle import Worker
 
 TOKEN_COOKIE = "openenv_token"

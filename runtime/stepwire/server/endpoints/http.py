@@ -28,14 +28,14 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.requests import ClientDisconnect
 
-from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
+from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import TOOL_ACTIONS, MessageDecoder, encode_json_rpc, encode_observation
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _REFERENCE = "#/components/schemas/{model}"
 

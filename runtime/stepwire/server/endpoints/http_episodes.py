@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError:  # this package's own dependencies may be left out on `openenv`
     URLSafeTimedSerializer = None  # type: ignore[assignment, misc]
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 COOKIE_NAME = "openenv_episode"
 # Browsers drop a cookie of more than 4,096 bytes, name and attributes included, without a word.

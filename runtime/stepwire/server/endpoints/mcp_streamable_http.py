@@ -14,9 +14,9 @@ from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, 
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stepwire.server.endpoints.mcp import ToolBox, ToolFailure
 from stepwire.server.errors import log_failure
 from stepwire.server.logs import logger
-from stepwire.server.endpoints.mcp import ToolBox, ToolFailure
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import encode_json_rpc
 

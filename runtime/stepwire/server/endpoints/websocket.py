@@ -11,9 +11,9 @@ from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import Observation, WSErrorCode
 from starlette.types import Message, Receive, Scope, Send
 
+from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
 from stepwire.server.errors import ConnectionFault, StoppingError, describe
 from stepwire.server.logs import current_session
-from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
 from stepwire.server.sessions import Session, Sessions
 from stepwire.server.wire import (
     TOOL_ACTIONS,
@@ -27,7 +27,7 @@ from stepwire.server.wire import (
     encode_state_frame,
 )
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _FAREWELL_S = 5.0
 

@@ -18,13 +18,13 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from openenv.core.env_server.types import Action, Observation
 from pydantic import ValidationError
 
-from stepwire.server.pages.asyncapi import ANSWERED_BY, describe_websocket
 from stepwire.server.endpoints.http import request_schemas
-from stepwire.server.settings import Settings
+from stepwire.server.pages.asyncapi import ANSWERED_BY, describe_websocket
 from stepwire.server.pages.inspector import digests, page_headers
+from stepwire.server.settings import Settings
 from stepwire.server.wire import MessageDecoder
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _ICON = Path(__file__).parent / "web" / "favicon.svg"
 # Both change with a release only.

@@ -20,7 +20,7 @@ import uvicorn
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import Settings
 
-logger = logging.getLogger("echo_env.server")
+logger = logging.getLogger("stepwire.server")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What uvicorn takes as an option of its own, which wins where it is given.

@@ -9,7 +9,8 @@ import pytest
 import requests
 from websockets.exceptions import InvalidStatus
 
-from echo_env import EchoAction, EchoEnv
+from notes_env.client import NotesEnv
+from notes_env.models import NoteAction
 from stepwire.client.errors import ConnectFailedError
 
 _TOKEN = "correct-horse-battery"
@@ -52,7 +53,7 @@ def handshake(connect: Any) -> Callable[..., int]:
             session = connect(url, origin=origin, additional_headers=names, sock=sock)
         except InvalidStatus as refused:
             return int(refused.response.status_code)
-        assert session.step("Hi")["type"] == "observation"
+        assert session.step(text="Hi")["type"] == "observation"
         return 101
 
     return shake
@@ -167,7 +168,7 @@ class TestHost:
         for host in ("below.example", "other.example", "echo.example.evil.example"):
             assert _ask(guarded, Host=host, Authorization=_bearer()).status_code == 403
 
-    @pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
+    @pytest.mark.parametrize("application", [None, "notes_env.app:app"])
     def test_where_others_connect_any_name_will_do(
         self, start_server: Callable[..., Any], handshake: Callable[..., int], application: Any
     ) -> None:
@@ -231,7 +232,9 @@ class TestToken:
             assert (page.status_code, page.url) == (200, f"{guarded.url}/web")
             assert browser.post(f"{guarded.url}/reset", timeout=60).status_code == 200
         headers = {"Cookie": f"other=1; {cookie}", "Origin": guarded.url}
-        assert connect(guarded.ws_url, additional_headers=headers).step("Hi")["type"] != "error"
+        assert (
+            connect(guarded.ws_url, additional_headers=headers).step(text="Hi")["type"] != "error"
+        )
 
     def test_over_https_the_cookie_also_works_inside_another_site(self, guarded: Any) -> None:
         answer = _ask(guarded, path=f"/?token={_TOKEN}", X_Forwarded_Proto="https")
@@ -248,11 +251,11 @@ class TestToken:
         assert refused.value.response.status_code == 401
 
     def test_our_client_sends_it(self, guarded: Any) -> None:
-        with EchoEnv(base_url=guarded.url, token=_TOKEN) as env:
-            assert env.step(EchoAction(message="Hi")).reward == 0.2
+        with NotesEnv(base_url=guarded.url, token=_TOKEN) as env:
+            assert env.step(NoteAction(text="Hi")).reward == 0.2
         for token in (None, _WRONG):
             with pytest.raises(ConnectFailedError, match="401"):
-                EchoEnv(base_url=guarded.url, token=token).reset()
+                NotesEnv(base_url=guarded.url, token=token).reset()
 
     def test_no_line_of_the_log_has_one(self, guarded: Any, connect: Any) -> None:
         for token in (_TOKEN, _WRONG):
@@ -260,7 +263,7 @@ class TestToken:
             _ask(guarded, Authorization=_bearer(token), Cookie=f"openenv_token={token}")
             with pytest.raises(InvalidStatus):
                 connect(f"{guarded.ws_url}?token={token}")
-        connect(guarded.ws_url, additional_headers={"Authorization": _bearer()}).step("Hi")
+        connect(guarded.ws_url, additional_headers={"Authorization": _bearer()}).step(text="Hi")
         assert '"GET /web?token=… HTTP/1.1" 303' in guarded.log
         assert '"WebSocket /ws?token=…" 401' in guarded.log
         assert _TOKEN not in guarded.log

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import requests
 
-_READY = {"metadata": {}, "echoed_message": "Echo environment ready!", "message_length": 0}
+_READY = {"metadata": {}, "text": "Ready for notes", "length": 0}
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def test_reset_answers_with_the_first_observation(post: Any, body: Any) -> None:
     ids=["action", "timeout", "anything else"],
 )
 def test_step_answers_with_the_observation_and_its_metadata(post: Any, more: Any) -> None:
-    response = post("/step", {"action": {"message": "Hi"}, **more})
-    metadata = {"original_message": "Hi", "step": 1}
+    response = post("/step", {"action": {"text": "Hi"}, **more})
+    metadata = {"original_text": "Hi", "step": 1}
     assert (response.status_code, response.json()) == (
         200,
         {
-            "observation": {"echoed_message": "Hi", "message_length": 2, "metadata": metadata},
+            "observation": {"text": "Hi", "length": 2, "metadata": metadata},
             "reward": 0.2,
             "done": False,
             "metadata": metadata,
@@ -66,13 +66,13 @@ def test_step_answers_with_the_observation_and_its_metadata(post: Any, more: Any
 
 @pytest.mark.parametrize("message", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
 def test_text_goes_there_and_back_unchanged(post: Any, message: str) -> None:
-    observation = post("/step", {"action": {"message": message}}).json()["observation"]
-    assert observation["echoed_message"] == message
-    assert observation["message_length"] == len(message)
+    observation = post("/step", {"action": {"text": message}}).json()["observation"]
+    assert observation["text"] == message
+    assert observation["length"] == len(message)
 
 
 def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
-    steps = [post("/step", {"action": {"message": "Hi"}}).json() for _ in range(3)]
+    steps = [post("/step", {"action": {"text": "Hi"}}).json() for _ in range(3)]
     assert [step["metadata"]["step"] for step in steps] == [1, 1, 1]
     post("/reset", {"episode_id": "mine"})
     state = get("/state").json()
@@ -87,18 +87,18 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
         ("/step", {}, "missing", ["body", "action"], "required"),
         ("/step", {"action": {}}, "missing", ["message"], "required"),
         ("/step", {"action": 5}, "dict_type", ["body", "action"], "dictionary"),
-        ("/step", {"action": {"message": 5}}, "string_type", ["message"], "string"),
-        ("/step", {"action": {"message": "", "x": 1}}, "extra_forbidden", ["x"], "not permitted"),
+        ("/step", {"action": {"text": 5}}, "string_type", ["message"], "string"),
+        ("/step", {"action": {"text": "", "x": 1}}, "extra_forbidden", ["x"], "not permitted"),
         (
             "/step",
-            {"action": {"message": "Hi"}, "timeout_s": 0},
+            {"action": {"text": "Hi"}, "timeout_s": 0},
             "greater_than",
             ["body", "timeout_s"],
             "greater than 0",
         ),
         (
             "/step",
-            {"action": {"message": "Hi"}, "request_id": "x" * 256},
+            {"action": {"text": "Hi"}, "request_id": "x" * 256},
             "string_too_long",
             ["body", "request_id"],
             "255",
@@ -109,7 +109,7 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
         ("/step", b"\xff\xfe\x00", "json_invalid", ["body"], "Invalid JSON"),
         (
             "/step",
-            r'{"action":{"message":"\ud800"}}',
+            r'{"action":{"text":"\ud800"}}',
             "string_unicode",
             ["action", "message"],
             "lone surrogates",
@@ -163,7 +163,7 @@ def test_health_says_healthy(get: Any) -> None:
 
 def test_metadata_describes_the_environment(get: Any, environments: Any) -> None:
     described = get("/metadata").json()
-    assert described["name"] == "EchoEnvironment"
+    assert described["name"] == "NotesEnvironment"
     assert {"name", "description", "version"} <= set(described)
     described = get("/metadata", environments.url + "/counting").json()
     assert (described["name"], described["version"]) == ("Counting", "3.2.1")
@@ -172,7 +172,7 @@ def test_metadata_describes_the_environment(get: Any, environments: Any) -> None
 def test_schema_describes_action_observation_and_state(get: Any) -> None:
     schema = get("/schema").json()
     assert schema["action"]["required"] == ["message"]
-    assert {"echoed_message", "message_length", "done", "reward", "metadata"} == set(
+    assert {"text", "length", "done", "reward", "metadata"} == set(
         schema["observation"]["properties"]
     )
     assert {"episode_id", "step_count"} <= set(schema["state"]["properties"])
@@ -202,17 +202,17 @@ def test_every_reference_in_openapi_leads_somewhere(get: Any) -> None:
 
 def test_the_step_request_in_openapi_is_of_this_environments_action(get: Any) -> None:
     schemas = get("/openapi.json").json()["components"]["schemas"]
-    assert schemas["EchoAction"]["properties"]["message"]["type"] == "string"
-    assert "EchoAction" in json.dumps(schemas["StepRequest"]["properties"]["action"])
+    assert schemas["NoteAction"]["properties"]["message"]["type"] == "string"
+    assert "NoteAction" in json.dumps(schemas["StepRequest"]["properties"]["action"])
     assert "examples" not in schemas["StepRequest"]
 
 
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [
-        ("/failing/step", {"action": {"message": "ValueError"}}, 500, "Messages end with a full"),
-        ("/failing/step", {"action": {"message": "KeyError"}}, 500, "failed unexpectedly"),
-        ("/failing/step", {"action": {"message": "no JSON"}}, 500, "failed unexpectedly"),
+        ("/failing/step", {"action": {"text": "ValueError"}}, 500, "Messages end with a full"),
+        ("/failing/step", {"action": {"text": "KeyError"}}, 500, "failed unexpectedly"),
+        ("/failing/step", {"action": {"text": "no JSON"}}, 500, "failed unexpectedly"),
         ("/failing/reset", {"level": 9}, 500, "There is no level 9"),
         ("/unbuildable/reset", None, 500, "Environment factory 'Unbuildable' failed"),
     ],
@@ -229,23 +229,23 @@ def test_an_environment_that_fails_is_a_server_error(
 
 
 def test_a_reward_that_is_no_number_in_json_is_null(environments: Any, post: Any) -> None:
-    response = post("/failing/step", {"action": {"message": "not a number"}}, environments.url)
+    response = post("/failing/step", {"action": {"text": "not a number"}}, environments.url)
     assert response.json()["reward"] is None
 
 
 def test_arguments_the_environment_does_not_take_are_left_out(environments: Any, post: Any) -> None:
-    body = {"action": {"message": "Hi"}, "timeout_s": 2.5, "request_id": "r", "render": True}
+    body = {"action": {"text": "Hi"}, "timeout_s": 2.5, "request_id": "r", "render": True}
     step = post("/counting/step", body, environments.url).json()
-    assert step["observation"]["echoed_message"] == "timeout 2.5"
+    assert step["observation"]["text"] == "timeout 2.5"
     reset = post("/counting/reset", {"seed": 3, "episode_id": "e", "x": 1}, environments.url).json()
-    assert reset["observation"]["echoed_message"] == "seed 3"
+    assert reset["observation"]["text"] == "seed 3"
 
 
 def test_tool_style_actions_are_answered_with_the_frameworks_observations(post: Any) -> None:
     listed = post("/step", {"action": {"type": "list_tools"}}).json()
     names = [tool["name"] for tool in listed["observation"]["tools"]]
-    assert names == ["echo_message", "echo_with_length"]
-    call = {"type": "call_tool", "tool_name": "echo_message", "arguments": {"message": "Hi"}}
+    assert names == ["read_note", "measure_note"]
+    call = {"type": "call_tool", "tool_name": "read_note", "arguments": {"text": "Hi"}}
     called = post("/step", {"action": call}).json()
     assert (called["observation"]["result"], called["observation"]["error"]) == ("Hi", None)
 
@@ -253,5 +253,5 @@ def test_tool_style_actions_are_answered_with_the_frameworks_observations(post: 
 def test_requests_are_not_counted_as_sessions(
     environments: Any, post: Any, connect_to: Any
 ) -> None:
-    connect_to("counting").step("Hi")  # the only session it has
+    connect_to("counting").step(text="Hi")  # the only session it has
     assert post("/counting/reset", None, environments.url).status_code == 200

@@ -15,7 +15,7 @@ import trustme
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from pydantic import SecretStr
 
-from echo_env.server.echo_env_environment import EchoEnvironment
+from notes_env.environment import NotesEnvironment
 from stepwire.server.endpoints.http_episodes import (
     COOKIE_NAME,
     LONGEST_COOKIE,
@@ -39,7 +39,7 @@ class Jar(requests.Session):
         return self.post(self.url + "/reset", json=arguments, timeout=60)
 
     def step(self, message: str) -> requests.Response:
-        return self.post(self.url + "/step", json={"action": {"message": message}}, timeout=60)
+        return self.post(self.url + "/step", json={"action": {"text": message}}, timeout=60)
 
     def state(self) -> requests.Response:
         return self.get(self.url + "/state", timeout=60)
@@ -74,8 +74,8 @@ def keyed(start_shared_server: Callable[..., Any]) -> Any:
 
 def _episode(jar: Jar, seed: int, steps: int) -> list[Any]:
     jar.reset(seed=seed, episode_id=f"episode {seed}")
-    answers = [jar.step(f"{seed}, {step}").json() for step in range(1, steps + 1)]
-    assert all(answer["metadata"]["original_message"].startswith(f"{seed},") for answer in answers)
+    answers = [jar.step(text=f"{seed}, {step}").json() for step in range(1, steps + 1)]
+    assert all(answer["metadata"]["original_text"].startswith(f"{seed},") for answer in answers)
     return [answer["metadata"]["step"] for answer in answers] + [jar.state().json()]
 
 
@@ -101,21 +101,21 @@ def test_workers_of_one_start_share_a_key_that_nobody_set(start_server: Any) -> 
     server = start_server(*options, application=_SERVED_ENVIRONMENTS)
     jar, steps, workers = Jar(server.url + "/remembering"), 0, set()
     while len(workers) < 2:
-        observation = jar.step("").json()["observation"]
+        observation = jar.step(text="").json()["observation"]
         steps += 1
-        assert observation["message_length"] == steps <= 1000
-        workers.add(observation["echoed_message"])
+        assert observation["length"] == steps <= 1000
+        workers.add(observation["text"])
 
 
 def test_an_episode_survives_a_restart_with_the_same_key(start_server: Any) -> None:
     first = start_server(env={"SECRET_KEY": _KEY})
     jar = Jar(first.url)
     jar.reset(episode_id="lasting")
-    assert jar.step("Hi").json()["metadata"]["step"] == 1
+    assert jar.step(text="Hi").json()["metadata"]["step"] == 1
     first.process.terminate()
     first.process.wait(60)
     second = start_server(env={"SECRET_KEY": _KEY}, port=first.port)
-    assert jar.step("Hi").json()["metadata"]["step"] == 2
+    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
     assert jar.state().json() == {"episode_id": "lasting", "step_count": 2}
     assert "SECRET_KEY" not in first.log + second.log
 
@@ -128,13 +128,13 @@ def test_without_a_key_an_episode_ends_with_the_server_which_says_so(
     jar = Jar(other.url)
     jar.reset()
     jar.url = server.url  # another start
-    assert jar.step("Hi").status_code == 422
+    assert jar.step(text="Hi").status_code == 422
     said = "INFO:     SECRET_KEY is not set: episodes over HTTP end when this server stops\n"
     assert (server.log.count(said), other.log.count(said)) == (1, 1)
 
 
 def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
-    steps = [jar.step("Hi").json()["metadata"]["step"] for _ in range(3)]
+    steps = [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(3)]
     assert steps == [1, 2, 3]
     assert jar.state().json()["step_count"] == 3
     jar.reset()
@@ -142,42 +142,42 @@ def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
 
 
 def test_tools_leave_the_episode_as_it_is(jar: Jar) -> None:
-    jar.step("Hi")
+    jar.step(text="Hi")
     action = {"action": {"type": "list_tools"}}
     assert jar.post(jar.url + "/step", json=action, timeout=60).json()["observation"]["tools"]
-    assert jar.step("Hi").json()["metadata"]["step"] == 2
+    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
 
 
 def test_a_request_that_fails_leaves_the_episode_as_it_is(environments: Any) -> None:
     jar = Jar(environments.url + "/failing")
-    jar.step("Hi")
+    jar.step(text="Hi")
     for response in (
-        jar.step("ValueError"),
-        jar.step("KeyError"),
-        jar.post(jar.url + "/step", json={"action": {"message": 5}}, timeout=60),
+        jar.step(text="ValueError"),
+        jar.step(text="KeyError"),
+        jar.post(jar.url + "/step", json={"action": {"text": 5}}, timeout=60),
         jar.reset(seed=-1),
     ):
         assert response.status_code in (422, 500)
         assert "Set-Cookie" not in response.headers
-    assert jar.step("Hi").json()["metadata"]["step"] == 2
+    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
 
 
 def test_a_cookie_that_is_sent_again_replays_its_state(jar: Jar) -> None:
-    jar.step("one")
+    jar.step(text="one")
     earlier = jar.cookie
-    jar.step("two")
+    jar.step(text="two")
     jar.cookie = earlier
-    assert jar.step("two again").json()["metadata"]["step"] == 2
+    assert jar.step(text="two again").json()["metadata"]["step"] == 2
 
 
-def _sign(state: Any, key: str = _KEY, environment: str = "EchoEnvironment", age: int = 0) -> str:
+def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", age: int = 0) -> str:
     """A cookie as the server makes them: only who has its key can."""
 
     class Earlier(TimestampSigner):
         def get_timestamp(self) -> int:
             return int(time.time()) - age
 
-    serializer = HttpEpisodes(EchoEnvironment, SecretStr(key))._serializer
+    serializer = HttpEpisodes(NotesEnvironment, SecretStr(key))._serializer
     kwargs = serializer.signer_kwargs
     salt = f"{COOKIE_NAME} {environment}"
     made = URLSafeTimedSerializer(key, salt, signer=Earlier, signer_kwargs=kwargs)
@@ -234,7 +234,7 @@ def test_a_cookie_that_the_server_did_not_make_is_not_believed(
     jar = Jar(two_workers.url)
     jar.reset(episode_id="real")
     jar.cookie = forge(jar.cookie)
-    for response in (jar.step("Hi"), jar.state()):
+    for response in (jar.step(text="Hi"), jar.state()):
         (entry,) = response.json()["detail"]
         assert response.status_code == 422
         assert (entry["type"], entry["loc"]) == ("episode_cookie", ["cookie", COOKIE_NAME])
@@ -242,36 +242,36 @@ def test_a_cookie_that_the_server_did_not_make_is_not_believed(
         assert len(entry["input"]) <= 21
         assert "Set-Cookie" not in response.headers
     assert jar.reset().status_code == 200  # and the cookie is a new one
-    assert jar.step("Hi").json()["metadata"]["step"] == 1
+    assert jar.step(text="Hi").json()["metadata"]["step"] == 1
 
 
 def test_a_state_the_environment_cannot_resume_is_its_error(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    jar.step("of a former version")
-    refused = jar.step("Hi")
+    jar.step(text="of a former version")
+    refused = jar.step(text="Hi")
     assert (refused.status_code, refused.json()["code"]) == (500, "EXECUTION_ERROR")
     assert refused.json()["detail"] == "That was before the notes were numbered"
 
 
 def test_the_cookie_of_another_server_of_the_host_does_not_hide_ours(keyed: Any, jar: Jar) -> None:
     """One at `/` gets its own cookie behind that of `/remembering`, or before it."""
-    jar.step("Hi")
+    jar.step(text="Hi")
     here = Jar(keyed.url + "/remembering")
-    here.step("Hi")
+    here.step(text="Hi")
     for cookies in ([jar.cookie, here.cookie], [here.cookie, jar.cookie]):
         header = "; ".join(["theme=dark", *(f"{COOKIE_NAME}={cookie}" for cookie in cookies)])
         answer = requests.post(
             f"{here.url}/step",
-            json={"action": {"message": "Hi"}},
+            json={"action": {"text": "Hi"}},
             headers={"Cookie": header},
             timeout=60,
         )
-        assert answer.json()["observation"]["message_length"] == 2
+        assert answer.json()["observation"]["length"] == 2
 
 
 def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    assert jar.step("x" * 100_000).status_code == 200
+    assert jar.step(text="x" * 100_000).status_code == 200
     assert len(jar.cookie) < 400
     earlier = jar.cookie
     incompressible = "".join(chr(0x4E00 + (number * 7919) % 20_000) for number in range(2_000))
@@ -283,16 +283,16 @@ def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed
     assert f"takes {entry['input']} bytes as a cookie, 3800 are the limit" in entry["msg"]
     assert "Set-Cookie" not in refused.headers
     assert jar.cookie == earlier
-    assert jar.step("").json()["observation"]["message_length"] == 2
+    assert jar.step(text="").json()["observation"]["length"] == 2
 
 
 def test_the_largest_cookie_there_is_is_kept(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    while (answer := jar.step("\N{SNOWMAN}" + str(hash(time.time())))).status_code == 200:
-        steps = answer.json()["observation"]["message_length"]
+    while (answer := jar.step(text="\N{SNOWMAN}" + str(hash(time.time())))).status_code == 200:
+        steps = answer.json()["observation"]["length"]
         largest = len(jar.cookie)
     assert LONGEST_COOKIE - 100 < largest <= LONGEST_COOKIE
-    assert jar.step("").json()["observation"]["message_length"] == steps + 1
+    assert jar.step(text="").json()["observation"]["length"] == steps + 1
 
 
 def _attributes(response: requests.Response) -> set[str]:
@@ -304,7 +304,7 @@ def _attributes(response: requests.Response) -> set[str]:
 def test_over_http_the_cookie_is_for_the_same_site(jar: Jar) -> None:
     expected = {"Path=/", "HttpOnly", "SameSite=Lax"}
     assert _attributes(jar.reset()) == expected
-    assert _attributes(jar.step("Hi")) == expected
+    assert _attributes(jar.step(text="Hi")) == expected
 
 
 _IN_AN_IFRAME = {"Path=/", "HttpOnly", "SameSite=None", "Secure", "Partitioned"}
@@ -317,7 +317,7 @@ def test_over_https_the_cookie_is_for_iframes_of_other_sites(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "trusted.pem"))
     jar = Jar(tls_url)
     assert _attributes(jar.reset()) == _IN_AN_IFRAME
-    assert [jar.step("Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 2]
+    assert [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("forwarded", ["https", "HTTPS, http"])
@@ -328,14 +328,14 @@ def test_a_proxy_that_speaks_https_says_so(jar: Jar, forwarded: str) -> None:
 
 def test_below_a_prefix_the_cookie_is_for_that_prefix(environments: Any, start_server: Any) -> None:
     assert "Path=/failing" in _attributes(Jar(environments.url + "/failing").reset())
-    server = start_server("--root-path", "/my echo", application="echo_env.server.app:app")
+    server = start_server("--root-path", "/my echo", application="notes_env.app:app")
     assert "Path=/my%20echo" in _attributes(Jar(server.url).reset())
 
 
 def test_without_cookies_each_request_has_a_fresh_environment(server: Any) -> None:
     # As on the stock servers; that an answer offers a cookie is all there is to see of it.
     for _ in range(3):
-        answer = Jar(server.url).step("Hi")
+        answer = Jar(server.url).step(text="Hi")
         assert answer.json()["metadata"]["step"] == 1
     assert Jar(server.url).state().json()["step_count"] == 0
 
@@ -349,7 +349,7 @@ def test_an_environment_that_cannot_be_resumed_has_no_cookie(environments: Any, 
     jar.reset()
     here = Jar(environments.url + "/counting")
     here.cookies.update(jar.cookies)
-    answer = here.step("Hi")
+    answer = here.step(text="Hi")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (200, False)
 
 
@@ -358,7 +358,7 @@ import sys
 
 sys.modules["itsdangerous"] = None  # what is there is not found
 sys.argv = ["server", "--port", "{port}"]
-from echo_env.server.app import main
+from notes_env.app import main
 
 main()
 """
@@ -368,12 +368,12 @@ def test_where_itsdangerous_is_not_installed_requests_share_no_episode(start_ser
     server = start_server(command=[sys.executable, "-c", _WITHOUT_ITSDANGEROUS])
     jar = Jar(server.url)
     jar.reset()
-    assert [jar.step("Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 1]
+    assert [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 1]
     assert "itsdangerous is not installed: HTTP requests share no episode" in server.log
 
 
 def test_the_echo_environment_can_be_resumed() -> None:
-    first, second = EchoEnvironment(), EchoEnvironment()
+    first, second = NotesEnvironment(), NotesEnvironment()
     assert isinstance(first, ResumableEnvironment)
     first.reset(seed=3)
     dumped = first.dump_state()

@@ -8,11 +8,11 @@ import pytest
 import requests
 from openenv.core.mcp_client import MCPToolClient
 
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
 
-_TOOLS = ["echo_message", "echo_with_length"]
+_TOOLS = ["read_note", "measure_note"]
 
 
 def _request(method: str, params: Any = None, request_id: Any = 1) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def test_tools_are_listed_with_their_schemas(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "structured", "data"),
     [
-        ("echo_message", "😀", {"result": "😀"}, "😀"),
+        ("read_note", "😀", {"result": "😀"}, "😀"),
         (
-            "echo_with_length",
+            "measure_note",
             '{"message":"😀","length":1}',
             {"message": "😀", "length": 1},
             {"message": "😀", "length": 1},
@@ -96,10 +96,10 @@ def test_the_answer_has_the_id_of_the_request(ask: Any, request_id: Any) -> None
         (_request("dance"), -32601, "Method not found: dance"),
         (_request("tools/call"), -32602, "'name' must be a string"),
         (_request("tools/call", {"name": "x", "arguments": [1]}), -32602, "'arguments' an object"),
-        (_call("dance"), -32602, "Unknown tool: 'dance' (offered: echo_message, echo_with_length)"),
-        (_call("echo_message"), -32602, "message: "),
-        (_call("echo_message", message=5), -32602, "message: Input should be a valid string"),
-        (_call("echo_message", message="Hi", x=1), -32602, "x: "),
+        (_call("dance"), -32602, "Unknown tool: 'dance' (offered: read_note, measure_note)"),
+        (_call("read_note"), -32602, "message: "),
+        (_call("read_note", message=5), -32602, "message: Input should be a valid string"),
+        (_call("read_note", message="Hi", x=1), -32602, "x: "),
         (_request("openenv/session/close"), -32602, "'session_id' is required"),
         (_request("openenv/session/close", {"session_id": "x" * 99}), -32602, "x" * 64),
     ],
@@ -122,7 +122,7 @@ def test_what_is_no_json_is_a_parse_error(server: Any, body: bytes) -> None:
 
 
 def test_calling_a_tool_is_no_step(conversation: Any) -> None:
-    conversation.ask({"type": "mcp", "data": _call("echo_message", message="Hi")})
+    conversation.ask({"type": "mcp", "data": _call("read_note", message="Hi")})
     conversation.ask({"type": "step", "data": {"type": "list_tools"}})
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 0
 
@@ -132,10 +132,10 @@ def test_tool_style_actions_are_answered_with_the_frameworks_observations(
 ) -> None:
     listed = conversation.ask({"type": "step", "data": {"type": "list_tools"}})["data"]
     assert [tool["name"] for tool in listed["observation"]["tools"]] == _TOOLS
-    call = {"type": "call_tool", "tool_name": "echo_message", "arguments": {"message": "Hi"}}
+    call = {"type": "call_tool", "tool_name": "read_note", "arguments": {"text": "Hi"}}
     called = conversation.ask({"type": "step", "data": call})["data"]
     assert called == {
-        "observation": {"metadata": {}, "tool_name": "echo_message", "result": "Hi", "error": None},
+        "observation": {"metadata": {}, "tool_name": "read_note", "result": "Hi", "error": None},
         "reward": None,
         "done": False,
     }
@@ -214,11 +214,11 @@ def test_a_tool_with_a_name_of_the_protocol_is_refused_when_the_application_is_m
     def reset() -> None:
         """A name that the protocol keeps for itself."""
 
-    class WithReservedTool(EchoEnvironment):
+    class WithReservedTool(NotesEnvironment):
         TOOLS = (reset,)
 
     with pytest.raises(ValueError, match="may not be called 'reset'"):
-        create_app(WithReservedTool, EchoAction, EchoObservation)
+        create_app(WithReservedTool, NoteAction, NoteObservation)
 
 
 def test_a_session_created_over_mcp_is_attached_to_and_outlives_the_connection(
@@ -228,7 +228,7 @@ def test_a_session_created_over_mcp_is_attached_to_and_outlives_the_connection(
     address = f"{server.ws_url}?session_id={session_id}"
     for step in (1, 2):
         attached = connect(address)
-        assert attached.step("Hi")["data"]["metadata"]["step"] == step
+        assert attached.step(text="Hi")["data"]["metadata"]["step"] == step
         second = connect(address)
         assert second.receive()["data"] == {
             "message": f"Session {session_id} already has a WebSocket",
@@ -264,9 +264,9 @@ def test_a_session_closed_while_attached_ends_with_its_connection(
 ) -> None:
     session_id = over_http(_request("openenv/session/create"))["result"]["session_id"]
     attached = connect(f"{server.ws_url}?session_id={session_id}")
-    attached.step("Hi")
+    attached.step(text="Hi")
     assert over_http(_request("openenv/session/close", {"session_id": session_id}))["result"]
-    assert attached.step("Hi")["data"]["metadata"]["step"] == 2
+    assert attached.step(text="Hi")["data"]["metadata"]["step"] == 2
     attached.send({"type": "close"})
     assert attached.close_code() == 1000
     gone = connect(f"{server.ws_url}?session_id={session_id}")
@@ -280,7 +280,7 @@ def test_the_session_of_a_connection_is_its_own(conversation: Any) -> None:
     refused = conversation.ask({"type": "mcp", "data": close})["data"]["error"]
     assert refused["code"] == -32600
     assert "`close` frame" in refused["message"]
-    assert conversation.step("Hi")["type"] == "observation"
+    assert conversation.step(text="Hi")["type"] == "observation"
 
 
 def test_at_capacity_no_session_is_created(environments: Any, over_http: Any) -> None:
@@ -305,7 +305,7 @@ def test_the_stock_tool_client_lists_and_calls_tools(server: Any, production: bo
         client.use_production_mode = production
         async with client:
             names = [tool.name for tool in await client.list_tools()]
-            hi = await client.call_tool("echo_message", message="Hi")
-            return names, hi, await client.call_tool("echo_with_length", message="Hi")
+            hi = await client.call_tool("read_note", message="Hi")
+            return names, hi, await client.call_tool("measure_note", message="Hi")
 
     assert asyncio.run(use()) == (_TOOLS, "Hi", {"message": "Hi", "length": 2})

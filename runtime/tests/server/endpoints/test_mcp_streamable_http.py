@@ -13,7 +13,7 @@ import requests
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-_TOOLS = ["echo_message", "echo_with_length"]
+_TOOLS = ["read_note", "measure_note"]
 _WITH_LENGTH = {"message": "😀", "length": 1}
 # What the standard's clients send (MCP 2025-06-18, Transports).
 _STANDARD = {"Accept": "application/json, text/event-stream"}
@@ -35,7 +35,7 @@ _MODES = [{}] if fastmcp.__version__.startswith("3.") else [{"mode": "auto"}, {"
 def server(start_shared_server: Any) -> Any:
     """Two workers, published under another name than that of this machine."""
     options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
-    application = "echo_env.server.app:app"
+    application = "notes_env.app:app"
     return start_shared_server(
         *options, application=application, env={"ALLOWED_HOSTS": "*.hf.space"}
     )
@@ -61,12 +61,12 @@ def test_the_official_client_shakes_hands_pings_lists_and_calls(server: Any) -> 
             about = _wire(await session.initialize())
             await session.send_ping()
             tools = _wire(await session.list_tools())["tools"]
-            message = _wire(await session.call_tool("echo_message", {"message": "😀"}))
-            length = _wire(await session.call_tool("echo_with_length", {"message": "😀"}))
+            message = _wire(await session.call_tool("read_note", {"message": "😀"}))
+            length = _wire(await session.call_tool("measure_note", {"message": "😀"}))
             return about, tools, message, length
 
     about, tools, message, length = asyncio.run(use())
-    assert about["serverInfo"]["name"] == "EchoEnvironment"
+    assert about["serverInfo"]["name"] == "NotesEnvironment"
     assert [tool["name"] for tool in tools] == _TOOLS
     assert tools[0]["description"] == "Echo a message."
     assert tools[0]["inputSchema"]["required"] == ["message"]
@@ -81,8 +81,8 @@ def test_the_client_of_fastmcp_lists_and_calls_tools(server: Any, mode: dict[str
         async with fastmcp.Client(server.url + "/mcp", **mode) as client:
             assert await client.ping()
             names = [tool.name for tool in await client.list_tools()]
-            message = await client.call_tool("echo_message", {"message": "😀"})
-            length = await client.call_tool("echo_with_length", {"message": "😀"})
+            message = await client.call_tool("read_note", {"message": "😀"})
+            length = await client.call_tool("measure_note", {"message": "😀"})
             return names, message.data, length.data, await client.list_prompts()
 
     assert asyncio.run(use()) == (_TOOLS, "😀", _WITH_LENGTH, [])
@@ -94,7 +94,7 @@ def test_several_workers_serve_one_client(server: Any, mode: dict[str, str]) -> 
         results = []
         for number in range(6):  # a connection each, to whatever worker
             async with fastmcp.Client(server.url + "/mcp", **mode) as client:
-                result = await client.call_tool("echo_message", {"message": str(number)})
+                result = await client.call_tool("read_note", {"message": str(number)})
                 results.append(result.data)
         return results
 
@@ -136,7 +136,7 @@ def test_a_tool_is_called_where_steps_are(environments: Any) -> None:
 
 
 def test_what_a_client_may_do_wrong_is_not_in_the_log(server: Any) -> None:
-    call = {"name": "echo_message", "arguments": {"message": 5}}
+    call = {"name": "read_note", "arguments": {"text": 5}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     before = server.log
     assert _post(server.url, request, **_STANDARD).json()["result"]["isError"]
@@ -180,7 +180,7 @@ def test_ping_needs_no_handshake(server: Any, headers: dict[str, str]) -> None:
 def test_who_accepts_no_event_stream_speaks_bare_json_rpc(
     server: Any, headers: dict[str, str], has_data: bool
 ) -> None:
-    call = {"name": "echo_message", "arguments": {"message": "Hi"}}
+    call = {"name": "read_note", "arguments": {"text": "Hi"}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     result = _post(server.url, request, **headers).json()["result"]
     assert ("data" in result) is has_data  # the standard has no such field
@@ -217,7 +217,7 @@ def test_a_bad_message_is_an_error_of_json_rpc(server: Any, body: Any, codes: se
 
 
 def test_a_message_may_have_4_mib(server: Any) -> None:
-    call = {"name": "echo_with_length", "arguments": {"message": "x" * (4 * 1024 * 1024)}}
+    call = {"name": "measure_note", "arguments": {"text": "x" * (4 * 1024 * 1024)}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     assert _post(server.url, request, **_STANDARD).status_code == 413
     call["arguments"] = {"message": "x" * (4 * 1024 * 1024 - 1000)}
@@ -250,7 +250,7 @@ def test_steps_go_on_while_fastmcp_is_loaded_and_it_stops_with_the_server(
     with socket.create_connection(("127.0.0.1", server.port)) as first_client:
         first_client.sendall((head + body).encode())
         for step in range(1, 51):
-            assert session.step("Hi")["data"]["metadata"]["step"] == step
+            assert session.step(text="Hi")["data"]["metadata"]["step"] == step
         first_client.setblocking(False)
         with pytest.raises(BlockingIOError):
             first_client.recv(1)
@@ -267,7 +267,7 @@ import sys
 
 sys.modules["fastmcp"] = None  # what is there is not found
 sys.argv = ["server", "--port", "{port}"]
-from echo_env.server.app import main
+from notes_env.app import main
 
 main()
 """

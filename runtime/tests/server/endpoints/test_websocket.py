@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-_READY = {"metadata": {}, "echoed_message": "Echo environment ready!", "message_length": 0}
+_READY = {"metadata": {}, "text": "Ready for notes", "length": 0}
 
 
 def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
-    return {"type": "error", "data": {"message": message, "code": code, **more}}
+    return {"type": "error", "data": {"text": message, "code": code, **more}}
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_reset_answers_with_the_first_observation(conversation: Any, frame: Any)
 
 @pytest.mark.parametrize("more", [{}, {"metadata": {"trace": 1}}], ids=["message", "with metadata"])
 def test_step_answers_with_the_observation_and_its_metadata(conversation: Any, more: Any) -> None:
-    metadata = {"original_message": "Hi", "step": 1}
-    assert conversation.ask({"type": "step", "data": {"message": "Hi", **more}}) == {
+    metadata = {"original_text": "Hi", "step": 1}
+    assert conversation.ask({"type": "step", "data": {"text": "Hi", **more}}) == {
         "type": "observation",
         "data": {
-            "observation": {"echoed_message": "Hi", "message_length": 2, "metadata": metadata},
+            "observation": {"text": "Hi", "length": 2, "metadata": metadata},
             "reward": 0.2,
             "done": False,
             "metadata": metadata,
@@ -45,20 +45,20 @@ def test_step_answers_with_the_observation_and_its_metadata(conversation: Any, m
 
 
 def test_rewards_are_raw_floats(conversation: Any) -> None:
-    conversation.send({"type": "step", "data": {"message": "x" * 12}})
+    conversation.send({"type": "step", "data": {"text": "x" * 12}})
     assert '"reward":1.2000000000000002,' in conversation.connection.recv()
 
 
 @pytest.mark.parametrize("message", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
 def test_text_goes_there_and_back_unchanged(conversation: Any, message: str) -> None:
     observation = conversation.step(message)["data"]["observation"]
-    assert observation["echoed_message"] == message
-    assert observation["message_length"] == len(message)
+    assert observation["text"] == message
+    assert observation["length"] == len(message)
 
 
 def test_state_tells_the_episode_and_its_steps(conversation: Any) -> None:
     conversation.ask({"type": "reset", "data": {"episode_id": "mine"}})
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     assert conversation.ask({"type": "state"}) == {
         "type": "state",
         "data": {"episode_id": "mine", "step_count": 1},
@@ -75,31 +75,31 @@ def test_state_tells_the_seed_when_one_was_given(conversation: Any) -> None:
 
 
 def test_a_step_before_any_reset_is_step_1_of_an_episode(conversation: Any) -> None:
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 1
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 1
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 1
 
 
 def test_reset_starts_counting_anew(conversation: Any) -> None:
     before = conversation.ask({"type": "state"})["data"]["episode_id"]
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     conversation.ask({"type": "reset"})
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 1
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 1
     assert conversation.ask({"type": "state"})["data"]["episode_id"] != before
 
 
 def test_each_connection_is_a_session_of_its_own(connect: Any) -> None:
     one, other = connect(), connect()
     for _ in range(3):
-        one.step("Hi")
-    assert other.step("Hi")["data"]["metadata"]["step"] == 1
-    assert one.step("Hi")["data"]["metadata"]["step"] == 4
+        one.step(text="Hi")
+    assert other.step(text="Hi")["data"]["metadata"]["step"] == 1
+    assert one.step(text="Hi")["data"]["metadata"]["step"] == 4
 
 
 def test_frames_sent_without_waiting_are_answered_in_order(conversation: Any) -> None:
     for number in range(50):
-        conversation.send({"type": "step", "data": {"message": str(number)}})
+        conversation.send({"type": "step", "data": {"text": str(number)}})
     observations = [conversation.receive()["data"]["observation"] for _ in range(50)]
-    assert [o["echoed_message"] for o in observations] == [str(number) for number in range(50)]
+    assert [o["text"] for o in observations] == [str(number) for number in range(50)]
     assert [o["metadata"]["step"] for o in observations] == list(range(1, 51))
 
 
@@ -127,21 +127,21 @@ _BAD_FRAMES = [
     pytest.param({"type": "step", "data": 5}, "dict_type", ["data"], "dictionary", id="data no {}"),
     pytest.param({"type": "step", "data": {}}, "missing", ["message"], "required", id="no message"),
     pytest.param(
-        {"type": "step", "data": {"message": 5}},
+        {"type": "step", "data": {"text": 5}},
         "string_type",
         ["message"],
         "valid string",
         id="message no string",
     ),
     pytest.param(
-        {"type": "step", "data": {"message": "Hi", "loud": 1}},
+        {"type": "step", "data": {"text": "Hi", "loud": 1}},
         "extra_forbidden",
         ["loud"],
         "not permitted",
         id="unknown field",
     ),
     pytest.param(
-        {"type": "step", "data": {"message": "Hi"}, "loud": 1},
+        {"type": "step", "data": {"text": "Hi"}, "loud": 1},
         "extra_forbidden",
         ["loud"],
         "not permitted",
@@ -199,7 +199,7 @@ _BAD_FRAMES = [
     pytest.param(b'{"type":"state"}', "text_type", [], "text frame", id="a binary frame"),
     pytest.param(b"\xff\xfe", "text_type", [], "text frame", id="binary, no text"),
     pytest.param(
-        r'{"type":"step","data":{"message":"\ud800"}}',
+        r'{"type":"step","data":{"text":"\ud800"}}',
         "string_unicode",
         ["data", "message"],
         "lone surrogates",
@@ -227,14 +227,14 @@ def test_a_bad_message_is_explained_and_the_session_goes_on(
     conversation: Any, frame: Any, kind: str, location: list[str], reason: str
 ) -> None:
     conversation.ask({"type": "reset", "data": {"episode_id": "mine"}})
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     answer = conversation.ask(frame)
     (entry,) = answer["data"].pop("errors")
     assert answer == _error("VALIDATION_ERROR", "Invalid message")
     assert set(entry) == {"type", "loc", "msg", "input"}
     assert (entry["type"], entry["loc"]) == (kind, location)
     assert reason in entry["msg"]
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
     assert conversation.ask({"type": "state"})["data"] == {"episode_id": "mine", "step_count": 2}
 
 
@@ -245,26 +245,26 @@ _DEEP = "[" * 5000 + "]" * 5000
     "frame",
     [
         _DEEP,
-        '{"type":"step","data":{"message":"Hi","metadata":{"deep":' + _DEEP + "}}}",
+        '{"type":"step","data":{"text":"Hi","metadata":{"deep":' + _DEEP + "}}}",
         '{"type":"step","data":' + '{"a":' * 5000 + "1" + "}" * 5000 + "}",
         "[" * 100_000 + "]" * 100_000,
     ],
     ids=["a list", "in the metadata", "objects", "deeper than any parser goes"],
 )
 def test_deep_nesting_is_refused_and_the_session_goes_on(conversation: Any, frame: str) -> None:
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     answer = conversation.ask(frame)
     (entry,) = answer["data"]["errors"]
     assert answer["data"]["code"] == "VALIDATION_ERROR"
     assert entry["type"] == "json_depth"
     assert entry["msg"] == "JSON may nest 100 levels deep at most (MAX_JSON_DEPTH)"
     assert entry["input"] >= 5000
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
 
 
 def test_nesting_up_to_the_limit_is_fine(conversation: Any) -> None:
     deep = "[" * 97 + "]" * 97  # inside the frame, `data` and `metadata`: 100 levels
-    frame = '{"type":"step","data":{"message":"[[[{{{","metadata":{"deep":%s}}}'
+    frame = '{"type":"step","data":{"text":"[[[{{{","metadata":{"deep":%s}}}'
     assert conversation.ask(frame % deep)["type"] == "observation"
     assert conversation.ask(frame % f"[{deep}]")["type"] == "error"
 
@@ -275,14 +275,14 @@ def test_nesting_up_to_the_limit_is_fine(conversation: Any) -> None:
 def test_what_is_no_json_is_called_so_and_the_session_goes_on(
     conversation: Any, frame: str
 ) -> None:
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     answer = conversation.ask(frame)
     assert answer["type"] == "error"
     assert set(answer["data"]) == {"message", "code"}
     assert answer["data"]["code"] == "INVALID_JSON"
     assert answer["data"]["message"].startswith("Invalid JSON: ")
     assert "line 1 column" in answer["data"]["message"]
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
 
 
 @pytest.mark.parametrize(
@@ -300,17 +300,17 @@ def test_what_is_no_json_is_called_so_and_the_session_goes_on(
 def test_an_unknown_type_is_named_with_the_known_ones(
     conversation: Any, frame: Any, named: str
 ) -> None:
-    conversation.step("Hi")
+    conversation.step(text="Hi")
     known = "(known: reset, step, state, close, mcp)"
     message = f"Unknown message type: {named} {known}"
     assert conversation.ask(frame) == _error("UNKNOWN_TYPE", message)
-    assert conversation.step("Hi")["data"]["metadata"]["step"] == 2
+    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
 
 
 def test_the_input_quoted_in_an_error_is_shortened(conversation: Any) -> None:
     for frame, location in [
-        ({"type": "step", "data": {"message": ["x" * 100_000]}}, "message"),
-        ({"type": "step", "data": {"message": "Hi", "x" * 100_000: 1}}, "x" * 500 + "…"),
+        ({"type": "step", "data": {"text": ["x" * 100_000]}}, "message"),
+        ({"type": "step", "data": {"text": "Hi", "x" * 100_000: 1}}, "x" * 500 + "…"),
         ({"type": "reset", "data": {"episode_id": "x" * 100_000}}, "episode_id"),
     ]:
         (entry,) = conversation.ask(frame)["data"]["errors"]
@@ -330,9 +330,9 @@ def test_only_the_first_20_errors_are_listed(conversation: Any) -> None:
 
 def test_a_client_that_vanishes_does_not_disturb_the_others(connect: Any, server: Any) -> None:
     staying, vanishing = connect(), connect()
-    staying.step("Hi")
+    staying.step(text="Hi")
     for _ in range(20):
-        vanishing.send({"type": "step", "data": {"message": "x" * 100_000}})
+        vanishing.send({"type": "step", "data": {"text": "x" * 100_000}})
     vanishing.connection.socket.close()
-    assert staying.step("Hi")["data"]["metadata"]["step"] == 2
+    assert staying.step(text="Hi")["data"]["metadata"]["step"] == 2
     assert "Traceback" not in server.log

@@ -34,7 +34,7 @@ def validate(document: Any) -> Callable[..., None]:
 
 
 _TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-_CALL = {"type": "call_tool", "tool_name": "echo_message", "arguments": {"message": "Hi"}}
+_CALL = {"type": "call_tool", "tool_name": "read_note", "arguments": {"text": "Hi"}}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ _CALL = {"type": "call_tool", "tool_name": "echo_message", "arguments": {"messag
     [
         ("reset", {"type": "reset"}),
         ("reset", {"type": "reset", "data": {"seed": 7, "episode_id": "x", "more": [1]}}),
-        ("step", {"type": "step", "data": {"message": "Hi", "metadata": {"mine": 1}}}),
+        ("step", {"type": "step", "data": {"text": "Hi", "metadata": {"mine": 1}}}),
         ("step", {"type": "step", "data": {"type": "list_tools"}}),
         ("step", {"type": "step", "data": _CALL}),
         ("state", {"type": "state"}),
@@ -63,7 +63,7 @@ def test_a_frame_and_its_answer_are_as_described(
     ("operation", "frame"),
     [
         ("step", {"type": "step", "data": {}}),
-        ("step", {"type": "step", "data": {"message": "Hi", "unknown": 1}}),
+        ("step", {"type": "step", "data": {"text": "Hi", "unknown": 1}}),
         ("reset", {"type": "reset", "data": {"seed": -1}}),
         ("state", {"type": "state", "data": {}}),
         ("close", {"type": "close", "data": {}}),
@@ -82,7 +82,7 @@ def test_a_refusal_at_capacity_is_as_described(
     one_session_server: Any, validate: Callable[..., None], connect: Callable[..., Any]
 ) -> None:
     holding = connect(one_session_server.ws_url)
-    holding.step("Hi")
+    holding.step(text="Hi")
     validate("errorReply", connect(one_session_server.ws_url).receive())
     holding.send({"type": "close"})
     holding.close_code()

@@ -13,7 +13,7 @@ import requests
 from openenv.core.env_server.types import Action
 from pydantic import Field
 
-from echo_env.models import EchoAction
+from notes_env.models import NoteAction
 from stepwire.server.pages.documentation import example_of
 
 _TIMEOUT = 60
@@ -105,7 +105,7 @@ import sys
 
 sys.modules["fastapi_offline"] = None  # what is there is not found
 sys.argv = ["server", "--port", "{port}"]
-from echo_env.server.app import main
+from notes_env.app import main
 
 main()
 """
@@ -156,7 +156,7 @@ def test_an_example_is_a_valid_action() -> None:
     assert example is not None
     assert "optional" not in example
     Everything.model_validate_json(json.dumps(example))
-    assert example_of(EchoAction) == {"message": "Hello, World!"}
+    assert example_of(NoteAction) == {"message": "Hello, World!"}
 
 
 def test_there_is_no_example_rather_than_a_wrong_one() -> None:

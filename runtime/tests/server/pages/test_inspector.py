@@ -57,7 +57,7 @@ def test_the_policy_of_the_page(server: Any) -> None:
 
 
 def test_the_page_says_which_version_serves_it(server: Any) -> None:
-    version = metadata.version("openenv-echo-env")
+    version = metadata.version("notes-env")
     assert f"Server {version}<" in requests.get(server.url + "/web", timeout=60).text
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
 from stepwire.server.settings import Settings
+from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
 
-_MODULE = ["-m", "echo_env.server.app"]
+_MODULE = ["-m", "notes_env.app"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def taken_port() -> Iterator[int]:
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The single line on stderr with which the command ends."""
     with pytest.raises(SystemExit) as stopped:
-        run_server("not.imported:app", "openenv-echo-env", arguments)
+        run_server("not.imported:app", "notes-env", arguments)
     out, err = capsys.readouterr()
     assert (stopped.value.code, out) == (2, "")
     assert re.fullmatch(r"server: error: [^\n]+\n", err)
@@ -137,7 +137,7 @@ def test_the_command_tells_about_itself(
     capsys: pytest.CaptureFixture[str], option: str, said: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run_server("not.imported:app", "openenv-echo-env", [option])
+        run_server("not.imported:app", "notes-env", [option])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
     assert all(part in out for part in said)
@@ -187,7 +187,7 @@ def test_options_and_variables_are_honoured_however_the_server_is_started(
     server = start_server(command=[*command, *options], env=variables, cwd=root)
     assert f"Uvicorn running on http://0.0.0.0:{server.port}" in server.log
     sessions = [connect(server.ws_url) for _ in range(2)]
-    assert [session.step("Hi")["type"] for session in sessions] == ["observation"] * 2
+    assert [session.step(text="Hi")["type"] for session in sessions] == ["observation"] * 2
     assert connect(server.ws_url).receive()["data"]["max_sessions"] == 2
     assert requests.get(server.url + "/web", timeout=60).status_code == 404
 
@@ -204,7 +204,7 @@ def test_several_workers_share_the_port(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
     server = start_server("--workers", "2")
-    assert connect(server.ws_url).step("Hi")["data"]["metadata"]["step"] == 1
+    assert connect(server.ws_url).step(text="Hi")["data"]["metadata"]["step"] == 1
     assert f"Started parent process [{server.process.pid}]" in server.log
 
 
@@ -231,5 +231,5 @@ def test_uvicorns_own_websocket_protocol_is_there_to_fall_back_on(
     conversation = connect(start_server(env={"WEBSOCKET_PROTOCOL": "uvicorn"}).ws_url)
     conversation.ask({"type": "reset", "data": {"scenario": {"fault": {"kind": "abort"}}}})
     # Only ours hands its transport on, which this takes.
-    assert conversation.step("Hi")["data"]["errors"][0]["type"] == "connection_fault"
-    assert conversation.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"
+    assert conversation.step(text="Hi")["data"]["errors"][0]["type"] == "connection_fault"
+    assert conversation.step(text="Hi")["data"]["observation"]["text"] == "Hi"

@@ -54,16 +54,16 @@ def session(small: Any, connect: Any) -> Iterator[Any]:
 
 def _step_of(size: int) -> str:
     """A frame of `size` bytes; its message is not made of ASCII, to tell bytes from characters."""
-    empty = len(json.dumps({"type": "step", "data": {"message": ""}}))
+    empty = len(json.dumps({"type": "step", "data": {"text": ""}}))
     message = "é" * ((size - empty) // 2) + "x" * ((size - empty) % 2)
-    frame = json.dumps({"type": "step", "data": {"message": message}}, ensure_ascii=False)
+    frame = json.dumps({"type": "step", "data": {"text": message}}, ensure_ascii=False)
     assert len(frame.encode()) == size
     return frame
 
 
 def _body_of(size: int) -> bytes:
-    empty = len(json.dumps({"action": {"message": ""}}))
-    return json.dumps({"action": {"message": "x" * (size - empty)}}).encode()
+    empty = len(json.dumps({"action": {"text": ""}}))
+    return json.dumps({"action": {"text": "x" * (size - empty)}}).encode()
 
 
 class TestMessageBytes:
@@ -133,10 +133,10 @@ class TestMessageBytes:
 def test_json_of_the_limit_passes_and_one_more_level_is_refused(small: Any, session: Any) -> None:
     for more, kind in ((0, "observation"), (1, "error")):
         deep = "[" * (5 + more) + "]" * (5 + more)  # inside the frame, `data` and `metadata`
-        frame = '{"type":"step","data":{"message":"Hi","metadata":{"deep":%s}}}'
+        frame = '{"type":"step","data":{"text":"Hi","metadata":{"deep":%s}}}'
         answer = session.ask(frame % deep)
         assert answer["type"] == kind
-        body = '{"action":{"message":"Hi","metadata":{"deep":%s}}}'
+        body = '{"action":{"text":"Hi","metadata":{"deep":%s}}}'
         posted = requests.post(f"{small.url}/step", data=body % deep, timeout=60)
         assert posted.status_code == (422 if more else 200)
     assert (
@@ -145,7 +145,7 @@ def test_json_of_the_limit_passes_and_one_more_level_is_refused(small: Any, sess
     assert (
         posted.json()["detail"][0]["msg"] == "JSON may nest 8 levels deep at most (MAX_JSON_DEPTH)"
     )
-    assert session.step("Hi")["type"] == "observation"
+    assert session.step(text="Hi")["type"] == "observation"
 
 
 def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
@@ -154,10 +154,10 @@ def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
     def count() -> Any:
         return requests.get(f"{small.url}/sessions", timeout=60).json()
 
-    session.step("Hi")
+    session.step(text="Hi")
     assert count() == {"active_sessions": 1, "max_sessions": 2}
     other = connect(small.ws_url)
-    other.step("Hi")
+    other.step(text="Hi")
     assert count() == {"active_sessions": 2, "max_sessions": 2}
     refusal = connect(small.ws_url).receive()["data"]
     assert refusal["code"] == "CAPACITY_REACHED"
@@ -173,11 +173,11 @@ def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
 class TestTimes:
     def test_an_idle_session_is_told_why_it_is_closed(self, hasty: Any, connect: Any) -> None:
         idle = connect(hasty.ws_url)
-        idle.step("Hi")
+        idle.step(text="Hi")
         reason = "The session was idle for 1 seconds (SESSION_IDLE_TIMEOUT_S)"
         assert idle.receive() == {
             "type": "error",
-            "data": {"message": reason, "code": "SESSION_ERROR"},
+            "data": {"text": reason, "code": "SESSION_ERROR"},
         }
         with pytest.raises(ConnectionClosed) as closed:
             idle.connection.recv(timeout=60)
@@ -187,12 +187,12 @@ class TestTimes:
     def test_a_step_in_flight_is_no_idle_session(self, hasty: Any, connect: Any) -> None:
         slow = connect(hasty.ws_url)
         slow.ask({"type": "reset", "data": {"scenario": {"delay_s": 3}}})
-        assert slow.step("Hi")["data"]["observation"]["echoed_message"] == "Hi"
+        assert slow.step(text="Hi")["data"]["observation"]["text"] == "Hi"
 
     @pytest.mark.parametrize("frame", [{"type": "state"}, "nonsense", b"binary"])
     def test_any_frame_is_a_sign_of_life(self, hasty: Any, connect: Any, frame: Any) -> None:
         busy, idle = connect(hasty.ws_url), connect(hasty.ws_url)
-        idle.step("Hi")
+        idle.step(text="Hi")
         while True:  # until one that was active for longer was closed
             assert busy.ask(frame)["data"].get("code") != "SESSION_ERROR"
             with suppress(TimeoutError):
@@ -266,7 +266,7 @@ class TestTimes:
         assert "Traceback" not in hasty.log
 
 
-@pytest.mark.parametrize("application", [None, "echo_env.server.app:app"])
+@pytest.mark.parametrize("application", [None, "notes_env.app:app"])
 def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
     start_server: Callable[..., Any],
     deaf_websocket: Callable[[int], socket.socket],
@@ -307,4 +307,4 @@ def test_each_worker_has_its_own_sessions(start_server: Callable[..., Any], conn
                 opened.append(conversation)
     counts = [requests.get(f"{server.url}/sessions", timeout=60).json() for _ in range(4)]
     assert counts == [{"active_sessions": 1, "max_sessions": 1}] * 4
-    assert [session.step("Hi")["data"]["metadata"]["step"] for session in opened] == [1, 1]
+    assert [session.step(text="Hi")["data"]["metadata"]["step"] for session in opened] == [1, 1]

@@ -20,7 +20,7 @@ from websockets.frames import Close, Frame, Opcode
 _WAYS = {
     "server": ((), None, 0, 0),
     "workers": (("--workers", "2"), None, 0, 0),
-    "uvicorn": ((), "echo_env.server.app:app", -signal.SIGTERM, 0),
+    "uvicorn": ((), "notes_env.app:app", -signal.SIGTERM, 0),
 }
 _SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
@@ -43,7 +43,7 @@ def _slow_session(connect: Any, server: Any, delay_s: float) -> Any:
     """A session in the middle of a step."""
     session = connect(server.ws_url)
     session.ask({"type": "reset", "data": {"scenario": {"delay_s": delay_s}}})
-    session.send({"type": "step", "data": {"message": "in flight"}})
+    session.send({"type": "step", "data": {"text": "in flight"}})
     return session
 
 
@@ -54,7 +54,7 @@ def test_sessions_end_after_the_step_they_are_in(
 ) -> None:
     server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
     idle = connect(server.ws_url)
-    idle.step("Hi")
+    idle.step(text="Hi")
     assert (_ready(server).status_code, _ready(server).json()) == (200, {"status": "ready"})
     stepping = _slow_session(connect, server, 5)
     server.process.send_signal(_SIGNALS[sent])
@@ -69,7 +69,7 @@ def test_sessions_end_after_the_step_they_are_in(
             "code": "SESSION_ERROR",
         }
         assert late.close_code() == 1012
-    assert stepping.receive()["data"]["observation"]["echoed_message"] == "in flight"
+    assert stepping.receive()["data"]["observation"]["text"] == "in flight"
     _expect_end(stepping)
     exit_code = _WAYS[way][2 if sent == "SIGTERM" else 3]
     assert server.process.wait(60) == exit_code
@@ -97,9 +97,9 @@ def test_a_step_that_takes_longer_than_the_grace_is_given_up(
 
 
 _NEVER_RETURNING = """
-import echo_env
+import stepwire
 import threading, time
-from echo_env.models import EchoAction, EchoObservation
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import State
@@ -108,12 +108,12 @@ class Stuck(Environment):
     SUPPORTS_CONCURRENT_SESSIONS = True
 
     def reset(self, **kwargs):
-        return EchoObservation()
+        return NoteObservation()
 
     def step(self, action, **kwargs):
-        if action.message == "stuck":
+        if action.text == "stuck":
             threading.Event().wait()
-        return EchoObservation(echoed_message=action.message)
+        return NoteObservation(text=action.text)
 
     @property
     def state(self):
@@ -122,7 +122,7 @@ class Stuck(Environment):
     def close(self):
         print("closed", flush=True)
 
-app = create_app(Stuck, EchoAction, EchoObservation)
+app = create_app(Stuck, NoteAction, NoteObservation)
 """
 
 
@@ -134,12 +134,12 @@ def test_a_thread_that_never_returns_does_not_keep_the_process(
     application.write_text(_NEVER_RETURNING)
     server = start_server(application=application, env={"SHUTDOWN_GRACE_S": "1"})
     fine, stuck = connect(server.ws_url), connect(server.ws_url)
-    fine.step("fine")
-    stuck.send({"type": "step", "data": {"message": "stuck"}})
+    fine.step(text="fine")
+    stuck.send({"type": "step", "data": {"text": "stuck"}})
     answers: list[requests.Response] = []
     request = threading.Thread(
         target=lambda: answers.append(
-            requests.post(f"{server.url}/step", json={"action": {"message": "stuck"}}, timeout=60)
+            requests.post(f"{server.url}/step", json={"action": {"text": "stuck"}}, timeout=60)
         )
     )
     request.start()
@@ -166,7 +166,7 @@ def test_a_second_signal_does_not_wait(start_server: Callable[..., Any], connect
     assert server.process.wait(60) == 0
 
 
-_STEP = Frame(Opcode.TEXT, b'{"type": "step", "data": {"message": "Hi"}}').serialize(mask=True)
+_STEP = Frame(Opcode.TEXT, b'{"type": "step", "data": {"text": "Hi"}}').serialize(mask=True)
 _FAREWELL = Frame(Opcode.CLOSE, Close(1012, "The server is stopping").serialize())
 
 
@@ -208,9 +208,9 @@ def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
 
 
 _INTERRUPTED = """
-import echo_env
+import stepwire
 import signal, sys
-from echo_env.server.app import app
+from notes_env.app import app
 from stepwire.server.uvicorn_host.lifecycle import Worker
 
 handle, lines = Worker._on_signal, iter(range(100))
@@ -251,25 +251,23 @@ def test_none_is_lost_under_load(
     application = tmp_path / "counting_app.py"
     application.write_text(
         """
-import echo_env
-from echo_env.models import EchoAction, EchoObservation
+import stepwire
+from notes_env.models import NoteAction, NoteObservation
 from stepwire.server.application import create_app
-from echo_env.server.echo_env_environment import EchoEnvironment
+from notes_env.environment import NotesEnvironment
 
-class Counting(EchoEnvironment):
+class Counting(NotesEnvironment):
     def close(self):
         state = self.state
         print(f"closed {state.episode_id} after {state.step_count} steps", flush=True)
 
-app = create_app(Counting, EchoAction, EchoObservation)
+app = create_app(Counting, NoteAction, NoteObservation)
 """
     )
     if way == "uvicorn":
         server = start_server(application=application)
     else:
-        code = (
-            "from stepwire.server.uvicorn_host.command_line import run_server as r; r('counting_app:app', 'x')"
-        )
+        code = "from stepwire.server.uvicorn_host.command_line import run_server as r; r('counting_app:app', 'x')"
         count = "2" if way == "workers" else "1"
         server = start_server(
             command=[sys.executable, "-c", code, "--port", "{port}", "--workers", count],
@@ -283,14 +281,14 @@ app = create_app(Counting, EchoAction, EchoObservation)
     def step_until_closed(session: Any, episode_id: str) -> None:
         session.ask({"type": "reset", "data": {"episode_id": episode_id}})
         for _ in range(4):  # so that some wait to be served at any time
-            session.send({"type": "step", "data": {"message": "Hi"}})
+            session.send({"type": "step", "data": {"text": "Hi"}})
         with suppress(ConnectionClosed):
             while True:
                 assert session.receive()["type"] == "observation"
                 answered[episode_id] += 1
                 if answered[episode_id] == 20:
                     under_way.wait(60)
-                session.send({"type": "step", "data": {"message": "Hi"}})
+                session.send({"type": "step", "data": {"text": "Hi"}})
         # What was answered before the connection was closed, but not yet read.
         try:
             while True:

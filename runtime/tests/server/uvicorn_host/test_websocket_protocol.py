@@ -19,7 +19,11 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from stepwire.server.uvicorn_host.websocket_protocol import NotPlainError, WebSocketProtocol, plain_frame
+from stepwire.server.uvicorn_host.websocket_protocol import (
+    NotPlainError,
+    WebSocketProtocol,
+    plain_frame,
+)
 
 _LIMIT = 4096
 _PROTOCOLS = {"ours": WebSocketProtocol, "uvicorn's": WebSocketsSansIOProtocol}

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The runtime of OpenEnv environments: server, client, conformance kit, integrations."""
+
+# First: it decides how everything below imports the framework.
+from stepwire import _framework  # noqa: F401
