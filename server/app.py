@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The echo environment as an application: the only file of the server that knows it is echo.
+"""The echo environment as an application.
 
 uv run server                  # or `python -m echo_env.server.app`, with the same options
 uvicorn server.app:app         # from the repository's root, with uvicorn's options
@@ -10,24 +10,14 @@ if not __package__:
 
 from echo_env.models import EchoAction, EchoObservation
 from echo_env.server.echo_env_environment import EchoEnvironment
-from stepwire.server.application import create_app
-from stepwire.server.scenarios import ScenarioSession, describe_scenarios
-from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
+from stepwire.server import create_app, serve
 
-with stop_on_bad_settings():
-    app = create_app(
-        EchoEnvironment,
-        EchoAction,
-        EchoObservation,
-        env_name="echo_env",
-        session_cls=ScenarioSession,
-    )
-    describe_scenarios(app)
+app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
 
 
 def main() -> None:
     """The `server` command."""
-    run_server("echo_env.server.app:app", distribution="openenv-echo-env")
+    serve("echo_env.server.app:app")
 
 
 if __name__ == "__main__":

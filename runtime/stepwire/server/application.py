@@ -17,8 +17,9 @@ from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.logs import set_up_logging
 from stepwire.server.pages.documentation import add_documentation
 from stepwire.server.pages.inspector import add_web_interface
-from stepwire.server.sessions import AnyEnvironment, Session, Sessions
-from stepwire.server.settings import Settings
+from stepwire.server.scenarios import ScenarioSession, describe_scenarios
+from stepwire.server.sessions import AnyEnvironment, Sessions
+from stepwire.server.settings import read_settings
 from stepwire.server.uvicorn_host.lifecycle import Worker
 from stepwire.server.wire import MessageDecoder
 
@@ -29,14 +30,13 @@ def create_app(
     observation_cls: type[Observation],
     env_name: str | None = None,
     max_concurrent_envs: int | None = None,
-    session_cls: type[Session] = Session,
 ) -> FastAPI:
     """Build the application; a call written for OpenEnv's own `create_app` works as it is.
 
     `env` is an environment class or a function that returns an environment, called once for each
     session. `max_concurrent_envs` limits the sessions of one worker; when it is not given,
     `MAX_CONCURRENT_ENVS` does, or 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`.
-    `session_cls` is what stands between the protocol and an environment.
+    A bad setting ends the process with one line on stderr and exit code 2.
 
     Raises `ConcurrencyConfigurationError` when more than one session is asked for and the
     environment does not support that, `TypeError` when `env` cannot be called.
@@ -46,9 +46,9 @@ def create_app(
             f"env is called to make an environment for each session, {type(env).__name__} cannot "
             "be called. Pass the environment class, not an instance."
         )
-    settings = Settings()  # type: ignore[call-arg]
+    settings = read_settings()
     set_up_logging(settings)
-    sessions = Sessions(env, max_concurrent_envs, settings, session_cls)
+    sessions = Sessions(env, max_concurrent_envs, settings, ScenarioSession)
     worker = Worker(sessions, settings)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools = ToolBox()
@@ -95,6 +95,7 @@ def create_app(
     if settings.enable_web_interface:
         add_web_interface(app, name, settings)
     add_documentation(app, decoder, action_cls, observation_cls, settings)
+    describe_scenarios(app)
     app.add_middleware(AccessControl, settings=settings, worker=worker)
     if settings.allowed_origins:
         add_cross_origin_headers(app, settings.allowed_origins)

@@ -2,13 +2,16 @@
 """Every knob of the server, with its bound and its default, read from the environment."""
 
 import re
-from typing import Annotated, Any, Literal
+import sys
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
+
+_COMMAND_LINE_OPTIONS = ("host", "port", "workers", "log_level")
 
 
 def _listed(value: Any) -> Any:
@@ -117,3 +120,28 @@ class Settings(BaseSettings):
         pattern=r"^[^;,\r\n]+$",
         description="Who may embed the pages, as CSP's `frame-ancestors` has it",
     )
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings; a bad value ends the process with one line on stderr and exit code 2.
+
+    `options` win over environment variables.
+    """
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        stop("; ".join(_explain(entry) for entry in error.errors()))
+
+
+def stop(message: str) -> NoReturn:
+    """End the process with one line on stderr and exit code 2."""
+    print(f"server: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _explain(error: Any) -> str:
+    name = str(error["loc"][0])
+    option = f" (--{name.replace('_', '-')})" if name in _COMMAND_LINE_OPTIONS else ""
+    secret = Settings.model_fields[name].annotation == (SecretStr | None)
+    received = "" if secret else f", not {error['input']!r}"
+    return f"{name.upper()}{option}: {error['msg']}{received}"

@@ -3,23 +3,14 @@
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app
-from stepwire.server.scenarios import ScenarioSession, describe_scenarios
-from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
+from stepwire.server import create_app, serve
 
-with stop_on_bad_settings():
-    app = create_app(
-        NotesEnvironment,
-        NoteAction,
-        NoteObservation,
-        env_name="notes_env",
-        session_cls=ScenarioSession,
-    )
-    describe_scenarios(app)
+app = create_app(NotesEnvironment, NoteAction, NoteObservation, env_name="notes_env")
 
 
 def main() -> None:
-    run_server("notes_env.app:app", distribution="notes-env")
+    """The `server` command."""
+    serve("notes_env.app:app")
 
 
 if __name__ == "__main__":

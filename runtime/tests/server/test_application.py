@@ -61,7 +61,7 @@ def test_models_and_environment_also_run_under_the_stock_create_app(
         from notes_env.models import NoteAction, NoteObservation
         from notes_env.environment import NotesEnvironment
 
-        app = create_app(NotesEnvironment, NoteAction, NoteObservation, env_name="echo_env")
+        app = create_app(NotesEnvironment, NoteAction, NoteObservation, env_name="notes_env")
     """
     server = start_server(application=application(source))
     session = connect(server.ws_url)
@@ -69,7 +69,7 @@ def test_models_and_environment_also_run_under_the_stock_create_app(
     stepped = session.step(text="Hi")["data"]
     assert (stepped["observation"]["text"], stepped["reward"]) == ("Hi", 0.2)
     state = session.ask({"type": "state"})["data"]
-    assert state == {"episode_id": "mine", "step_count": 1, "seed": 7}
+    assert state == {"episode_id": "mine", "step_count": 1, "seed": 7, "characters": 2}
     posted = requests.post(f"{server.url}/step", json={"action": {"text": "Hi"}}, timeout=60)
     assert posted.json()["observation"]["length"] == 2
 
@@ -125,16 +125,20 @@ def test_more_sessions_than_the_environment_supports_are_refused(environment: An
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("echo", "echo HTTP API"), (None, "NotesEnvironment HTTP API")]
+    ("name", "title"), [("notes", "notes HTTP API"), (None, "NotesEnvironment HTTP API")]
 )
 def test_the_title_is_the_environments_name(name: str | None, title: str) -> None:
     assert create_app(NotesEnvironment, NoteAction, NoteObservation, env_name=name).title == title
 
 
-def test_a_bad_variable_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_variable_ends_the_process_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MAX_CONCURRENT_ENVS", "0")
-    with pytest.raises(ValueError, match="max_concurrent_envs"):
+    with pytest.raises(SystemExit) as stopped:
         create_app(NotesEnvironment, NoteAction, NoteObservation, max_concurrent_envs=1)
+    assert stopped.value.code == 2
+    assert "server: error: MAX_CONCURRENT_ENVS: " in capsys.readouterr().err
 
 
 def test_the_page_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

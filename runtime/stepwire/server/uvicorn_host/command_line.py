@@ -5,28 +5,25 @@ import argparse
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn, get_args
 
 import uvicorn
-from pydantic import SecretStr, ValidationError
 from uvicorn.supervisors.multiprocess import Process
 
 from stepwire.server.logs import log_config
-from stepwire.server.settings import LogLevel, Settings
+from stepwire.server.settings import LogLevel, Settings, read_settings, stop
 
 _WEBSOCKET_PROTOCOLS = {
     "fast": "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol",
     "uvicorn": "websockets-sansio",
 }
-_OPTIONS = ("host", "port", "workers", "log_level")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _stop(message)
+        stop(message)
 
 
 def run_server(application: str, distribution: str, arguments: Sequence[str] | None = None) -> None:
@@ -37,10 +34,9 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
     """
     options = _parse(distribution, arguments)
     reload: bool = options.pop("reload")
-    with stop_on_bad_settings():
-        settings = Settings(**options)
+    settings = read_settings(**options)
     if reload and settings.workers > 1:
-        _stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
+        stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
     _require_free_port(settings.host, settings.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         # When it has stopped, uvicorn sends itself the signal again: to be told to stop is no
@@ -60,20 +56,6 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
         ws=_WEBSOCKET_PROTOCOLS[settings.websocket_protocol],
         ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
     )
-
-
-@contextmanager
-def stop_on_bad_settings() -> Iterator[None]:
-    """End the process as `run_server` does when settings are read inside and one has a bad value.
-
-    Around `create_app`, which reads them when the application is imported, whoever imports it.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        if error.title != Settings.__name__:
-            raise
-        _stop("; ".join(_explain(entry) for entry in error.errors()))
 
 
 def _parse(distribution: str, arguments: Sequence[str] | None) -> dict[str, Any]:
@@ -135,19 +117,4 @@ def _require_free_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         reason = error.strerror or str(error)
-        _stop(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
-        )
-
-
-def _explain(error: Any) -> str:
-    name = str(error["loc"][0])
-    option = f" (--{name.replace('_', '-')})" if name in _OPTIONS else ""
-    secret = Settings.model_fields[name].annotation == (SecretStr | None)
-    received = "" if secret else f", not {error['input']!r}"
-    return f"{name.upper()}{option}: {error['msg']}{received}"
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"server: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+        stop(f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port")

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from stepwire.server.settings import Settings
-from stepwire.server.uvicorn_host.command_line import run_server, stop_on_bad_settings
+from stepwire.server.uvicorn_host.command_line import run_server
 
 _MODULE = ["-m", "notes_env.app"]
 
@@ -116,14 +116,6 @@ def test_a_port_in_use_is_refused_in_one_line(
     line = _refused(capsys, "--port", str(taken_port))
     assert f"cannot listen on 127.0.0.1 port {taken_port}: " in line
     assert "choose another with --host or --port" in line
-
-
-def test_what_is_no_setting_is_not_explained_as_one() -> None:
-    class Other(Settings):
-        pass
-
-    with pytest.raises(ValueError, match="Other"), stop_on_bad_settings():
-        Other(port=-1)
 
 
 @pytest.mark.parametrize(
