@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
 
-_COMMAND_LINE_OPTIONS = ("host", "port", "workers", "log_level")
+# The settings that are options of the `server` command too.
+OPTIONS = ("host", "port", "workers", "log_level")
 
 
 def _listed(value: Any) -> Any:
@@ -123,17 +124,17 @@ class Settings(BaseSettings):
 
 
 def read_settings(**options: Any) -> Settings:
-    """The settings; a bad value ends the process with one line on stderr and exit code 2.
+    """Read the settings; `options` win over the environment variables.
 
-    `options` win over environment variables.
+    A bad value ends the process with one line on stderr and exit code 2.
     """
     try:
         return Settings(**options)
     except ValidationError as error:
-        stop("; ".join(_explain(entry) for entry in error.errors()))
+        exit_with_error("; ".join(_explain(entry) for entry in error.errors()))
 
 
-def stop(message: str) -> NoReturn:
+def exit_with_error(message: str) -> NoReturn:
     """End the process with one line on stderr and exit code 2."""
     print(f"server: error: {message}", file=sys.stderr)
     raise SystemExit(2)
@@ -141,7 +142,7 @@ def stop(message: str) -> NoReturn:
 
 def _explain(error: Any) -> str:
     name = str(error["loc"][0])
-    option = f" (--{name.replace('_', '-')})" if name in _COMMAND_LINE_OPTIONS else ""
+    option = f" (--{name.replace('_', '-')})" if name in OPTIONS else ""
     secret = Settings.model_fields[name].annotation == (SecretStr | None)
     received = "" if secret else f", not {error['input']!r}"
     return f"{name.upper()}{option}: {error['msg']}{received}"

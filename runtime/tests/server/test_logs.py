@@ -37,7 +37,7 @@ def start_failing(
     """Serves an environment whose steps fail, in either way."""
     application = tmp_path / "failing_app.py"
     application.write_text(_FAILING)
-    code = "from stepwire.server.uvicorn_host.command_line import run_server as r; r('failing_app:app', 'x')"
+    code = "from stepwire.server import serve; serve('failing_app:app')"
     command = [sys.executable, "-c", code, "--port", "{port}", "--log-level", "info"]
 
     def start(**env: str) -> Any:

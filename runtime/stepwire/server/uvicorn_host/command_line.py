@@ -6,14 +6,11 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any, NoReturn, get_args
 
-import uvicorn
-from uvicorn.supervisors.multiprocess import Process
-
+from stepwire.server.distribution import distribution_of
 from stepwire.server.logs import log_config
-from stepwire.server.settings import LogLevel, Settings, read_settings, stop
+from stepwire.server.settings import LogLevel, Settings, exit_with_error, read_settings
 
 _WEBSOCKET_PROTOCOLS = {
     "fast": "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol",
@@ -23,20 +20,35 @@ _WEBSOCKET_PROTOCOLS = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        stop(message)
+        exit_with_error(message)
 
 
-def run_server(application: str, distribution: str, arguments: Sequence[str] | None = None) -> None:
-    """Serve `application` (an import string) until told to stop.
+class _ShowVersion(argparse.Action):
+    """`version` of argparse wants the text in advance; this looks for it when it is asked for."""
 
-    `arguments` are those of the command line unless given. A bad value or a port that is taken ends
-    the process with one line on stderr and exit code 2.
+    def __init__(self, module: str, **options: Any) -> None:
+        super().__init__(nargs=0, help="Show the version of the environment and exit", **options)
+        self._module = module
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(distribution_of(self._module))
+        parser.exit()
+
+
+def serve(application: str, arguments: Sequence[str] | None = None) -> None:
+    """Serve `application` until the process is told to stop: all there is to a `server` command.
+
+    `application` is an import string such as `my_env.server.app:app`; `arguments` are those of the
+    command line unless given. A bad value or a port that is taken ends the process with one line on
+    stderr and exit code 2.
     """
-    options = _parse(distribution, arguments)
+    import uvicorn  # not before: an application is built without it
+
+    options = _parse(application, arguments)
     reload: bool = options.pop("reload")
     settings = read_settings(**options)
     if reload and settings.workers > 1:
-        stop("--reload runs a single worker; leave out --workers (or unset WORKERS)")
+        exit_with_error("--reload runs a single worker; leave out --workers (or unset WORKERS)")
     _require_free_port(settings.host, settings.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         # When it has stopped, uvicorn sends itself the signal again: to be told to stop is no
@@ -58,7 +70,7 @@ def run_server(application: str, distribution: str, arguments: Sequence[str] | N
     )
 
 
-def _parse(distribution: str, arguments: Sequence[str] | None) -> dict[str, Any]:
+def _parse(application: str, arguments: Sequence[str] | None) -> dict[str, Any]:
     parser = _Parser(
         "server",
         description="Serve the environment over the OpenEnv protocol. An option left out is taken "
@@ -79,15 +91,8 @@ def _parse(distribution: str, arguments: Sequence[str] | None) -> dict[str, Any]
     parser.add_argument(
         "--reload", action="store_true", default=False, help="Restart when a source file changes"
     )
-    parser.add_argument("--version", action="version", version=_version(distribution))
+    parser.add_argument("--version", action=_ShowVersion, module=application.partition(":")[0])
     return vars(parser.parse_args(arguments))
-
-
-def _version(distribution: str) -> str:
-    try:
-        return f"{distribution} {metadata.version(distribution)}"
-    except metadata.PackageNotFoundError:
-        return f"{distribution} (checkout, not installed)"
 
 
 def _notice_when_workers_end() -> None:
@@ -97,6 +102,8 @@ def _notice_when_workers_end() -> None:
     well: the answer of one that has ended just now, say with Ctrl-C, it would wait for to the end
     of `timeout_worker_healthcheck`, and be deaf to the signal it got itself.
     """
+    from uvicorn.supervisors.multiprocess import Process
+
     start = Process.start
 
     def start_and_let_go(self: Process) -> None:
@@ -117,4 +124,6 @@ def _require_free_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         reason = error.strerror or str(error)
-        stop(f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port")
+        exit_with_error(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --host or --port"
+        )

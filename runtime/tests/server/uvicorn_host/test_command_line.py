@@ -9,14 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from stepwire.server import serve
 from stepwire.server.settings import Settings
-from stepwire.server.uvicorn_host.command_line import run_server
 
 _MODULE = ["-m", "notes_env.app"]
 
@@ -37,7 +36,7 @@ def taken_port() -> Iterator[int]:
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The single line on stderr with which the command ends."""
     with pytest.raises(SystemExit) as stopped:
-        run_server("not.imported:app", "notes-env", arguments)
+        serve("not.imported:app", arguments)
     out, err = capsys.readouterr()
     assert (stopped.value.code, out) == (2, "")
     assert re.fullmatch(r"server: error: [^\n]+\n", err)
@@ -129,7 +128,7 @@ def test_the_command_tells_about_itself(
     capsys: pytest.CaptureFixture[str], option: str, said: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run_server("not.imported:app", "notes-env", [option])
+        serve("echo_env.server.app:app", [option])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
     assert all(part in out for part in said)
@@ -137,8 +136,8 @@ def test_the_command_tells_about_itself(
 
 def test_the_version_of_a_checkout_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run_server("not.imported:app", "openenv-no-such-env", ["--version"])
-    assert capsys.readouterr().out == "openenv-no-such-env (checkout, not installed)\n"
+        serve("notes_env.app:app", ["--version"])
+    assert capsys.readouterr().out == "notes_env (checkout, not installed)\n"
 
 
 @pytest.mark.parametrize(
@@ -146,37 +145,30 @@ def test_the_version_of_a_checkout_is_not_known(capsys: pytest.CaptureFixture[st
     [
         pytest.param([*_MODULE, "--port", "{taken}"], {}, id="port in use"),
         pytest.param(_MODULE, {"PORT": "many"}, id="bad variable"),
-        pytest.param(["-m", "uvicorn", "server.app:app"], {"WORKERS": "0"}, id="under uvicorn"),
+        pytest.param(["-m", "uvicorn", "notes_env.app:app"], {"WORKERS": "0"}, id="under uvicorn"),
     ],
 )
 def test_the_process_ends_with_one_line_and_exit_code_2(
-    run: Callable[..., Any], root: Path, taken_port: int, arguments: list[str], env: dict[str, str]
+    run: Callable[..., Any], taken_port: int, arguments: list[str], env: dict[str, str]
 ) -> None:
-    done = run(*(part.format(taken=taken_port) for part in arguments), cwd=root, env=env)
+    done = run(*(part.format(taken=taken_port) for part in arguments), env=env)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"server: error: [^\n]+\n", done.stderr)
 
 
-def _beside_python(script: str) -> str:
-    path = Path(sys.executable).parent / script
-    assert path.exists(), f"{script} is not installed beside {sys.executable}"
-    return str(path)
-
-
-@pytest.mark.parametrize("start", ["server", "module", "uvicorn in the root"])
+@pytest.mark.parametrize("start", ["module", "uvicorn"])
 def test_options_and_variables_are_honoured_however_the_server_is_started(
-    start_server: Callable[..., Any], connect: Callable[..., Any], root: Path, start: str
+    start_server: Callable[..., Any], connect: Callable[..., Any], start: str
 ) -> None:
     command = {
-        "server": [_beside_python("server")],
         "module": [sys.executable, *_MODULE],
-        "uvicorn in the root": [sys.executable, "-m", "uvicorn", "server.app:app"],
+        "uvicorn": [sys.executable, "-m", "uvicorn", "notes_env.app:app"],
     }[start]
     options = ["--host", "0.0.0.0", "--port", "{port}", "--log-level", "debug"]
     variables = {"MAX_CONCURRENT_ENVS": "2", "ENABLE_WEB_INTERFACE": "false"}
-    if start != "uvicorn in the root":  # which has no variables but those of the application
+    if start != "uvicorn":  # its variables are those of the application alone
         variables |= {"HOST": "127.0.0.2", "PORT": "1", "LOG_LEVEL": "critical"}  # the options win
-    server = start_server(command=[*command, *options], env=variables, cwd=root)
+    server = start_server(command=[*command, *options], env=variables)
     assert f"Uvicorn running on http://0.0.0.0:{server.port}" in server.log
     sessions = [connect(server.ws_url) for _ in range(2)]
     assert [session.step(text="Hi")["type"] for session in sessions] == ["observation"] * 2

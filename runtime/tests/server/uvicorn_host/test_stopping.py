@@ -267,7 +267,7 @@ app = create_app(Counting, NoteAction, NoteObservation)
     if way == "uvicorn":
         server = start_server(application=application)
     else:
-        code = "from stepwire.server.uvicorn_host.command_line import run_server as r; r('counting_app:app', 'x')"
+        code = "from stepwire.server import serve; serve('counting_app:app')"
         count = "2" if way == "workers" else "1"
         server = start_server(
             command=[sys.executable, "-c", code, "--port", "{port}", "--workers", count],

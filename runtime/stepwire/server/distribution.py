@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The distribution that an environment is installed with: its name and version for users."""
+
+import os.path
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+
+@dataclass(frozen=True)
+class EnvironmentDistribution:
+    """What pip calls the environment, such as `openenv-echo-env 0.1.0`."""
+
+    name: str
+    version: str | None = None
+    """`None` for a checkout that is not installed; `name` is then that of its package."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version or '(checkout, not installed)'}"
+
+
+@cache
+def distribution_of(module: str) -> EnvironmentDistribution:
+    """The distribution that `module` belongs to, found by its top-level package.
+
+    Takes a few milliseconds the first time: call it when the answer is shown, not at start-up.
+    """
+    package = module.partition(".")[0]
+    installed = list(metadata.distributions())
+    found = [entry for entry in installed if _declares(entry, package)]
+    found = found or [entry for entry in installed if _contains(entry, package)]
+    if not found:
+        return EnvironmentDistribution(package)
+    best = max(
+        found, key=lambda entry: _closeness(entry, module)
+    )  # of equals the first on the path
+    return EnvironmentDistribution(best.name, best.version)
+
+
+# `packages_distributions()` parses the file list of everything installed, and misses the editable
+# installs of some build backends.
+def _declares(distribution: metadata.Distribution, package: str) -> bool:
+    """Whether it names `package` as a top-level package or as the target of a command."""
+    if package in (distribution.read_text("top_level.txt") or "").split():
+        return True
+    return any(target[0] == package for target in _targets(distribution))
+
+
+def _contains(distribution: metadata.Distribution, package: str) -> bool:
+    files = distribution.read_text("RECORD") or ""
+    return files.startswith(f"{package}/") or f"\n{package}/" in files
+
+
+def _closeness(distribution: metadata.Distribution, module: str) -> int:
+    """How many parts of `module` a command shares: tells parts of a namespace package apart."""
+    name = module.split(".")
+    targets = _targets(distribution)
+    return max((len(os.path.commonprefix([target, name])) for target in targets), default=0)
+
+
+def _targets(distribution: metadata.Distribution) -> list[list[str]]:
+    """The modules that its entry points name, each split at its dots."""
+    return [entry.value.partition(":")[0].split(".") for entry in distribution.entry_points]
