@@ -6,156 +6,30 @@ call's reply for its own, and starts no new episode by itself.
 
 import asyncio
 import socket
-import socketserver
-import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 import uvloop
 
+from fault_proxy import (
+    FAULTS,
+    LIMIT_MB,
+    TIMEOUT_S,
+    Fault,
+    FaultProxy,
+    after_a_ping,
+    in_two_pieces,
+    twice,
+)
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction
 from stepwire.client.errors import (
     EnvClientError,
     ProtocolViolationError,
-    ReplyTimeoutError,
     SessionLostError,
 )
-
-_TIMEOUT_S = 0.4
-_LIMIT_MB = 0.01
-
-Fault = Callable[[socket.socket, bytes], Any]
-
-
-def _text_frame(text: str) -> bytes:
-    return struct.pack("!BB", 0x81, len(text)) + text.encode()
-
-
-def _silence(client: socket.socket, reply: bytes) -> None:
-    """The reply is lost, or the other end is half-open."""
-
-
-def _late(client: socket.socket, reply: bytes) -> None:
-    time.sleep(_TIMEOUT_S * 1.5)
-    with suppress(OSError):
-        client.sendall(reply)
-
-
-def _slow_drip(client: socket.socket, reply: bytes) -> None:
-    with suppress(OSError):
-        for byte in reply:
-            client.sendall(bytes([byte]))
-            time.sleep(_TIMEOUT_S / 20)
-
-
-def _cut(client: socket.socket, reply: bytes) -> None:
-    client.shutdown(socket.SHUT_RDWR)
-
-
-def _cut_in_mid_frame(client: socket.socket, reply: bytes) -> None:
-    client.sendall(reply[: len(reply) // 2])
-    client.shutdown(socket.SHUT_RDWR)
-
-
-def _abort(client: socket.socket, reply: bytes) -> None:
-    client.shutdown(socket.SHUT_RD)  # or the relay's own `recv` would keep the connection
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
-def _close_with_reason(client: socket.socket, reply: bytes) -> None:
-    client.sendall(struct.pack("!BBH", 0x88, 2 + len("restarting"), 1012) + b"restarting")
-
-
-def _broken_json(client: socket.socket, reply: bytes) -> None:
-    client.sendall(_text_frame('{"type":"observation","data":{'))
-
-
-def _not_utf8(client: socket.socket, reply: bytes) -> None:
-    client.sendall(b"\x81\x02\xff\xff")
-
-
-def _wrong_type(client: socket.socket, reply: bytes) -> None:
-    client.sendall(_text_frame('{"type":"state","data":{"step_count":1}}'))
-
-
-def _no_object(client: socket.socket, reply: bytes) -> None:
-    client.sendall(_text_frame("[]"))
-
-
-def _error_without_data(client: socket.socket, reply: bytes) -> None:
-    client.sendall(_text_frame('{"type":"error","data":"boom"}'))
-
-
-def _missing_field(client: socket.socket, reply: bytes) -> None:
-    client.sendall(_text_frame('{"type":"observation","data":{"observation":{}}}'))
-
-
-def _no_websocket_frame(client: socket.socket, reply: bytes) -> None:
-    client.sendall(b"\xff\xff\xff\xff")
-
-
-def _oversized(client: socket.socket, reply: bytes) -> None:
-    client.sendall(struct.pack("!BBQ", 0x81, 127, int(_LIMIT_MB * 2**21)))
-
-
-def _twice(client: socket.socket, reply: bytes) -> None:
-    client.sendall(reply * 2)
-
-
-def _after_a_ping(client: socket.socket, reply: bytes) -> None:
-    client.sendall(b"\x89\x04ping" + reply)
-
-
-def _in_two_pieces(client: socket.socket, reply: bytes) -> None:
-    client.sendall(reply[:7])
-    time.sleep(_TIMEOUT_S / 10)
-    client.sendall(reply[7:])
-
-
-class FaultProxy(socketserver.ThreadingTCPServer):
-    """Relays to a server; breaks the reply to a frame that contains the word "fault"."""
-
-    def __init__(self, target: int, fault: Fault) -> None:
-        self.target = target
-        self.fault = fault
-        self.pongs = 0
-        super().__init__(("127.0.0.1", 0), _Relay)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Relay(socketserver.BaseRequestHandler):
-    server: FaultProxy
-
-    def handle(self) -> None:
-        with socket.create_connection(("127.0.0.1", self.server.target)) as upstream:
-            replies = threading.Thread(target=self._relay_replies, args=(upstream,))
-            replies.start()
-            with suppress(OSError):
-                while data := self.request.recv(65536):
-                    self.server.pongs += data[:1] == b"\x8a"
-                    upstream.sendall(data)
-            with suppress(OSError):
-                upstream.shutdown(socket.SHUT_RDWR)
-            replies.join()
-
-    def _relay_replies(self, upstream: socket.socket) -> None:
-        with suppress(OSError):
-            while reply := upstream.recv(65536):  # small replies: one each
-                if b'"text":"fault"' in reply:
-                    self.server.fault(self.request, reply)
-                else:
-                    self.request.sendall(reply)
-        with suppress(OSError):
-            self.request.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
@@ -175,29 +49,11 @@ def proxy(server: Any) -> Iterator[Callable[[Fault], FaultProxy]]:
 
 
 def _client(proxy: FaultProxy) -> NotesEnv:
-    return NotesEnv(base_url=proxy.url, message_timeout_s=_TIMEOUT_S, max_message_size_mb=_LIMIT_MB)
+    return NotesEnv(base_url=proxy.url, message_timeout_s=TIMEOUT_S, max_message_size_mb=LIMIT_MB)
 
 
-# fault, the error it raises, and what the error says
-_FAULTS: list[tuple[Fault, type[EnvClientError], str]] = [
-    (_silence, ReplyTimeoutError, "no reply within 0.4 s"),
-    (_late, ReplyTimeoutError, "no reply within 0.4 s"),
-    (_slow_drip, ReplyTimeoutError, "no reply within 0.4 s"),
-    (_cut, SessionLostError, "without a close frame"),
-    (_cut_in_mid_frame, SessionLostError, "without a close frame"),
-    (_abort, SessionLostError, "is lost"),
-    (_close_with_reason, SessionLostError, r"code 1012 \(restarting\)"),
-    (_oversized, SessionLostError, "code 1009 .*`max_message_size_mb` sets"),
-    (_no_websocket_frame, SessionLostError, "code 1002"),
-    (_broken_json, ProtocolViolationError, "no observation reply"),
-    (_not_utf8, ProtocolViolationError, "no observation reply"),
-    (_wrong_type, ProtocolViolationError, "no observation reply"),
-    (_no_object, ProtocolViolationError, "no observation reply"),
-    (_error_without_data, ProtocolViolationError, "no observation reply"),
-    (_missing_field, ProtocolViolationError, "no valid reply"),
-]
 _each_fault = pytest.mark.parametrize(
-    ("fault", "error", "text"), _FAULTS, ids=[fault.__name__[1:] for fault, _, _ in _FAULTS]
+    ("fault", "error", "text"), FAULTS, ids=[fault.__name__ for fault, _, _ in FAULTS]
 )
 
 
@@ -243,8 +99,8 @@ def test_a_fault_in_one_session_of_a_pool_harms_no_other(
 ) -> None:
     url = proxy(fault).url
     options: dict[str, Any] = {
-        "message_timeout_s": _TIMEOUT_S,
-        "max_message_size_mb": _LIMIT_MB,
+        "message_timeout_s": TIMEOUT_S,
+        "max_message_size_mb": LIMIT_MB,
     }
     with NotesEnvPool(url, num_envs=3, **options) as pool:
         pool.reset()
@@ -262,7 +118,7 @@ def test_a_fault_in_one_session_of_a_pool_harms_no_other(
 
 
 def test_a_second_reply_is_never_taken_for_the_next_call(proxy: Any) -> None:
-    with _client(proxy(_twice)) as env:
+    with _client(proxy(twice)) as env:
         env.reset()
         assert env.step(NoteAction(text="fault")).observation.text == "fault"
         with pytest.raises(ProtocolViolationError, match="belongs to no request"):
@@ -272,7 +128,7 @@ def test_a_second_reply_is_never_taken_for_the_next_call(proxy: Any) -> None:
 
 
 def test_pings_are_answered_and_replies_put_together(proxy: Any) -> None:
-    for fault, pongs in ((_after_a_ping, 1), (_in_two_pieces, 0)):
+    for fault, pongs in ((after_a_ping, 1), (in_two_pieces, 0)):
         broken = proxy(fault)
         with _client(broken) as env:
             assert env.step(NoteAction(text="fault")).observation.text == "fault"
@@ -282,7 +138,7 @@ def test_pings_are_answered_and_replies_put_together(proxy: Any) -> None:
 
 def test_an_awaited_reply_may_come_in_pieces_too(proxy: Any) -> None:
     async def episode() -> None:
-        for fault in (_after_a_ping, _in_two_pieces):
+        for fault in (after_a_ping, in_two_pieces):
             async with _client(proxy(fault)) as env:
                 result = await env.step(NoteAction(text="fault"))
                 assert result.observation.text == "fault"
@@ -291,7 +147,7 @@ def test_an_awaited_reply_may_come_in_pieces_too(proxy: Any) -> None:
 
 
 def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: Any) -> None:
-    with _client(proxy(_twice)) as env:
+    with _client(proxy(twice)) as env:
         env.reset()
         connection = env._session.connection
         assert connection is not None
