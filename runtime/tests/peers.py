@@ -38,6 +38,19 @@ hypothesis_settings.register_profile("thorough", max_examples=500, deadline=None
 hypothesis_settings.load_profile("plain")
 
 
+# Folders whose tests need more than a checkout has, and the marker that asks for them.
+_MARKERS = {"browser": "browser", "integrations": "trainer"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip a folder unless its marker is asked for: its conftest imports what only it needs."""
+    marker = _MARKERS.get(collection_path.name)
+    asked = str(config.getoption("markexpr")).strip()
+    if marker and collection_path.is_dir() and (asked.startswith("not") or marker not in asked):
+        return True
+    return None
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""

@@ -40,7 +40,7 @@ def test_execute_goes_on_with_one_episode(
     _execute(_operation(page, "/reset"))
     step = _operation(page, "/step")
     assert [_execute(step)["metadata"]["step"] for _ in range(2)] == [1, 2]
-    expected = {"episode_id": "demo", "step_count": 2, "seed": 7}
+    expected = {"episode_id": "demo", "step_count": 2, "characters": 16, "seed": 7}
     assert _execute(_operation(page, "/state")) == expected
 
 
@@ -66,7 +66,7 @@ def test_the_frames_of_the_websocket_are_described(
 
 def test_redoc_shows_every_operation(server: Any, open_page: Callable[..., Page]) -> None:
     page = open_page(server.url + "/redoc")
-    expect(page.get_by_role("heading", name="echo_env HTTP API")).to_be_visible()
+    expect(page.get_by_role("heading", name="notes_env HTTP API")).to_be_visible()
     expect(page.get_by_role("button", name="post /step")).to_be_visible()
     expect(page.get_by_role("img")).not_to_have_count(0)
     page.get_by_placeholder("Search...").fill("step")

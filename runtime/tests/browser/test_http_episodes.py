@@ -13,7 +13,7 @@ _STEP = """async () => {
     const answer = await fetch("step", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ action: { message: "Hi" } }),
+        body: JSON.stringify({ action: { text: "Hi" } }),
     });
     return (await answer.json()).metadata.step;
 }"""

@@ -76,7 +76,7 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
     assert [step["metadata"]["step"] for step in steps] == [1, 1, 1]
     post("/reset", {"episode_id": "mine"})
     state = get("/state").json()
-    assert set(state) == {"episode_id", "step_count"}
+    assert set(state) == {"episode_id", "step_count", "characters"}
     assert UUID(state["episode_id"]).version == 4
     assert state["step_count"] == 0
 
@@ -85,9 +85,9 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
     ("path", "body", "kind", "location", "reason"),
     [
         ("/step", {}, "missing", ["body", "action"], "required"),
-        ("/step", {"action": {}}, "missing", ["message"], "required"),
+        ("/step", {"action": {}}, "missing", ["text"], "required"),
         ("/step", {"action": 5}, "dict_type", ["body", "action"], "dictionary"),
-        ("/step", {"action": {"text": 5}}, "string_type", ["message"], "string"),
+        ("/step", {"action": {"text": 5}}, "string_type", ["text"], "string"),
         ("/step", {"action": {"text": "", "x": 1}}, "extra_forbidden", ["x"], "not permitted"),
         (
             "/step",
@@ -111,7 +111,7 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
             "/step",
             r'{"action":{"text":"\ud800"}}',
             "string_unicode",
-            ["action", "message"],
+            ["action", "text"],
             "lone surrogates",
         ),
         ("/step", '{"action":' * 5000, "json_depth", None, "100 levels"),
@@ -141,7 +141,7 @@ def test_a_bad_request_is_explained(
 
 
 def test_only_the_first_20_errors_are_listed(post: Any) -> None:
-    action = {"message": "Hi", **{f"key{number}": number for number in range(50)}}
+    action = {"text": "Hi", **{f"key{number}": number for number in range(50)}}
     detail = post("/step", {"action": action}).json()["detail"]
     assert len(detail) == 21
     assert detail[20]["msg"] == "30 further errors are not listed"
@@ -171,7 +171,7 @@ def test_metadata_describes_the_environment(get: Any, environments: Any) -> None
 
 def test_schema_describes_action_observation_and_state(get: Any) -> None:
     schema = get("/schema").json()
-    assert schema["action"]["required"] == ["message"]
+    assert schema["action"]["required"] == ["text"]
     assert {"text", "length", "done", "reward", "metadata"} == set(
         schema["observation"]["properties"]
     )
@@ -202,7 +202,7 @@ def test_every_reference_in_openapi_leads_somewhere(get: Any) -> None:
 
 def test_the_step_request_in_openapi_is_of_this_environments_action(get: Any) -> None:
     schemas = get("/openapi.json").json()["components"]["schemas"]
-    assert schemas["NoteAction"]["properties"]["message"]["type"] == "string"
+    assert schemas["NoteAction"]["properties"]["text"]["type"] == "string"
     assert "NoteAction" in json.dumps(schemas["StepRequest"]["properties"]["action"])
     assert "examples" not in schemas["StepRequest"]
 

@@ -24,7 +24,7 @@ from stepwire.server.endpoints.http_episodes import (
 )
 
 _KEY = "a key that all of these tests' servers have"
-_SERVED_ENVIRONMENTS = Path(__file__).with_name("served_environments.py")
+_SERVED_ENVIRONMENTS = Path(__file__).parent.parent / "served_environments.py"
 
 
 class Jar(requests.Session):
@@ -38,8 +38,8 @@ class Jar(requests.Session):
     def reset(self, **arguments: Any) -> requests.Response:
         return self.post(self.url + "/reset", json=arguments, timeout=60)
 
-    def step(self, message: str) -> requests.Response:
-        return self.post(self.url + "/step", json={"action": {"text": message}}, timeout=60)
+    def step(self, text: str) -> requests.Response:
+        return self.post(self.url + "/step", json={"action": {"text": text}}, timeout=60)
 
     def state(self) -> requests.Response:
         return self.get(self.url + "/state", timeout=60)
@@ -74,14 +74,15 @@ def keyed(start_shared_server: Callable[..., Any]) -> Any:
 
 def _episode(jar: Jar, seed: int, steps: int) -> list[Any]:
     jar.reset(seed=seed, episode_id=f"episode {seed}")
-    answers = [jar.step(text=f"{seed}, {step}").json() for step in range(1, steps + 1)]
+    answers = [jar.step(f"{seed}, {step}").json() for step in range(1, steps + 1)]
     assert all(answer["metadata"]["original_text"].startswith(f"{seed},") for answer in answers)
     return [answer["metadata"]["step"] for answer in answers] + [jar.state().json()]
 
 
 def _after(seed: int, steps: int) -> list[Any]:
+    characters = sum(len(f"{seed}, {step}") for step in range(1, steps + 1))
     state = {"episode_id": f"episode {seed}", "step_count": steps, "seed": seed}
-    return [*range(1, steps + 1), state]
+    return [*range(1, steps + 1), {**state, "characters": characters}]
 
 
 def test_a_client_with_cookies_keeps_its_episode_over_two_workers(two_workers: Any) -> None:
@@ -101,7 +102,7 @@ def test_workers_of_one_start_share_a_key_that_nobody_set(start_server: Any) -> 
     server = start_server(*options, application=_SERVED_ENVIRONMENTS)
     jar, steps, workers = Jar(server.url + "/remembering"), 0, set()
     while len(workers) < 2:
-        observation = jar.step(text="").json()["observation"]
+        observation = jar.step("").json()["observation"]
         steps += 1
         assert observation["length"] == steps <= 1000
         workers.add(observation["text"])
@@ -111,12 +112,12 @@ def test_an_episode_survives_a_restart_with_the_same_key(start_server: Any) -> N
     first = start_server(env={"SECRET_KEY": _KEY})
     jar = Jar(first.url)
     jar.reset(episode_id="lasting")
-    assert jar.step(text="Hi").json()["metadata"]["step"] == 1
+    assert jar.step("Hi").json()["metadata"]["step"] == 1
     first.process.terminate()
     first.process.wait(60)
     second = start_server(env={"SECRET_KEY": _KEY}, port=first.port)
-    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
-    assert jar.state().json() == {"episode_id": "lasting", "step_count": 2}
+    assert jar.step("Hi").json()["metadata"]["step"] == 2
+    assert jar.state().json() == {"episode_id": "lasting", "step_count": 2, "characters": 4}
     assert "SECRET_KEY" not in first.log + second.log
 
 
@@ -128,13 +129,13 @@ def test_without_a_key_an_episode_ends_with_the_server_which_says_so(
     jar = Jar(other.url)
     jar.reset()
     jar.url = server.url  # another start
-    assert jar.step(text="Hi").status_code == 422
+    assert jar.step("Hi").status_code == 422
     said = "INFO:     SECRET_KEY is not set: episodes over HTTP end when this server stops\n"
     assert (server.log.count(said), other.log.count(said)) == (1, 1)
 
 
 def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
-    steps = [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(3)]
+    steps = [jar.step("Hi").json()["metadata"]["step"] for _ in range(3)]
     assert steps == [1, 2, 3]
     assert jar.state().json()["step_count"] == 3
     jar.reset()
@@ -142,32 +143,32 @@ def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
 
 
 def test_tools_leave_the_episode_as_it_is(jar: Jar) -> None:
-    jar.step(text="Hi")
+    jar.step("Hi")
     action = {"action": {"type": "list_tools"}}
     assert jar.post(jar.url + "/step", json=action, timeout=60).json()["observation"]["tools"]
-    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
+    assert jar.step("Hi").json()["metadata"]["step"] == 2
 
 
 def test_a_request_that_fails_leaves_the_episode_as_it_is(environments: Any) -> None:
     jar = Jar(environments.url + "/failing")
-    jar.step(text="Hi")
+    jar.step("Hi")
     for response in (
-        jar.step(text="ValueError"),
-        jar.step(text="KeyError"),
+        jar.step("ValueError"),
+        jar.step("KeyError"),
         jar.post(jar.url + "/step", json={"action": {"text": 5}}, timeout=60),
         jar.reset(seed=-1),
     ):
         assert response.status_code in (422, 500)
         assert "Set-Cookie" not in response.headers
-    assert jar.step(text="Hi").json()["metadata"]["step"] == 2
+    assert jar.step("Hi").json()["metadata"]["step"] == 2
 
 
 def test_a_cookie_that_is_sent_again_replays_its_state(jar: Jar) -> None:
-    jar.step(text="one")
+    jar.step("one")
     earlier = jar.cookie
-    jar.step(text="two")
+    jar.step("two")
     jar.cookie = earlier
-    assert jar.step(text="two again").json()["metadata"]["step"] == 2
+    assert jar.step("two again").json()["metadata"]["step"] == 2
 
 
 def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", age: int = 0) -> str:
@@ -184,7 +185,7 @@ def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", ag
     return made.dumps(state)
 
 
-_STATE = {"episode_id": "forged", "step_count": 41}
+_STATE = {"episode_id": "forged", "step_count": 41, "characters": 7}
 _DAY_S = 24 * 3600
 
 
@@ -234,7 +235,7 @@ def test_a_cookie_that_the_server_did_not_make_is_not_believed(
     jar = Jar(two_workers.url)
     jar.reset(episode_id="real")
     jar.cookie = forge(jar.cookie)
-    for response in (jar.step(text="Hi"), jar.state()):
+    for response in (jar.step("Hi"), jar.state()):
         (entry,) = response.json()["detail"]
         assert response.status_code == 422
         assert (entry["type"], entry["loc"]) == ("episode_cookie", ["cookie", COOKIE_NAME])
@@ -242,22 +243,22 @@ def test_a_cookie_that_the_server_did_not_make_is_not_believed(
         assert len(entry["input"]) <= 21
         assert "Set-Cookie" not in response.headers
     assert jar.reset().status_code == 200  # and the cookie is a new one
-    assert jar.step(text="Hi").json()["metadata"]["step"] == 1
+    assert jar.step("Hi").json()["metadata"]["step"] == 1
 
 
 def test_a_state_the_environment_cannot_resume_is_its_error(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    jar.step(text="of a former version")
-    refused = jar.step(text="Hi")
+    jar.step("of a former version")
+    refused = jar.step("Hi")
     assert (refused.status_code, refused.json()["code"]) == (500, "EXECUTION_ERROR")
     assert refused.json()["detail"] == "That was before the notes were numbered"
 
 
 def test_the_cookie_of_another_server_of_the_host_does_not_hide_ours(keyed: Any, jar: Jar) -> None:
     """One at `/` gets its own cookie behind that of `/remembering`, or before it."""
-    jar.step(text="Hi")
+    jar.step("Hi")
     here = Jar(keyed.url + "/remembering")
-    here.step(text="Hi")
+    here.step("Hi")
     for cookies in ([jar.cookie, here.cookie], [here.cookie, jar.cookie]):
         header = "; ".join(["theme=dark", *(f"{COOKIE_NAME}={cookie}" for cookie in cookies)])
         answer = requests.post(
@@ -271,7 +272,7 @@ def test_the_cookie_of_another_server_of_the_host_does_not_hide_ours(keyed: Any,
 
 def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    assert jar.step(text="x" * 100_000).status_code == 200
+    assert jar.step("x" * 100_000).status_code == 200
     assert len(jar.cookie) < 400
     earlier = jar.cookie
     incompressible = "".join(chr(0x4E00 + (number * 7919) % 20_000) for number in range(2_000))
@@ -283,16 +284,16 @@ def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed
     assert f"takes {entry['input']} bytes as a cookie, 3800 are the limit" in entry["msg"]
     assert "Set-Cookie" not in refused.headers
     assert jar.cookie == earlier
-    assert jar.step(text="").json()["observation"]["length"] == 2
+    assert jar.step("").json()["observation"]["length"] == 2
 
 
 def test_the_largest_cookie_there_is_is_kept(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
-    while (answer := jar.step(text="\N{SNOWMAN}" + str(hash(time.time())))).status_code == 200:
+    while (answer := jar.step("\N{SNOWMAN}" + str(hash(time.time())))).status_code == 200:
         steps = answer.json()["observation"]["length"]
         largest = len(jar.cookie)
     assert LONGEST_COOKIE - 100 < largest <= LONGEST_COOKIE
-    assert jar.step(text="").json()["observation"]["length"] == steps + 1
+    assert jar.step("").json()["observation"]["length"] == steps + 1
 
 
 def _attributes(response: requests.Response) -> set[str]:
@@ -304,7 +305,7 @@ def _attributes(response: requests.Response) -> set[str]:
 def test_over_http_the_cookie_is_for_the_same_site(jar: Jar) -> None:
     expected = {"Path=/", "HttpOnly", "SameSite=Lax"}
     assert _attributes(jar.reset()) == expected
-    assert _attributes(jar.step(text="Hi")) == expected
+    assert _attributes(jar.step("Hi")) == expected
 
 
 _IN_AN_IFRAME = {"Path=/", "HttpOnly", "SameSite=None", "Secure", "Partitioned"}
@@ -317,7 +318,7 @@ def test_over_https_the_cookie_is_for_iframes_of_other_sites(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "trusted.pem"))
     jar = Jar(tls_url)
     assert _attributes(jar.reset()) == _IN_AN_IFRAME
-    assert [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 2]
+    assert [jar.step("Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("forwarded", ["https", "HTTPS, http"])
@@ -335,7 +336,7 @@ def test_below_a_prefix_the_cookie_is_for_that_prefix(environments: Any, start_s
 def test_without_cookies_each_request_has_a_fresh_environment(server: Any) -> None:
     # As on the stock servers; that an answer offers a cookie is all there is to see of it.
     for _ in range(3):
-        answer = Jar(server.url).step(text="Hi")
+        answer = Jar(server.url).step("Hi")
         assert answer.json()["metadata"]["step"] == 1
     assert Jar(server.url).state().json()["step_count"] == 0
 
@@ -349,7 +350,7 @@ def test_an_environment_that_cannot_be_resumed_has_no_cookie(environments: Any, 
     jar.reset()
     here = Jar(environments.url + "/counting")
     here.cookies.update(jar.cookies)
-    answer = here.step(text="Hi")
+    answer = here.step("Hi")
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (200, False)
 
 
@@ -368,11 +369,11 @@ def test_where_itsdangerous_is_not_installed_requests_share_no_episode(start_ser
     server = start_server(command=[sys.executable, "-c", _WITHOUT_ITSDANGEROUS])
     jar = Jar(server.url)
     jar.reset()
-    assert [jar.step(text="Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 1]
+    assert [jar.step("Hi").json()["metadata"]["step"] for _ in range(2)] == [1, 1]
     assert "itsdangerous is not installed: HTTP requests share no episode" in server.log
 
 
-def test_the_echo_environment_can_be_resumed() -> None:
+def test_the_environment_can_be_resumed() -> None:
     first, second = NotesEnvironment(), NotesEnvironment()
     assert isinstance(first, ResumableEnvironment)
     first.reset(seed=3)

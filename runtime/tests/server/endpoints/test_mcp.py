@@ -53,9 +53,9 @@ def ask(request: pytest.FixtureRequest, over_http: Any, connect: Any) -> Any:
 def test_tools_are_listed_with_their_schemas(ask: Any) -> None:
     tools = ask(_request("tools/list"))["result"]["tools"]
     assert [tool["name"] for tool in tools] == _TOOLS
-    assert tools[0]["description"] == "Echo a message."
-    assert tools[0]["inputSchema"]["properties"]["message"]["type"] == "string"
-    assert tools[0]["inputSchema"]["required"] == ["message"]
+    assert tools[0]["description"] == "Read a note."
+    assert tools[0]["inputSchema"]["properties"]["text"]["type"] == "string"
+    assert tools[0]["inputSchema"]["required"] == ["text"]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_tools_are_listed_with_their_schemas(ask: Any) -> None:
         ("read_note", "😀", {"result": "😀"}, "😀"),
         (
             "measure_note",
-            '{"message":"😀","length":1}',
-            {"message": "😀", "length": 1},
-            {"message": "😀", "length": 1},
+            '{"text":"😀","length":1}',
+            {"text": "😀", "length": 1},
+            {"text": "😀", "length": 1},
         ),
     ],
 )
 def test_a_tool_is_called(ask: Any, name: str, text: str, structured: Any, data: Any) -> None:
-    assert ask(_call(name, message="😀")) == {
+    assert ask(_call(name, text="😀")) == {
         "jsonrpc": "2.0",
         "id": 1,
         "result": {
@@ -97,9 +97,9 @@ def test_the_answer_has_the_id_of_the_request(ask: Any, request_id: Any) -> None
         (_request("tools/call"), -32602, "'name' must be a string"),
         (_request("tools/call", {"name": "x", "arguments": [1]}), -32602, "'arguments' an object"),
         (_call("dance"), -32602, "Unknown tool: 'dance' (offered: read_note, measure_note)"),
-        (_call("read_note"), -32602, "message: "),
-        (_call("read_note", message=5), -32602, "message: Input should be a valid string"),
-        (_call("read_note", message="Hi", x=1), -32602, "x: "),
+        (_call("read_note"), -32602, "text: "),
+        (_call("read_note", text=5), -32602, "text: Input should be a valid string"),
+        (_call("read_note", text="Hi", x=1), -32602, "x: "),
         (_request("openenv/session/close"), -32602, "'session_id' is required"),
         (_request("openenv/session/close", {"session_id": "x" * 99}), -32602, "x" * 64),
     ],
@@ -122,7 +122,7 @@ def test_what_is_no_json_is_a_parse_error(server: Any, body: bytes) -> None:
 
 
 def test_calling_a_tool_is_no_step(conversation: Any) -> None:
-    conversation.ask({"type": "mcp", "data": _call("read_note", message="Hi")})
+    conversation.ask({"type": "mcp", "data": _call("read_note", text="Hi")})
     conversation.ask({"type": "step", "data": {"type": "list_tools"}})
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 0
 
@@ -305,7 +305,7 @@ def test_the_stock_tool_client_lists_and_calls_tools(server: Any, production: bo
         client.use_production_mode = production
         async with client:
             names = [tool.name for tool in await client.list_tools()]
-            hi = await client.call_tool("read_note", message="Hi")
-            return names, hi, await client.call_tool("measure_note", message="Hi")
+            hi = await client.call_tool("read_note", text="Hi")
+            return names, hi, await client.call_tool("measure_note", text="Hi")
 
-    assert asyncio.run(use()) == (_TOOLS, "Hi", {"message": "Hi", "length": 2})
+    assert asyncio.run(use()) == (_TOOLS, "Hi", {"text": "Hi", "length": 2})

@@ -14,7 +14,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 _TOOLS = ["read_note", "measure_note"]
-_WITH_LENGTH = {"message": "😀", "length": 1}
+_WITH_LENGTH = {"text": "😀", "length": 1}
 # What the standard's clients send (MCP 2025-06-18, Transports).
 _STANDARD = {"Accept": "application/json, text/event-stream"}
 _INITIALIZE = {
@@ -61,15 +61,15 @@ def test_the_official_client_shakes_hands_pings_lists_and_calls(server: Any) -> 
             about = _wire(await session.initialize())
             await session.send_ping()
             tools = _wire(await session.list_tools())["tools"]
-            message = _wire(await session.call_tool("read_note", {"message": "😀"}))
-            length = _wire(await session.call_tool("measure_note", {"message": "😀"}))
+            message = _wire(await session.call_tool("read_note", {"text": "😀"}))
+            length = _wire(await session.call_tool("measure_note", {"text": "😀"}))
             return about, tools, message, length
 
     about, tools, message, length = asyncio.run(use())
     assert about["serverInfo"]["name"] == "NotesEnvironment"
     assert [tool["name"] for tool in tools] == _TOOLS
-    assert tools[0]["description"] == "Echo a message."
-    assert tools[0]["inputSchema"]["required"] == ["message"]
+    assert tools[0]["description"] == "Read a note."
+    assert tools[0]["inputSchema"]["required"] == ["text"]
     assert tools[0]["outputSchema"]["properties"]["result"] == {"type": "string"}
     assert [part["text"] for part in message["content"]] == ["😀"]
     assert length["structuredContent"] == _WITH_LENGTH
@@ -81,8 +81,8 @@ def test_the_client_of_fastmcp_lists_and_calls_tools(server: Any, mode: dict[str
         async with fastmcp.Client(server.url + "/mcp", **mode) as client:
             assert await client.ping()
             names = [tool.name for tool in await client.list_tools()]
-            message = await client.call_tool("read_note", {"message": "😀"})
-            length = await client.call_tool("measure_note", {"message": "😀"})
+            message = await client.call_tool("read_note", {"text": "😀"})
+            length = await client.call_tool("measure_note", {"text": "😀"})
             return names, message.data, length.data, await client.list_prompts()
 
     assert asyncio.run(use()) == (_TOOLS, "😀", _WITH_LENGTH, [])
@@ -94,7 +94,7 @@ def test_several_workers_serve_one_client(server: Any, mode: dict[str, str]) -> 
         results = []
         for number in range(6):  # a connection each, to whatever worker
             async with fastmcp.Client(server.url + "/mcp", **mode) as client:
-                result = await client.call_tool("read_note", {"message": str(number)})
+                result = await client.call_tool("read_note", {"text": str(number)})
                 results.append(result.data)
         return results
 
@@ -220,7 +220,7 @@ def test_a_message_may_have_4_mib(server: Any) -> None:
     call = {"name": "measure_note", "arguments": {"text": "x" * (4 * 1024 * 1024)}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     assert _post(server.url, request, **_STANDARD).status_code == 413
-    call["arguments"] = {"message": "x" * (4 * 1024 * 1024 - 1000)}
+    call["arguments"] = {"text": "x" * (4 * 1024 * 1024 - 1000)}
     assert _post(server.url, request, **_STANDARD).json()["result"]["isError"] is False
 
 

@@ -156,7 +156,7 @@ def test_an_example_is_a_valid_action() -> None:
     assert example is not None
     assert "optional" not in example
     Everything.model_validate_json(json.dumps(example))
-    assert example_of(NoteAction) == {"message": "Hello, World!"}
+    assert example_of(NoteAction) == {"text": "Buy milk"}
 
 
 def test_there_is_no_example_rather_than_a_wrong_one() -> None:

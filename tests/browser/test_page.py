@@ -82,7 +82,7 @@ def test_reset_takes_seed_episode_id_and_further_arguments(page: Page) -> None:
     page.get_by_label("Episode id").fill('a "quoted" id')
     page.get_by_label("Further arguments").fill('{"scenario": {"reward": 7.5}}')
     button(page, "Reset").click()
-    expect(echo(page)).to_have_text("Ready for notes")
+    expect(echo(page)).to_have_text("Echo environment ready!")
     button(page, "State").click()
     expect(page.locator("#state-answer")).to_contain_text('0 steps in episode a "quoted" id')
     frames = page.locator("#frames")
@@ -136,7 +136,7 @@ def test_a_preset_comes_back_as_it_was_sent(page: Page, name: str, message: str,
         button(page, "JSONL").click()
     last = json.loads(download.value.path().read_text().splitlines()[-1])
     observed = json.loads(last["frame"])["data"]["observation"]
-    assert observed["text"] == message
+    assert observed["echoed_message"] == message
     expect(page.locator("#length")).to_have_text(f"{size} as UTF-8")
     if len(message) == 1_000_000:
         expect(echo(page)).to_contain_text("(1,000,000 characters in all)")
@@ -152,7 +152,7 @@ def test_the_observation_is_readable(page: Page) -> None:
     expect(page.locator("#reward")).to_have_text("12 × 0.1 = 1.2000000000000002")
     expect(page.locator("#done")).to_have_text("false")
     metadata = json.loads(page.locator("#metadata").inner_text())
-    assert metadata == {"original_text": "Tab\there, 12", "step": 1}
+    assert metadata == {"original_message": "Tab\there, 12", "step": 1}
 
 
 def test_whitespace_can_be_seen(page: Page) -> None:
@@ -178,10 +178,10 @@ def test_text_is_never_markup(page: Page, message: str) -> None:
     page.get_by_label("Show whitespace").check()
     page.get_by_role("tab", name="The same in code").click()
     page.get_by_role("tab", name="Tools").click()
-    form = page.locator("form", has=page.get_by_role("button", name="Call read_note"))
+    form = page.locator("form", has=page.get_by_role("button", name="Call echo_message"))
     form.get_by_role("textbox").fill(message)
     form.get_by_role("button").click()
-    expect(page.get_by_label("Result of read_note")).to_contain_text("content")
+    expect(page.get_by_label("Result of echo_message")).to_contain_text("content")
     assert page.title() == title
     assert (
         page.locator("main img, main svg[onload], main script, main b:not(figcaption b)").count()
@@ -215,8 +215,8 @@ def test_a_row_opens_the_frames_of_its_step(page: Page) -> None:
     opener.click()
     expect(opener).to_have_attribute("aria-expanded", "true")
     sent, received = page.locator(".opened pre").all_inner_texts()
-    assert json.loads(sent) == {"type": "step", "data": {"text": "first"}}
-    assert json.loads(received)["data"]["observation"]["text"] == "first"
+    assert json.loads(sent) == {"type": "step", "data": {"message": "first"}}
+    assert json.loads(received)["data"]["observation"]["echoed_message"] == "first"
     opener.click()
     expect(page.locator(".opened")).to_have_count(0)
 
@@ -366,7 +366,7 @@ def test_frames_are_listed_as_they_were_sent_and_received(page: Page) -> None:
     expect(items).to_have_count(2)
     expect(items.nth(0)).to_contain_text("Sent")
     expect(items.nth(0)).to_contain_text("44 bytes")
-    expect(items.nth(0).locator("pre")).to_have_text('{"type":"step","data":{"text":"Grüße"}}')
+    expect(items.nth(0).locator("pre")).to_have_text('{"type":"step","data":{"message":"Grüße"}}')
     expect(items.nth(1)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3}"))
     expect(items.nth(1)).to_contain_text(re.compile(r"\d+\.\d ms"))
     page.get_by_label("Pretty").check()
@@ -413,7 +413,7 @@ def test_frames_are_downloaded_as_json_lines(page: Page) -> None:
     lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
     assert [line["direction"] for line in lines] == ["sent", "received"] * 2
     assert json.loads(lines[0]["frame"])["data"] == {"message": 'Hi "there"'}
-    assert lines[2]["frame"] == '{"type": "step", "data": {"text": "Hi"'
+    assert lines[2]["frame"] == '{"type": "step", "data": {"message": "Hi"'
     assert all(re.fullmatch(r"\d{4}-.*T.*Z", line["time"]) for line in lines)
 
 
@@ -425,7 +425,7 @@ def test_frames_are_copied(server: Any, open_page: Callable[..., Page]) -> None:
     item.get_by_role("button").click()
     expect(item.get_by_role("button")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == '{"type":"step","data":{"text":"Hi"}}'
+    assert copied == '{"type":"step","data":{"message":"Hi"}}'
 
 
 # --- The same in code -----------------------------------------------------------------------------
@@ -453,15 +453,15 @@ def test_curl_commands_run_as_pasted(page: Page, tmp_path: Path) -> None:
         json.loads(line) for line in _paste(_snippet(page, "curl"), tmp_path).split("\n")[:3]
     ]
     reset, step, state = answers
-    assert reset["observation"]["text"] == "Ready for notes"
-    assert step["observation"]["text"] == _TRICKY
+    assert reset["observation"]["echoed_message"] == "Echo environment ready!"
+    assert step["observation"]["echoed_message"] == _TRICKY
     assert state == {"episode_id": "it's", "step_count": 1, "seed": 7}
 
 
 def test_the_websocket_command_runs_as_pasted(page: Page, tmp_path: Path) -> None:
     _compose(page, _TRICKY)
     frame = json.loads(_paste(_snippet(page, "WebSocket"), tmp_path))
-    assert frame["data"]["observation"]["text"] == _TRICKY
+    assert frame["data"]["observation"]["echoed_message"] == _TRICKY
 
 
 def test_code_follows_what_is_composed(page: Page) -> None:
@@ -510,11 +510,11 @@ def _paste(commands: str, folder: Path, **variables: str) -> str:
 
 def test_tools_are_listed_and_called(page: Page) -> None:
     page.get_by_role("tab", name="Tools").click()
-    expect(page.locator(".tool h3")).to_have_text(["read_note", "measure_note"])
-    form = page.locator("form", has=page.get_by_role("button", name="Call measure_note"))
+    expect(page.locator(".tool h3")).to_have_text(["echo_message", "echo_with_length"])
+    form = page.locator("form", has=page.get_by_role("button", name="Call echo_with_length"))
     form.get_by_role("textbox").fill("Test")
     form.get_by_role("textbox").press("Enter")
-    result = page.get_by_label("Result of measure_note")
+    result = page.get_by_label("Result of echo_with_length")
     expect(result).to_contain_text('"length": 4')
     button(page, "State").click()
     expect(page.locator("#state-answer")).to_contain_text("0 steps")  # a call is no step
@@ -595,8 +595,8 @@ def test_axe_finds_nothing(
     expect(page.locator("#code-panel")).to_contain_text("import asyncio")
     check("with code")
     page.get_by_role("tab", name="Tools").click()
-    page.get_by_role("button", name="Call read_note").click()
-    expect(page.get_by_label("Result of read_note")).to_be_visible()
+    page.get_by_role("button", name="Call echo_message").click()
+    expect(page.get_by_label("Result of echo_message")).to_be_visible()
     check("with tools")
     button(page, "Close").click()
     expect(button(page, "Reconnect")).to_be_visible()
@@ -745,7 +745,10 @@ def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Pag
         server.ws_url,
         "/sessions",
     ]
-    assert sum(file.stat().st_size for file in (root / "server" / "web").iterdir()) <= 60_000
+    assert (
+        sum(file.stat().st_size for file in (root / "runtime/stepwire/server/pages/web").iterdir())
+        <= 60_000
+    )
 
 
 def test_pictures(server: Any, open_page: Callable[..., Page], screenshots: Path) -> None:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+from chromium import *  # noqa: F403 - fixtures
