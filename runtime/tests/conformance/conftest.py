@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The servers that the kit is run against."""
+"""The servers that the conformance kit is run against."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 
 _FOLDER = Path(__file__).parent
+sys.path.append(str(_FOLDER))  # the tests import the modules beside them
 
 
 @pytest.fixture(scope="session")
 def broken_servers(start_shared_server: Callable[..., Any]) -> Any:
-    """Our server below `/sound`, and with one defect for each check below its id."""
+    """Our server below `/sound`, and with one defect for each check below the check's id."""
     return start_shared_server(application=_FOLDER / "broken_servers.py")
 
 
@@ -24,9 +26,3 @@ def stock_server_that_fails(start_server: Callable[..., Any], stock_template: Pa
         cwd=stock_template,
         env={"PYTHONPATH": str(stock_template)},
     )
-
-
-@pytest.fixture(scope="session")
-def impatient_server(start_shared_server: Callable[..., Any]) -> Any:
-    """Our server, whose sessions may be idle for one second."""
-    return start_shared_server(env={"SESSION_IDLE_TIMEOUT_S": "1"})

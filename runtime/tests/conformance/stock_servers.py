@@ -7,27 +7,27 @@ import stepwire  # noqa: F401 - first: so the framework's server comes without i
 from typing import Any
 
 from openenv.core.env_server.http_server import create_app
-from server.echo_environment import NotesEnvironment  # type: ignore[import-not-found]
+from server.echo_environment import EchoEnvironment  # type: ignore[import-not-found]
 
-from models import NoteAction, NoteObservation  # type: ignore[import-not-found]
+from models import EchoAction, EchoObservation  # type: ignore[import-not-found]
 
 
-class Failing(NotesEnvironment):  # type: ignore[misc]
+class Failing(EchoEnvironment):  # type: ignore[misc]
     """The template's environment, with a message at which it fails."""
 
     def step(self, action: Any) -> Any:
-        if action.text == "fail":
+        if action.message == "fail":
             raise KeyError("/secret/path")
         return super().step(action)
 
 
-class Unbuildable(NotesEnvironment):  # type: ignore[misc]
+class Unbuildable(EchoEnvironment):  # type: ignore[misc]
     def __init__(self) -> None:
         raise RuntimeError("/secret/path")
 
 
-app = create_app(Failing, NoteAction, NoteObservation, max_concurrent_envs=4)
+app = create_app(Failing, EchoAction, EchoObservation, max_concurrent_envs=4)
 app.mount(
     "/unbuildable",
-    create_app(Unbuildable, NoteAction, NoteObservation, max_concurrent_envs=4),
+    create_app(Unbuildable, EchoAction, EchoObservation, max_concurrent_envs=4),
 )

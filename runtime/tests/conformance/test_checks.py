@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every check, against our server, against one that is broken so that it fails, and the stock's."""
+"""Every check: our server passes it, a broken one fails it, and the stock server as documented."""
 
-import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from defects import CAPACITY, DEFECTS, FAILING_ACTION, TOKEN
 
 from stepwire.conformance.contract import GENERATIONS, ROWS, Level
 from stepwire.conformance.registry import CHECKS
@@ -19,133 +19,121 @@ from stepwire.conformance.server_under_test import Options, ServerUnderTest
 _FOLDER = Path(__file__).parent
 _CORE, _LATER = GENERATIONS
 _INSTALLED = _CORE if list(metadata.distributions(name="openenv-core")) else _LATER
-# They need a server with a token, one that is impatient and one that may be stopped.
-_SERVERS_OF_THEIR_OWN = {"ops-token", "ops-idle", "ops-stop"}
+# These need a server with a token, one with an idle timeout and one to stop.
+_NEED_OTHER_SERVERS = {"ops-token", "ops-idle", "ops-stop"}
+# For this one the server loads FastMCP, which takes seconds in each process.
+_SLOW = "mcp-handshake"
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, _FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_BROKEN = _load("broken_servers")
-
-
-@pytest.fixture(scope="session")
-def server_without_frame_limit(start_shared_server: Callable[..., Any]) -> Any:
-    limit = str(1 << 31)
-    return start_shared_server("--ws-max-size", limit, application=_FOLDER / "broken_servers.py")
-
-
-def _asked(
-    url: str,
-    timeout_s: float = 60.0,
-    token: str | None = None,
-    stop_pid: int | None = None,
-    leave_out: str = "",
-) -> dict[str, str]:
-    """What each check that fails says; all are asked but those of `_SERVERS_OF_THEIR_OWN`."""
-    options = Options(
+def _options(url: str, timeout_s: float = 60.0, **more: Any) -> Options:
+    return Options(
         timeout_s=timeout_s,
-        capacity=_BROKEN.CAPACITY,
-        failing_action=_BROKEN.FAILING_ACTION,
+        capacity=CAPACITY,
+        failing_action=FAILING_ACTION,
         unbuildable_url=f"{url}/unbuildable",
-        token=token,
-        stop_pid=stop_pid,
+        **more,
     )
-    server = ServerUnderTest(url, options)
-    checks = selected(options)
-    assert set(CHECKS) - {check.id for check in checks} <= _SERVERS_OF_THEIR_OWN
-    messages = {check.id: run_check(check, server) for check in checks if check.id != leave_out}
+
+
+def _failed(url: str, *, without: str = "", **options: Any) -> dict[str, str]:
+    """The message of each check that fails; all are run that these options allow."""
+    server = ServerUnderTest(url, _options(url, **options))
+    checks = selected(server.options)
+    assert set(CHECKS) - {check.id for check in checks} <= _NEED_OTHER_SERVERS
+    messages = {check.id: run_check(check, server) for check in checks if check.id != without}
     return {check_id: message for check_id, message in messages.items() if message}
 
 
+def _message(check_id: str, url: str, options: Options) -> str:
+    return run_check(CHECKS[check_id], ServerUnderTest(url, options))
+
+
 def test_our_server_passes_every_check(broken_servers: Any) -> None:
-    assert _asked(f"{broken_servers.url}/sound") == {}
-
-
-@pytest.mark.parametrize("check_id", _BROKEN.DEFECTS)
-def test_a_broken_server_fails_its_check_and_no_other(broken_servers: Any, check_id: str) -> None:
-    # For this one the server loads FastMCP, which takes seconds in each process of the tests.
-    leave_out = "" if check_id == "mcp-handshake" else "mcp-handshake"
-    failed = _asked(f"{broken_servers.url}/{check_id}", leave_out=leave_out)
-    assert set(failed) == {check_id}, failed
-    check = CHECKS[check_id]
-    assert f"Likely cause: {check.cause}\nFix: {check.fix}" in failed[check_id]
-
-
-def test_a_server_without_frame_limit_fails_its_check_and_no_other(
-    server_without_frame_limit: Any,
-) -> None:
-    url = f"{server_without_frame_limit.url}/sound"
-    failed = _asked(url, timeout_s=3, leave_out="mcp-handshake")
-    assert set(failed) == {"limit-frame-size"}, failed
+    assert _failed(f"{broken_servers.url}/sound") == {}
 
 
 def test_our_server_passes_every_check_with_a_token(broken_servers: Any) -> None:
-    assert _asked(f"{broken_servers.url}/guarded", token=_BROKEN.TOKEN) == {}
+    assert _failed(f"{broken_servers.url}/guarded", token=TOKEN) == {}
 
 
-def test_a_server_that_asks_for_no_token_fails_its_check_and_no_other(broken_servers: Any) -> None:
-    failed = _asked(f"{broken_servers.url}/sound", token=_BROKEN.TOKEN)
+@pytest.mark.parametrize("check_id", DEFECTS)
+def test_a_broken_server_fails_its_check(broken_servers: Any, check_id: str) -> None:
+    url = f"{broken_servers.url}/{check_id}"
+    message = _message(check_id, url, _options(url))
+    check = CHECKS[check_id]
+    assert f"Likely cause: {check.cause}\nFix: {check.fix}" in message
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("check_id", DEFECTS)
+def test_a_broken_server_fails_no_other_check(broken_servers: Any, check_id: str) -> None:
+    without = "" if check_id == _SLOW else _SLOW
+    failed = _failed(f"{broken_servers.url}/{check_id}", without=without)
+    assert set(failed) == {check_id}, failed
+
+
+@pytest.mark.load
+def test_a_server_without_frame_limit_fails_no_other_check(start_server: Any) -> None:
+    limit = ("--ws-max-size", str(1 << 31))
+    url = start_server(*limit, application=_FOLDER / "broken_servers.py").url
+    failed = _failed(f"{url}/sound", timeout_s=3, without=_SLOW)
+    assert set(failed) == {"limit-frame-size"}, failed
+
+
+def test_a_server_without_token_fails_the_check_of_the_token_and_no_other(
+    broken_servers: Any,
+) -> None:
+    failed = _failed(f"{broken_servers.url}/sound", token=TOKEN, without=_SLOW)
     assert set(failed) == {"ops-token"}, failed
 
 
-def test_idle_sessions_are_ended_by_our_server_and_not_by_one_without_a_limit(
-    impatient_server: Any, broken_servers: Any
-) -> None:
-    options = Options(timeout_s=60, idle_timeout_s=1)
-    assert run_check(CHECKS["ops-idle"], ServerUnderTest(impatient_server.url, options)) == ""
-    options = Options(timeout_s=0.5, idle_timeout_s=0.5)
-    failed = run_check(CHECKS["ops-idle"], ServerUnderTest(f"{broken_servers.url}/sound", options))
-    assert failed.startswith("No reply within 1 s\n")
-
-
-def test_sessions_are_closed_by_our_server_when_it_stops_and_cut_by_one_that_dies(
+def test_our_server_ends_idle_sessions_and_closes_the_others_when_it_stops(
     start_server: Callable[..., Any],
 ) -> None:
-    ours = start_server()
-    dying = start_server(command=[sys.executable, str(_FOLDER / "dying_server.py"), "{port}"])
+    server = start_server(env={"SESSION_IDLE_TIMEOUT_S": "2"})
+    options = Options(timeout_s=60, idle_timeout_s=2, stop_pid=server.process.pid)
+    assert _message("ops-idle", server.url, options) == ""
+    assert _message("ops-stop", server.url, options) == ""
+
+
+def test_a_careless_server_fails_the_checks_of_frame_size_idle_time_and_stop(
+    start_server: Callable[..., Any],
+) -> None:
+    careless = start_server(command=[sys.executable, str(_FOLDER / "careless_server.py"), "{port}"])
+    options = Options(
+        ({"text": "Hi"},), timeout_s=0.5, idle_timeout_s=0.5, stop_pid=careless.process.pid
+    )
     failed = [
-        run_check(
-            CHECKS["ops-stop"],
-            ServerUnderTest(
-                server.url,
-                Options(({"text": "Hi"},), timeout_s=60, stop_pid=server.process.pid),
-            ),
-        )
-        for server in (ours, dying)
+        _message(check_id, careless.url, options)
+        for check_id in ("limit-frame-size", "ops-idle", "ops-stop")
     ]
-    assert failed[0] == ""
-    assert failed[1].startswith("Expected close code 1012, got Closed(code=None")
+    assert failed[0].startswith("The connection was not closed in 0.5 s\n")
+    assert failed[1].startswith("No reply within 1 s\n")
+    assert failed[2].startswith("Expected close code 1012, got Closed(code=None")
 
 
 def test_every_check_has_a_broken_server() -> None:
-    assert set(CHECKS) == {*_BROKEN.DEFECTS, "limit-frame-size", *_SERVERS_OF_THEIR_OWN}
+    assert set(CHECKS) == {*DEFECTS, "limit-frame-size", *_NEED_OTHER_SERVERS}
 
 
 def test_every_row_of_the_contract_has_a_check() -> None:
     assert {check.row.id for check in CHECKS.values()} == set(ROWS)
 
 
-def test_every_check_says_what_it_asks_and_what_to_do() -> None:
+def test_every_check_has_a_purpose_a_cause_and_a_fix() -> None:
     for check in CHECKS.values():
         assert check.purpose.endswith("."), check.id
         assert check.cause, check.id
         assert check.fix, check.id
 
 
-def test_what_only_our_server_has_cannot_be_asked_without_an_option() -> None:
+def test_rows_that_only_our_server_has_are_checked_only_with_an_option() -> None:
     own = {row.id for row in ROWS.values() if "own" in row.stock.values()}
     assert own == {"OPS-2", "OPS-5"}
     assert all(check.needs for check in CHECKS.values() if check.row.id in own)
 
 
-def test_what_both_stock_servers_do_not_keep_is_no_must() -> None:
+def test_a_row_that_a_stock_server_does_not_keep_is_a_should() -> None:
     for row in ROWS.values():
         kept = all(told == "✓" for told in row.stock.values())
         assert kept or row.level is Level.SHOULD, row.id
@@ -155,7 +143,8 @@ def test_the_stock_server_deviates_where_the_contract_says_so(
     stock_server_that_fails: Any,
 ) -> None:
     server = stock_server_that_fails
-    messages = _asked(server.url, stop_pid=server.process.pid)
-    failed = {CHECKS[check_id].row.id for check_id in messages}
+    options = _options(server.url, stop_pid=server.process.pid)
+    stock = ServerUnderTest(server.url, replace(options, failing_action={"message": "fail"}))
+    failed = {check.row.id for check in selected(stock.options) if run_check(check, stock)}
     documented = {row.id for row in ROWS.values() if row.stock[_INSTALLED] not in {"✓", "own"}}
     assert failed == documented

@@ -110,7 +110,7 @@ def test_actions_are_taken_from_a_file(
     broken: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     actions = tmp_path / "actions.jsonl"
-    actions.write_text('{"message": "fail"}\n')  # which the environment does
+    actions.write_text('{"text": "fail"}\n')  # which the environment does
     assert _command(broken("sound"), "--actions", actions, "--only", "ws-step") == 1
     assert "EXECUTION_ERROR" in capsys.readouterr().out
 

@@ -54,7 +54,7 @@ def test_what_the_baseline_names_has_to_fail(
 
 
 def test_options_are_handed_on(broken_servers: Any, pytester: pytest.Pytester) -> None:
-    (pytester.path / "actions").write_text('{"message": "fail"}\n')  # which the environment does
+    (pytester.path / "actions").write_text('{"text": "fail"}\n')  # which the environment does
     url = ("--openenv-url", f"{broken_servers.url}/sound")
     code, told = _run(pytester, *url, "--openenv-capacity", "4", "-k", "err-capacity")
     assert (code, "1 passed" in told) == (0, True)

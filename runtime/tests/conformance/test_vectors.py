@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The vectors: complete, what the server says today, understood by our client and by Node.js."""
+"""The vectors: complete, equal to what our server says, and played by two clients."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from openenv.core.env_server.types import WSErrorCode
+from record_vectors import record
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -29,16 +30,15 @@ _VECTORS = list(load())
 def servers(
     server: Any,
     one_session_server: Any,
-    impatient_server: Any,
     broken_servers: Any,
     start_server: Callable[..., Any],
 ) -> tuple[dict[str, str], int]:
-    """The addresses of the servers that vectors name, and the process of the one to stop."""
+    """The addresses of the servers that vectors name, and the process id of the one to stop."""
     stopping = start_server()
     return {
         "default": server.url,
         "full": one_session_server.url,
-        "impatient": impatient_server.url,
+        "impatient": start_server(env={"SESSION_IDLE_TIMEOUT_S": "1"}).url,
         "stopping": stopping.url,
         "failing": f"{broken_servers.url}/sound",
         "unbuildable": f"{broken_servers.url}/sound/unbuildable",
@@ -55,24 +55,17 @@ def test_every_error_code_is_in_a_vector() -> None:
     assert all(f'"code":"{code.value}"' in expected for code in WSErrorCode)
 
 
-def test_vectors_have_ids_of_their_own_and_the_contracts_version() -> None:
+def test_vectors_have_unique_ids_and_the_contracts_version() -> None:
     assert len({vector.id for vector in _VECTORS}) == len(_VECTORS)
     assert {vector.contract for vector in _VECTORS} == {VERSION}
 
 
-def test_the_files_are_what_the_server_says(servers: tuple[dict[str, str], int], run: Any) -> None:
-    code = """
-import json, sys
-from record_vectors import record
-json.dump(record(*json.loads(sys.argv[1])), sys.stdout)
-"""
-    done = run("-c", code, json.dumps(servers), env={"PYTHONPATH": str(_HERE)})
-    assert done.returncode == 0, done.stderr
-    recorded = json.loads(done.stdout)
+def test_the_files_are_what_our_server_says(servers: tuple[dict[str, str], int]) -> None:
+    recorded = record(*servers)
     assert set(recorded) == {path.name for path in FOLDER.iterdir()}
     for name, text in recorded.items():
         now, then = text.splitlines(), (FOLDER / name).read_text("utf-8").splitlines()
-        assert now == then, "uv run python tests/conformance/record_vectors.py writes them anew"
+        assert now == then, "Run `uv run python runtime/tests/conformance/record_vectors.py`"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +82,7 @@ json.dump(record(*json.loads(sys.argv[1])), sys.stdout)
         ("${some}", "", None),
     ],
 )
-def test_placeholders_stand_for_the_same_wherever_they_are(
+def test_a_placeholder_stands_for_the_same_text_everywhere(
     expected: str, text: str, learnt: dict[str, str] | None
 ) -> None:
     known = {"told": "known"}
@@ -97,29 +90,28 @@ def test_placeholders_stand_for_the_same_wherever_they_are(
     assert known == {"told": "known", **(learnt or {})}
 
 
-def test_text_to_send_may_have_parts_that_repeat_and_placeholders() -> None:
+def test_text_to_send_may_repeat_parts_and_have_placeholders() -> None:
     assert text_to_send("${a}-${a}", {"a": "b"}) == "b-b"
     assert text_to_send(["x", ["[", 3], "y"], {}) == "x[[[y"
 
 
-# A server that knows nothing but a vector, and our client.
+# Our client, on a server that plays a vector.
 
 
-def _can_be_said_by_our_client(vector: Vector) -> bool:
-    """Whether all that is sent comes from calls, on one connection, and `/ws` is all there is."""
+def _is_playable(vector: Vector) -> bool:
+    """Whether calls of our client send all frames of the vector, on one connection to `/ws`."""
+    if (vector.path, vector.headers) != ("/ws", {}) or vector.id == "order":  # it never pipelines
+        return False
     for event in vector.events:
         if "on" in event or not set(event) & {"send", "expect", "closed"}:
             return False
         if "send" in event and _call_for(event["send"]) is None:
             return False
-    return (vector.path, vector.headers) == (
-        "/ws",
-        {},
-    ) and vector.id != "order"  # who calls waits for the reply
+    return True
 
 
 def _call_for(sent: Any) -> Any:
-    """The call that sends this frame; `None` when there is none."""
+    """The call that sends this frame, or `None` when no call does."""
     try:
         asked = json.loads(sent if isinstance(sent, str) else text_to_send(sent, {}))
         data = asked.get("data")
@@ -128,10 +120,8 @@ def _call_for(sent: Any) -> Any:
     match asked.get("type"), data:
         case "reset", dict() if set(asked) == {"type", "data"} and "\\ud800" not in sent:
             return lambda env: env.reset(**data)
-        case "step", {"message": str(message), **rest} if set(rest) <= {"metadata"}:
-            if "\\ud800" in sent or "loud" in asked:
-                return None
-            return lambda env: env.step(NoteAction(text=message, **rest))
+        case "step", {"text": str(), "weight": 0.5, **rest} if set(rest) <= {"metadata"}:
+            return lambda env: env.step(NoteAction(**data))
         case "step", {"type": "list_tools"}:
             return lambda env: env.list_tools()
         case "step", {"type": "call_tool", "tool_name": name, "arguments": arguments}:
@@ -143,12 +133,12 @@ def _call_for(sent: Any) -> Any:
     return None
 
 
-_PLAYABLE = [vector for vector in _VECTORS if _can_be_said_by_our_client(vector)]
+_PLAYABLE = [vector for vector in _VECTORS if _is_playable(vector)]
 
 
 @pytest.fixture
 def play(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[str]]]:
-    """A server that plays one vector on its first connection; its address, what it did not like."""
+    """A server that plays one vector to its first client: its address, and what was wrong."""
     vector: Vector = request.param
     complaints: list[str] = []
 
@@ -180,7 +170,7 @@ def play(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("play", _PLAYABLE, ids=lambda vector: vector.id, indirect=True)
-def test_our_client_understands_what_a_stub_server_plays(
+def test_our_client_understands_a_server_that_plays_a_vector(
     request: pytest.FixtureRequest, play: tuple[str, list[str]]
 ) -> None:
     url, complaints = play
@@ -199,7 +189,7 @@ def test_our_client_understands_what_a_stub_server_plays(
                 answer = json.loads(events[0]["expect"]) if "expect" in events[0] else {}
                 _call_and_compare(env, _call_for(event["send"]), answer)
             elif event.get("closed", {}).get("code", 1000) != 1000:
-                # The farewell, when it is read before the close that follows it.
+                # ServerError when the client reads the error frame before the close.
                 with pytest.raises((ServerError, SessionLostError)):
                     env.state()
                 with pytest.raises(SessionLostError):
@@ -236,7 +226,7 @@ def _call_and_compare(env: NotesEnv, call: Any, answer: dict[str, Any]) -> None:
         call(env)
 
 
-def test_most_of_what_a_client_can_say_is_played() -> None:
+def test_vectors_of_every_kind_are_played() -> None:
     kinds = {
         json.loads(text_to_send(event["send"], {}))["type"]
         for vector in _PLAYABLE
@@ -249,7 +239,7 @@ def test_most_of_what_a_client_can_say_is_played() -> None:
     }
 
 
-# A client in another language.
+# A client in JavaScript.
 
 
 @pytest.mark.node

@@ -11,7 +11,7 @@ from openenv.core.env_server.types import Action, State
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.conformance import EnvironmentConformance
+from stepwire.testing import EnvironmentConformance
 
 
 class TestNotesEnvironment(EnvironmentConformance):
@@ -137,10 +137,10 @@ class Bare(Environment):  # type: ignore[type-arg]
     """Without type arguments, as the framework's template has it."""
 
     def reset(self, seed: Any = None, episode_id: Any = None, **options: Any) -> Any:
-        return {"message": "plain"}
+        return {"text": "plain"}
 
     def step(self, action: NoteAction, timeout_s: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        return {"message": "plain"}
+        return {"text": "plain"}
 
     @property
     def state(self) -> Any:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`python dying_server.py PORT`: a server that knows one answer, and dies at `SIGTERM`."""
+"""`python careless_server.py PORT`: a server that reads any frame, and dies at `SIGTERM`.
+
+It has the same answer to everything.
+"""
 
 import os
 import signal
@@ -29,5 +32,6 @@ def _respond(connection: ServerConnection, request: Request) -> Response | None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    with serve(_converse, "127.0.0.1", int(sys.argv[1]), process_request=_respond) as server:
+    port = int(sys.argv[1])
+    with serve(_converse, "127.0.0.1", port, process_request=_respond, max_size=None) as server:
         server.serve_forever()
