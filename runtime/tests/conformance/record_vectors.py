@@ -196,9 +196,7 @@ def main() -> None:
         def serve(application: str | Path, **variables: str) -> tuple[str, int]:
             port = servers.enter_context(reserved_port())
             command = serving_command(application, port)
-            running = running_server(
-                command, Path(folder), port=port, env=environment | variables
-            )
+            running = running_server(command, Path(folder), port=port, env=environment | variables)
             server = servers.enter_context(running)
             return server.url, server.process.pid
 

@@ -34,7 +34,9 @@ _SESSIONS = [
     Case("step-first", "WS-11", [_HI, _STATE]),
     Case("step-with-default", "WS-3", [ask(frame("step", {"text": "Hi"}))]),
     Case("step-with-metadata", "WS-3", [step("Hi", metadata={"trace": 1})]),
-    Case("step-text", "WS-3 WS-12", [step(text) for text in ("", "x" * 12, "👩‍🚀", "\x00\u2028\n")]),
+    Case(
+        "step-text", "WS-3 WS-12", [step(text) for text in ("", "x" * 12, "👩‍🚀", "\x00\u2028\n")]
+    ),
     Case(
         "two-sessions",
         "WS-1",
@@ -132,9 +134,7 @@ _ERRORS = [
         "full",
     ),
     Case("factory", "ERR-13", [[{"expect": None}], closed()], "unbuildable"),
-    Case(
-        "unknown-session", "ERR-14", [[{"expect": None}], closed()], path="/ws?session_id=nobody"
-    ),
+    Case("unknown-session", "ERR-14", [[{"expect": None}], closed()], path="/ws?session_id=nobody"),
 ]
 
 _HTTP = [
@@ -243,7 +243,9 @@ _TOOLS = [
         [
             _RESET,
             _HI,
-            ask(frame("mcp", rpc_body("tools/call", name="read_note", arguments={"text": "Hello!"}))),
+            ask(
+                frame("mcp", rpc_body("tools/call", name="read_note", arguments={"text": "Hello!"}))
+            ),
             _STATE,
         ],
     ),
