@@ -159,7 +159,7 @@ class ServerProcess(_Launched):
 
 def module_server(module: str) -> ServerProcess:
     """A module to run with this interpreter, which finds there just what this process finds."""
-    command = [sys.executable, "-m", "stepwire.client.owned_server", module]
+    command = [sys.executable, "-m", "stepwire._owned_server", module]
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     return ServerProcess(command, path)
 

@@ -15,7 +15,7 @@ from stepwire.client.errors import (
     ProtocolViolationError,
     ServerError,
 )
-from stepwire.client.results import AwaitableList, AwaitableStepResult
+from stepwire.client.results import AwaitableList, AwaitableStepResult, awaitable_state
 
 ResultT = TypeVar("ResultT")
 
@@ -63,6 +63,12 @@ def read_result(
     if metadata is None:
         metadata = getattr(result.observation, "metadata", data.get("metadata"))
     return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+
+
+def read_state(parse: Callable[[dict[str, Any]], ResultT], server: str, reply: bytes) -> ResultT:
+    """The state, made awaitable, from a `state` frame."""
+    state: ResultT = awaitable_state(read_reply(parse, "state", server, reply))
+    return state
 
 
 def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:

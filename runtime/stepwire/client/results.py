@@ -10,8 +10,9 @@ Calls of one client are performed in the order in which they were made.
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from openenv.core.client_types import StepResult
@@ -42,12 +43,82 @@ class AwaitableStepResult(StepResult[ObsT]):
         yield  # makes this a generator, as `await` wants it
 
 
-class AwaitableState(State):
-    """A `State`; awaiting it gives itself."""
+class _Awaiting:
+    """Makes a state awaitable, and equal to a plain one."""
+
+    __slots__ = ()  # so that the class of a plain state can be changed: see `awaitable_state`
 
     def __await__(self) -> "Generator[Any, None, Self]":
         return self
         yield
+
+    def __eq__(self, other: object) -> bool:
+        plain = _plain(self)
+        return bool(super().__eq__(other) if plain is self else plain == _plain(_settled(other)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _AwaitingOnly(_Awaiting):
+    """The same, for classes made on the spot: no other process could unpickle them."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return copy, (_plain(self),)
+
+
+class AwaitableState(_Awaiting, State):
+    """A `State` that a type checker lets you await; awaiting it gives itself.
+
+    `env.state()` returns an awaitable instance of any class of states, so this one is needed only
+    in a client's declaration, for type checkers to accept `await env.state()`:
+
+    class MyEnv(SessionClient[MyAction, MyObservation, AwaitableState]): ...
+
+    With `MyState` there, they know the fields of `MyState` instead.
+    """
+
+
+def awaitable_state(state: Any) -> Any:
+    """`state` itself, made an instance of an awaitable subclass of its class."""
+    kind: Any = type(state)
+    if isinstance(state, State) and not hasattr(kind, "__await__"):
+        object.__setattr__(state, "__class__", _awaitable_class(kind))
+    return state
+
+
+_plain_classes: dict[type, type[State]] = {AwaitableState: State}  # by awaitable class
+
+
+@cache
+def _awaitable_class(model: type[State]) -> type[State]:
+    made = _subclass(_AwaitingOnly, model)
+    _plain_classes[made] = model
+    return made
+
+
+@cache
+def pending_state_class(model: type[State]) -> "Callable[[Call[Any]], Any]":
+    """The class of what stands for a state of class `model`."""
+    return _subclass(_PendingModel, model)
+
+
+def _subclass(mixin: type, model: type[State]) -> type[State]:
+    names = {"__module__": model.__module__, "__qualname__": model.__qualname__}
+    metaclass: Any = type(model)
+    made: type[State] = metaclass(model.__name__, (mixin, model), names)
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """A copy of an awaitable state as an instance of its plain class; other values as they are."""
+    plain_class = _plain_classes.get(type(value))
+    if plain_class is None:
+        return value
+    plain = plain_class.__new__(plain_class)
+    plain.__setstate__(value.__getstate__())
+    return plain
 
 
 class AwaitableList(list[ResultT]):
@@ -207,16 +278,22 @@ class _Pending(_Awaitable):
         return repr(_call_of(self).read())
 
 
+class _PendingModel(_Pending):
+    """The same for models, which have copying methods of their own."""
+
+    def __copy__(self) -> Any:
+        return copy(_call_of(self).read())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return deepcopy(_call_of(self).read(), memo)
+
+
 class PendingStepResult(_Pending, AwaitableStepResult[ObsT]):
     """Stands for a `StepResult`."""
 
     @property
     def error(self) -> BaseException | None:
         return _call_of(self).failure()
-
-
-class PendingState(_Pending, AwaitableState):
-    """Stands for a `State`."""
 
 
 class PendingValue(_Awaitable, Generic[ResultT]):
@@ -270,6 +347,6 @@ def _call_of(pending: Any) -> Call[Any]:
 
 
 def _settled(value: Any) -> Any:
-    if isinstance(value, PendingStepResult | PendingState | PendingValue):
+    if isinstance(value, _Pending | PendingValue):
         return _call_of(value).read()
     return value

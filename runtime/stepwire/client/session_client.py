@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`SessionClient`: a client for any OpenEnv environment, for synchronous and asynchronous use.
 
-A subclass says what its actions, observations and states look like (`_step_payload`,
-`_parse_result`, `_parse_state`, the framework's own hooks); everything else is here.
+A subclass declares the models of its environment; everything else is here:
+
+class MyEnv(SessionClient[MyAction, MyObservation, MyState]):
+    server_module = "my_env.server.app"
 """
 
 import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
+from openenv.core.client_types import StepResult
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
     CallToolObservation,
@@ -18,26 +21,34 @@ from openenv.core.env_server.mcp_types import (
     Tool,
 )
 from openenv.core.env_server.types import State
+from pydantic import BaseModel
 
-from stepwire.client.errors import InvalidActionError
+from stepwire.client.errors import InvalidActionError, UsageError
 from stepwire.client.messages import (
     STATE_REQUEST,
     parse_tool_call,
     parse_tools,
-    read_reply,
     read_result,
+    read_state,
     read_tool_value,
     read_tools,
     reset_request,
     step_request,
 )
+from stepwire.client.models import (
+    action_payload,
+    declare_models,
+    parse_model,
+    parse_observation,
+    require_action,
+)
 from stepwire.client.results import (
     AwaitableList,
     AwaitableStepResult,
     Call,
-    PendingState,
     PendingStepResult,
     PendingValue,
+    pending_state_class,
 )
 from stepwire.client.session import Session
 from stepwire.client.starting import StartingClient
@@ -62,7 +73,22 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
 
     When the connection is lost, so is the episode. The call in question says so, and so does every
     further one until `reset()` (or `connect()`) opens a new session.
+
+    The generic arguments are the environment's models. A subclass whose messages are not plain
+    dumps of its models overrides the framework's hooks `_step_payload`, `_parse_result` and
+    `_parse_state`.
     """
+
+    action_model: ClassVar[type[BaseModel]]
+    """The class of actions: the first generic argument, unless the class body assigns another."""
+    observation_model: ClassVar[type[BaseModel]]
+    """The class of observations: the second generic argument."""
+    state_model: ClassVar[type[State]] = State
+    """The class of states: the third generic argument."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declare_models(cls, SessionClient, ("action_model", "observation_model", "state_model"))
 
     def __init__(
         self,
@@ -87,6 +113,7 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         the session is lost without an answer within `websocket_ping_timeout_s`; `None` is never.
         `provider` is what runs the server, if this client is to stop it when it closes.
         """
+        self._require_models()
         super().__init__(
             base_url=base_url,
             connect_timeout_s=connect_timeout_s,
@@ -152,12 +179,13 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
 
     def state(self) -> StateT:  # type: ignore[override]
         """The environment's state: `episode_id`, `step_count` and what else it declares."""
-        read = partial(read_reply, self._parse_state, "state", self._ws_url)
+        read = partial(read_state, self._parse_state, self._ws_url)
         call = Call(self._session, STATE_REQUEST, read)
         if self._blocking or not (loop := _running_loop()):
             return self._session.perform(call)
         self._session.note(call, loop)
-        return cast(StateT, PendingState(call))  # type: ignore[call-arg, arg-type]
+        pending: StateT = pending_state_class(self.state_model)(call)
+        return pending
 
     def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
@@ -244,6 +272,29 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
             self._being_awaited = None
             raise
 
+    @classmethod
+    def _require_models(cls) -> None:
+        """Raise `UsageError` where a hook of ours would lack the model it needs."""
+        needed = {"_step_payload": "action_model", "_parse_result": "observation_model"}
+        for hook, model in needed.items():
+            if not hasattr(cls, model) and getattr(cls, hook) is getattr(SessionClient, hook):
+                raise UsageError(
+                    f"{cls.__name__} has no `{model}`. Declare its models: "
+                    f"`class {cls.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
+                )
+
+    # What the framework calls hooks: from actions to payloads, from payloads to results.
+
+    def _step_payload(self, action: ActT) -> dict[str, Any]:
+        return action_payload(require_action(action, self.action_model, type(self).__name__))
+
+    def _parse_result(self, payload: dict[str, Any]) -> StepResult[ObsT]:
+        return parse_observation(self.observation_model, payload)
+
+    def _parse_state(self, payload: dict[str, Any]) -> StateT:
+        state: Any = parse_model(self.state_model, payload)
+        return state  # type: ignore[no-any-return]
+
     # From arguments to a call.
 
     def _reset_call(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
@@ -261,7 +312,9 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         else:
             try:
                 data = self._step_payload(action)
-            except (AttributeError, TypeError, KeyError) as error:
+            except InvalidActionError:
+                raise
+            except (AttributeError, TypeError, KeyError, ValueError) as error:
                 raise InvalidActionError(
                     f"{type(self).__name__} cannot send {action!r} of type "
                     f"{type(action).__name__}: {error}. Nothing was sent."

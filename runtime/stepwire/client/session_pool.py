@@ -7,9 +7,9 @@ the pool waits once. One selector watches the sockets: no thread and no event lo
 
 import selectors
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from stepwire.client.connection import Connection
 from stepwire.client.errors import UsageError
@@ -33,17 +33,18 @@ class SessionPool(Generic[ActT, ObsT]):
     also raised when any other field of that result is read. `reset(only=[index])` revives it.
     """
 
-    def __init__(
-        self,
-        client_class: Callable[..., SessionClient[ActT, ObsT, Any]],
-        base_url: str,
-        num_envs: int,
-        **client_options: Any,
-    ) -> None:
+    client_class: ClassVar[type[SessionClient[Any, Any, Any]]]
+    """The class of the pool's sessions; each subclass names its own."""
+
+    def __init__(self, base_url: str, num_envs: int, **client_options: Any) -> None:
         """Make `num_envs` clients of `base_url`; `client_options` are those of the client class."""
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, not {num_envs}")
-        self.sessions = [client_class(base_url, **client_options).sync() for _ in range(num_envs)]
+        if not hasattr(type(self), "client_class"):
+            raise UsageError(f"{type(self).__name__} does not say what its `client_class` is.")
+        self.sessions: list[SessionClient[ActT, ObsT, Any]] = [
+            self.client_class(base_url, **client_options).sync() for _ in range(num_envs)
+        ]
         self._selector = selectors.DefaultSelector()
         self._watched: list[tuple[Connection, int] | None] = [None] * num_envs
 

@@ -249,9 +249,8 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
             base_url = self._server.start()
             self._server.wait_for_ready()
         self.base_url = base_url
-        self._pool: SessionPool[Any, Any] = SessionPool(
-            client, base_url, num_envs, **client_options
-        )
+        pool_class: Any = type("Pool", (SessionPool,), {"client_class": client})
+        self._pool: SessionPool[Any, Any] = pool_class(base_url, num_envs, **client_options)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._values: list[Any] = [None] * num_envs  # of the observation's fields
         self._steps: _Array = np.zeros(num_envs, dtype=np.int64)

@@ -19,6 +19,12 @@ def rendezvous(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server("--timeout-graceful-shutdown", "1", application=application)
 
 
+@pytest.fixture(scope="session")
+def stock_server(start_shared_server: Callable[..., Any]) -> Any:
+    """The framework's own server, for up to 64 sessions."""
+    return start_shared_server(application=Path(__file__).with_name("stock_server.py"))
+
+
 @pytest.fixture
 def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
     """Sends one message in a session of its own and returns the echo: `other("release x")`."""

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import stepwire.client
 from stepwire.client import errors
 
 _LINE = re.compile(r"^([│├└─ ]*)(\w+)(?: +(\w+Error|…))?")
@@ -44,8 +45,8 @@ def test_the_picture_of_the_tree_shows_every_error_and_its_bases() -> None:
         assert own - private <= bases | {"Exception"}
 
 
-def test_every_error_is_at_the_root_of_the_package_too() -> None:
-    assert set(_drawn()) <= set(echo_env.__all__)
+def test_the_package_exports_every_error() -> None:
+    assert set(_drawn()) <= set(stepwire.client.__all__)
 
 
 def test_a_timeout_is_what_asyncio_raises_too() -> None:

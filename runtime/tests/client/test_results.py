@@ -211,17 +211,17 @@ def test_results_of_tools(server: Any) -> None:
         assert len(tools) == 2
         assert [tool.name for tool in tools] == ["read_note", "measure_note"]
         assert tools[0].name == "read_note"
-        with_length = env.call_tool("measure_note", message="Test")
-        assert with_length == {"message": "Test", "length": 4}
+        with_length = env.call_tool("measure_note", text="Test")
+        assert with_length == {"text": "Test", "length": 4}
         assert with_length["length"] == 4
-        assert sorted(with_length) == ["length", "message"]
-        assert with_length.get("message") == "Test"
-        echoed = env.call_tool("read_note", message="Hello!")
+        assert sorted(with_length) == ["length", "text"]
+        assert with_length.get("text") == "Test"
+        echoed = env.call_tool("read_note", text="Hello!")
         assert (echoed, str(echoed), repr(echoed)) == ("Hello!", "Hello!", "'Hello!'")
         assert echoed.upper() == "HELLO!"
         assert "Hell" in echoed
         assert "Hell" not in with_length
-        assert not env.call_tool("read_note", message="")
+        assert not env.call_tool("read_note", text="")
         assert json.dumps(str(echoed)) == '"Hello!"'
         call = env.step(CallToolAction(tool_name="read_note", arguments={"text": "m"}))
         assert call.observation.result == "m"
@@ -235,11 +235,11 @@ def test_results_of_tools_may_be_awaited(server: Any) -> None:
             "read_note",
             "measure_note",
         ]
-        assert await env.call_tool("read_note", message="Hello!") == "Hello!"
-        called = env.call_tool("read_note", message="Hello!")
+        assert await env.call_tool("read_note", text="Hello!") == "Hello!"
+        called = env.call_tool("read_note", text="Hello!")
         assert asyncio.iscoroutine(called)
         assert await asyncio.create_task(called) == await called == "Hello!"  # type: ignore[arg-type]
-        assert await asyncio.gather(called, env.call_tool("read_note", message="2")) == [
+        assert await asyncio.gather(called, env.call_tool("read_note", text="2")) == [
             "Hello!",
             "2",
         ]

@@ -158,7 +158,7 @@ def test_clients_that_were_never_entered_overlap_on_one_loop(rendezvous: Any, na
         await asyncio.gather(*(client.close() for client in clients))
         return results
 
-    assert [result.observation.text for result in asyncio.run(main())] == [meeting.message] * 8
+    assert [result.observation.text for result in asyncio.run(main())] == [meeting.text] * 8
 
 
 def test_connecting_does_not_block_the_loop() -> None:
@@ -812,4 +812,4 @@ def test_an_awaited_message_may_be_larger_than_the_sockets_buffer(server: Any) -
         async with NotesEnv(server.url) as client:
             return (await client.step(large)).observation.length
 
-    assert asyncio.run(send()) == len(large.message)
+    assert asyncio.run(send()) == len(large.text)

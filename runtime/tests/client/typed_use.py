@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The package as a type checker sees it from outside; `tests/check.py` checks it, nobody runs it.
+"""The package as a type checker sees it from outside: `scripts/check` checks it, nothing runs it.
 
 Every comment that ignores an error stands for one the checker must find: where a base class has
 become `Any` it finds none, and reports the comment as unused.
@@ -14,16 +14,19 @@ from openenv.core.env_server.mcp_types import (
     ListToolsObservation,
     Tool,
 )
-from openenv.core.env_server.types import State
 from typing_extensions import assert_type
 
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.environment import NotesEnvironment
-from notes_env.models import NoteAction, NoteObservation
-from stepwire.client.errors import SessionLostError
+from notes_env.models import NoteAction, NoteObservation, NotesState
+from stepwire.client import AwaitableState, SessionClient, SessionLostError
 
 _URL = "http://localhost:8000"
 _HI = NoteAction(text="Hi")
+
+
+class _AwaitedNotesEnv(SessionClient[NoteAction, NoteObservation, AwaitableState]):
+    """Gives up the fields of `NotesState` for `await env.state()`."""
 
 
 def use_models() -> None:
@@ -32,7 +35,7 @@ def use_models() -> None:
     assert_type(action.metadata, dict[str, Any])
     NoteAction(text=3)  # type: ignore[arg-type]
     NoteAction()  # type: ignore[call-arg]
-    action.text = "Hi"  # type: ignore[attr-defined]
+    action.note = "Hi"  # type: ignore[attr-defined]
 
     observation = NoteObservation(text="Hi", length=2)
     assert_type(observation.length, int)
@@ -44,9 +47,9 @@ def use_environment() -> None:
     environment = NotesEnvironment()
     assert_type(environment.reset(seed=1), NoteObservation)
     assert_type(environment.step(_HI), NoteObservation)
-    assert_type(environment.state, State)
+    assert_type(environment.state, NotesState)
     environment.close(1)  # type: ignore[call-arg]
-    environment.step(text="Hi")  # type: ignore[arg-type]
+    environment.step("Hi")  # type: ignore[arg-type]
 
 
 def use_client() -> None:
@@ -58,11 +61,12 @@ def use_client() -> None:
         assert_type(result.reward, float | None)
         assert_type(result.done, bool)
         assert_type(result.metadata, dict[str, Any] | None)
+        assert_type(env.state(), NotesState)
         assert_type(env.state().step_count, int)
         assert_type(env.sync(), NotesEnv)
         assert_type(env.connect(), NotesEnv)
         assert_type(env.base_url, str)
-        env.step(text="Hi")  # type: ignore[call-overload]
+        env.step("Hi")  # type: ignore[call-overload]
         env.step()  # type: ignore[call-overload]
         env.restart()  # type: ignore[attr-defined]
         print(result.observation.echo)  # type: ignore[attr-defined]
@@ -77,8 +81,8 @@ def use_tools() -> None:
     with NotesEnv(base_url=_URL).sync() as env:
         assert_type(env.list_tools()[0], Tool)
         assert_type(env.list_tools()[0].name, str)
-        env.call_tool("read_note", message="Hi")
-        env.call_tool(message="Hi")  # type: ignore[call-arg]
+        env.call_tool("read_note", text="Hi")
+        env.call_tool(text="Hi")  # type: ignore[call-arg]
         called = env.step(CallToolAction(tool_name="read_note", arguments={"text": "Hi"}))
         assert_type(called.observation, CallToolObservation)
         assert_type(env.step(ListToolsAction()).observation, ListToolsObservation)
@@ -124,16 +128,18 @@ async def await_client() -> None:
         result = await env.step(_HI)
         assert_type(result.observation, NoteObservation)
         assert_type(result.observation.metadata, dict[str, Any])
-        assert_type((await env.state()).step_count, int)
+        await env.state()  # type: ignore[misc]
         assert_type((await env.list_tools())[0], Tool)
         called = await env.step(CallToolAction(tool_name="read_note", arguments={}))
         assert_type(called.observation, CallToolObservation)
-        await env.step(text="Hi")  # type: ignore[call-overload]
+        await env.step("Hi")  # type: ignore[call-overload]
         await result.observation  # type: ignore[misc]
         await result.reward  # type: ignore[misc]
         await env.base_url  # type: ignore[misc]
         await env.step  # type: ignore[misc]
         print(result.observation.echo)  # type: ignore[attr-defined]
+    async with _AwaitedNotesEnv(base_url=_URL) as awaited:
+        assert_type((await awaited.state()).step_count, int)
     async with await NotesEnv(base_url=_URL).connect() as env:
         assert_type(env, NotesEnv)
         assert_type(await env, NotesEnv)

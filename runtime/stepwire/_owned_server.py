@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs a module as `python -m` does, and ends it when the process that started it is gone.
 
-python -m stepwire.client.owned_server MODULE [OPTION…]
+python -m stepwire._owned_server MODULE [OPTION…]
 
 Standard input is a pipe that its owner never writes to. Its end means that the owner has ended,
 even if it was killed and could stop nothing.
