@@ -5,11 +5,19 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+# A clone and a wheel hold a copy of `stepwire`; it serves where none is installed.
 if find_spec("stepwire") is None:
-    # No `stepwire` is installed: use the copy that came along, in a clone and in the wheel alike.
     sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
 
 # isort: split
+import stepwire
+
+if tuple(map(int, stepwire.__version__.split(".")[:2])) < (0, 1):
+    raise ImportError(
+        f"echo_env needs stepwire 0.1 or later, but stepwire {stepwire.__version__} is installed. "
+        "Upgrade it, or uninstall it: echo_env then uses its own copy."
+    )
+
 from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction, EchoObservation
 from stepwire.client.errors import (

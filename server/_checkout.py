@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Makes `import echo_env` work in a checkout that is not installed.
+"""Makes `import echo_env` work in a clone that is not installed.
 
-Everything here imports absolutely, as an installed package does. But the repository's root *is* the
-package, under whatever name the folder was cloned, so `uvicorn server.app:app`, `python server/…`
-and an image that only copies the folder would not find `echo_env`. `server/__init__.py` and the
-files that also run as scripts import this module first. Where `echo_env` is installed it is only
-imported, before the framework, whose import it makes cheap (`stepwire._framework`).
+Everything imports absolutely, as an installed package does. The repository's root is the package,
+but a clone may have any name, so `uvicorn server.app:app` and `python server/app.py` would not find
+`echo_env`. `server/__init__.py` and the files that also run as scripts import this module first. It
+imports the package before they import the framework: `stepwire` makes that import cheap.
 """
 
 import sys

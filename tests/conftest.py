@@ -21,33 +21,36 @@ pytest_plugins = ["peers"]
 
 @pytest.fixture(scope="session")
 def python_without_echo_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has everything this one has, except this package.
+    """An interpreter that has what this one has, except `echo_env` and `stepwire`.
 
-    It does not measure coverage either: what it runs are copies.
+    It does not measure coverage either: it runs copies.
     """
     folder = tmp_path_factory.mktemp("interpreter")
     venv.create(folder, symlinks=True, with_pip=False)
     packages = next(folder.glob("lib/python*/site-packages"))
+    unwanted = ("echo_env", "stepwire", "coverage")
     for installed in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(installed).iterdir():
-            unwanted = "echo_env" in entry.name or "coverage" in entry.name
-            if not unwanted and not (packages / entry.name).exists():
+            known = (packages / entry.name).exists()
+            if not known and not any(name in entry.name for name in unwanted):
                 (packages / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")
-def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository's own files, as a clone under another name would be."""
+def checkout(committed: list[Path], root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the committed files except the tests, like a clone in a folder of another name."""
     copy = tmp_path_factory.mktemp("clones") / "my-clone"
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
-    shutil.copytree(root, copy, ignore=unwanted)
+    for path in committed:
+        if "tests" not in path.parts and path.parts[0][0] != ".":
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / path, copy / path)
     return copy
 
 
 @pytest.fixture(scope="session")
 def committed(root: Path) -> list[Path]:
-    """Every file of the tree that git would not ignore, relative to the root."""
+    """The files of the tree that git does not ignore, relative to the root."""
     ignored = [".git", *(root / ".gitignore").read_text().replace("/\n", "\n").splitlines()]
     files = []
     for folder, folders, names in os.walk(root):
@@ -63,9 +66,9 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 @pytest.fixture
 def push(root: Path, tmp_path: Path) -> Callable[..., list[Path]]:
-    """`openenv push` of this checkout to a stand-in for the Hub: `push("--private")`.
+    """Runs `openenv push` with a stand-in for the Hub: `push("--private")`.
 
-    Returns the folders that were uploaded.
+    Pushes this checkout and returns the uploaded folders.
     """
     kept = tmp_path / "uploads"
     kept.mkdir()
@@ -88,13 +91,13 @@ def push(root: Path, tmp_path: Path) -> Callable[..., list[Path]]:
 
 @pytest.fixture(scope="session")
 def source(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone to build from, which a test may change."""
+    """A clone to build from; tests may change it."""
     return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("source") / "echo"))
 
 
 @pytest.fixture(scope="session")
 def image(source: Path) -> str:
-    """Our image, for tests with the marker `engine`."""
+    """The image, for tests with the marker `engine`."""
     command = ["docker", "build", "--tag", "echo-env:test", "--file", "server/Dockerfile", "."]
     subprocess.run(command, cwd=source, timeout=300, check=True)
     return "echo-env:test"

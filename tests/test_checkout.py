@@ -53,4 +53,4 @@ def test_the_version_says_that_it_is_a_checkout(
     checkout: Path, python_without_echo_env: Path, run: Callable[..., Any]
 ) -> None:
     done = run("server/app.py", "--version", python=python_without_echo_env, cwd=checkout)
-    assert done.stdout == "openenv-echo-env (checkout, not installed)\n"
+    assert done.stdout == "echo_env (checkout, not installed)\n"

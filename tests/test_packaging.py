@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is built, locked and committed: the wheel on its own, `requirements.lock`, the files."""
+"""What is built, locked and committed: both wheels, `requirements.lock`, the files in git."""
 
 import os
 import re
@@ -26,13 +26,13 @@ else:
     import tomli as tomllib
 
 _DISTRIBUTION = "openenv-echo-env"
-_UV = os.environ.get("UV", "uv")  # `uv run` says where it is; without uv these tests fail
+_UV = os.environ.get("UV", "uv")  # `uv run` sets it; without uv these tests fail
 _EXPORT = (
-    "export --no-dev --no-emit-project --no-header --no-annotate"
+    "export --no-dev --no-emit-workspace --no-header --no-annotate"
     " --prune gradio --prune huggingface-hub --prune openai --prune typer --prune tomli"
     " --prune tomli-w --prune cyclopts --prune keyring"
 )
-# Addresses of a package index or of a file in one, and folders of somebody's machine.
+# Addresses of a package index or of a file in one, and folders of one machine.
 _UNWANTED = re.compile(
     r"https?://[^\s\"']+(?:/simple\b|[.]whl\b|[.]tar[.]gz\b)|/(?:root|work|Users|home/\w+)/[.\w]"
 )
@@ -47,24 +47,33 @@ def _uv(*arguments: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def _project(folder: Path) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    return project
+
+
 @pytest.fixture(scope="module")
-def project(root: Path) -> dict[str, object]:
-    pyproject: dict[str, dict[str, object]] = tomllib.loads((root / "pyproject.toml").read_text())
-    return pyproject["project"]
+def project(root: Path) -> dict[str, Any]:
+    return _project(root)
 
 
 @pytest.fixture(scope="module")
 def built(
     root: Path, committed: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The source archive, and the wheel that is built from nothing but it."""
+    """The source archive of each package, and the wheel built from nothing but that archive."""
     folder = tmp_path_factory.mktemp("build")
     for path in committed:
         copy = folder / "source" / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / path, copy)
-    _uv("build", "--out-dir", folder / "dist", folder / "source", cwd=folder)
-    return {path.suffix: path for path in (folder / "dist").iterdir() if path.name[0] != "."}
+    _uv("build", "--all-packages", "--out-dir", folder / "dist", folder / "source", cwd=folder)
+    names = {"openenv_echo_env": "echo_env", "stepwire": "stepwire"}
+    return {
+        names[path.name.partition("-")[0]] + path.suffix: path
+        for path in (folder / "dist").iterdir()
+        if path.name[0] != "."
+    }
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def installed(
     python_without_echo_env: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """An environment's folder of commands, with the wheel and what it depends on."""
+    """The `bin` folder of an environment with echo's wheel and its dependencies, no `stepwire`."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, symlinks=True, with_pip=False)
     dependencies = next(python_without_echo_env.parent.parent.glob("lib/python*/site-packages"))
@@ -82,33 +91,43 @@ def installed(
     commands = folder / "bin"
     _uv(
         *("pip", "install", "--no-deps", "--offline"),
-        *("--python", commands / "python", built[".whl"]),
+        *("--python", commands / "python", built["echo_env.whl"]),
         cwd=folder,
     )
     return commands
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(
+def _packed(wheel: Path) -> set[Path]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {Path(name) for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheels_hold_their_packages_and_nothing_else(
     committed: list[Path], built: dict[str, Path]
 ) -> None:
-    packages = {path.parent for path in committed if path.name == "__init__.py"}
-    modules = {path for path in committed if path.suffix == ".py" and path.parent in packages}
-    pages = {path for path in committed if path.parts[:2] == ("server", "web")}
-    contract = {
-        path
-        for path in committed
-        if path.parts[0] == "conformance" and path.suffix in {".md", ".jsonl"}
-    }
-    expected = modules | pages | contract | {Path("openenv.yaml"), Path("py.typed")}
-    with zipfile.ZipFile(built[".whl"]) as wheel:
-        packed = {Path(name) for name in wheel.namelist() if ".dist-info/" not in name}
-    assert packed == {"echo_env" / path for path in expected}
+    runtime = {path for path in committed if path.parts[:2] == ("runtime", "stepwire")}
+    own = {path for path in committed if path.suffix == ".py" and len(path.parts) < 2}
+    own |= {path for path in committed if path.suffix == ".py" and path.parts[:-1] == ("server",)}
+    echo_env = own | runtime | {Path("openenv.yaml"), Path("py.typed")}
+    assert _packed(built["echo_env.whl"]) == {"echo_env" / path for path in echo_env}
+    assert _packed(built["stepwire.whl"]) == {path.relative_to("runtime") for path in runtime}
+
+
+def test_echo_env_depends_on_what_the_copy_of_stepwire_needs(root: Path) -> None:
+    needed = _project(root / "runtime")["dependencies"]
+    assert _project(root)["dependencies"] == ["openenv-core>=0.3.0", *needed]
+
+
+def test_the_extras_that_both_packages_have_are_the_same(root: Path) -> None:
+    of_echo_env = _project(root)["optional-dependencies"]
+    of_stepwire = _project(root / "runtime")["optional-dependencies"]
+    assert of_echo_env == of_stepwire | {"demo": of_echo_env["demo"]}
 
 
 def test_the_wheel_carries_the_licence_and_the_readme(
     root: Path, built: dict[str, Path], project: dict[str, object]
 ) -> None:
-    with zipfile.ZipFile(built[".whl"]) as wheel:
+    with zipfile.ZipFile(built["echo_env.whl"]) as wheel:
         info = f"openenv_echo_env-{project['version']}.dist-info"
         assert wheel.read(f"{info}/licenses/LICENSE") == (root / "LICENSE").read_bytes()
         metadata = wheel.read(f"{info}/METADATA").decode()
@@ -116,11 +135,17 @@ def test_the_wheel_carries_the_licence_and_the_readme(
     assert metadata.endswith((root / "README.md").read_text())
 
 
-def test_the_source_archive_builds_without_the_repository(built: dict[str, Path]) -> None:
-    # The wheel was built from it: here only what a packager looks for besides.
-    with tarfile.open(built[".gz"]) as archive:
+@pytest.mark.parametrize("package", ["echo_env", "stepwire"])
+def test_the_source_archive_holds_what_a_packager_looks_for(
+    package: str, built: dict[str, Path]
+) -> None:
+    with tarfile.open(built[f"{package}.gz"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "openenv.yaml"} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+def test_the_licences_are_the_same(root: Path) -> None:
+    assert (root / "runtime" / "LICENSE").read_text() == (root / "LICENSE").read_text()
 
 
 def test_the_installed_wheel_serves(
@@ -131,13 +156,12 @@ def test_the_installed_wheel_serves(
     assert observed["data"]["observation"]["echoed_message"] == "Hi"
 
 
-def test_the_installed_wheel_is_what_is_imported(installed: Path, run: Run) -> None:
-    code = "import echo_env, echo_env.client; print(echo_env.__file__, echo_env.__all__)"
+def test_the_wheel_alone_uses_the_copy_of_stepwire(installed: Path, run: Run) -> None:
+    code = "import echo_env, stepwire, stepwire.client; print(echo_env.__file__, stepwire.__file__)"
     done = run("-W", "error", "-c", code, python=installed / "python")
-    assert done.stdout == (
-        f"{next(installed.parent.glob('lib/python*/site-packages'))}/echo_env/__init__.py"
-        f" {echo_env.__all__}\n"
-    ), done.stderr
+    package = next(installed.parent.glob("lib/python*/site-packages")) / "echo_env"
+    copy = package / "runtime" / "stepwire"
+    assert done.stdout == f"{package / '__init__.py'} {copy / '__init__.py'}\n", done.stderr
 
 
 def test_the_server_command_tells_its_version(
@@ -150,7 +174,7 @@ def test_the_server_command_tells_its_version(
 
 
 # The framework finds an environment by its distribution's name, by the manifest in the package and
-# by the names of classes in `echo_env.client`. What it found it keeps in a file that never expires.
+# by the names of classes in `echo_env.client`. It keeps what it finds in a file that never expires.
 def test_the_framework_finds_the_installed_wheel_by_name(
     installed: Path, server: Any, run: Run, tmp_path: Path
 ) -> None:
@@ -205,9 +229,14 @@ def test_what_the_package_exports() -> None:
 
 
 def test_the_lock_holds_what_uv_resolves(root: Path, tmp_path: Path) -> None:
-    for name in ("pyproject.toml", "uv.lock"):
-        if (root / name).exists():  # `uv run` has written the second
-            shutil.copy(root / name, tmp_path)
+    # `uv run` writes `uv.lock`; the last file has the version of `stepwire`.
+    for name in (
+        *("pyproject.toml", "uv.lock"),
+        *("runtime/pyproject.toml", "runtime/README.md", "runtime/stepwire/__init__.py"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if (root / name).exists():
+            shutil.copy(root / name, tmp_path / name)
     resolved, locked = _uv(*_EXPORT.split(), cwd=tmp_path), (root / "requirements.lock").read_text()
     assert _pins(resolved) == _pins(locked), (
         f"requirements.lock is stale. Refresh it: uv {_EXPORT} --quiet > requirements.lock"
@@ -258,7 +287,7 @@ def normal(name):
     return re.sub("[-_.]+", "-", name).lower()
 
 lock = Path(sys.argv.pop(1), "requirements.lock").read_text()
-kept = {*re.findall("^([a-z0-9-]+)==", lock, re.M), "openenv", "openenv-echo-env"}
+kept = {*re.findall("^([a-z0-9-]+)==", lock, re.M), "openenv", "openenv-echo-env", "stepwire"}
 modules = {True: set(), False: set()}
 for distribution in metadata.distributions():
     files = [file for file in distribution.files or () if file.suffix in (".py", ".so")]

@@ -3,3 +3,5 @@
 
 # First: it decides how everything below imports the framework.
 from stepwire import _framework  # noqa: F401
+
+__version__ = "0.1.0"
