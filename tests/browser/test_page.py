@@ -701,12 +701,12 @@ def test_a_server_with_a_token_asks_for_it(
     expected_in_console += ["401", "WebSocket connection to .* failed"]
     server = start_server(env={"API_TOKEN": "a-rather-long-secret"})
     page = open_page(server.url + "/web?theme=none")
-    expect(page.get_by_role("heading")).to_have_text("This server asks for its token")
+    expect(page.get_by_role("heading")).to_have_text("This server needs a token")
     assert Axe().run(page).response["violations"] == []
     page.screenshot(path=screenshots / "token.png")
     page.get_by_label("Token").fill("a wrong one")
     page.get_by_label("Token").press("Enter")
-    expect(page.get_by_text("The one that was sent is not it.")).to_be_visible()
+    expect(page.get_by_text("That token is wrong.")).to_be_visible()
     page.get_by_label("Token").fill("a-rather-long-secret")
     page.get_by_role("button", name="Enter").click()
     connected(page)
@@ -725,9 +725,9 @@ def test_a_server_with_a_token_asks_for_it(
     page.context.clear_cookies()
     button(page, "Close").click()
     button(page, "Reconnect").click()
-    expect(page.locator("#status")).to_have_text("The server asks for its token")
+    expect(page.locator("#status")).to_have_text("The server needs a token")
     button(page, "Enter it").click()
-    expect(page.get_by_role("heading")).to_have_text("This server asks for its token")
+    expect(page.get_by_role("heading")).to_have_text("This server needs a token")
 
 
 def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Page]) -> None:

@@ -3,23 +3,33 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
 from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
-from stepwire.server.endpoints.http import create_router, translate_errors
+from stepwire.server.endpoints.http import (
+    DescriptionRoutes,
+    EpisodeRoutes,
+    McpRoute,
+    OperationRoutes,
+    Route,
+    answer_message_errors,
+)
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
-from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
+from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.logs import set_up_logging
 from stepwire.server.pages.documentation import add_documentation
-from stepwire.server.pages.inspector import add_web_interface
-from stepwire.server.scenarios import ScenarioSession, describe_scenarios
+from stepwire.server.pages.inspector import add_inspector
+from stepwire.server.pages.security import token_page
+from stepwire.server.scenarios import ScenarioSession
 from stepwire.server.sessions import AnyEnvironment, Sessions
 from stepwire.server.settings import read_settings
+from stepwire.server.tools import tools_of
 from stepwire.server.uvicorn_host.lifecycle import Worker
 from stepwire.server.wire import MessageDecoder
 
@@ -51,11 +61,9 @@ def create_app(
     sessions = Sessions(env, max_concurrent_envs, settings, ScenarioSession)
     worker = Worker(sessions, settings)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
-    tools = ToolBox()
-    # A tool that cannot be offered stops the server here, not its first caller.
-    tools.offered(sessions.environment_cls)
-    json_rpc = JsonRpc(sessions, tools)
-    streamable_http = StreamableHttp(sessions, tools)
+    tools_of(sessions.environment_cls)  # an invalid tool fails here, not at its first call
+    json_rpc = JsonRpc(sessions)
+    streamable_http = StreamableHttp(sessions)
     episodes = HttpEpisodes(sessions.environment_cls, settings.secret_key)
 
     @asynccontextmanager
@@ -77,26 +85,25 @@ def create_app(
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
     )
-    app.include_router(
-        create_router(
-            action_cls,
-            observation_cls,
-            sessions,
-            episodes,
-            decoder,
-            tools,
-            json_rpc,
-            streamable_http,
-        )
-    )
-    endpoint = WebSocketEndpoint(sessions, decoder, tools, json_rpc)
+    router = APIRouter(route_class=Route)
+    EpisodeRoutes(sessions, decoder, episodes).add_to(router)
+    DescriptionRoutes(sessions, action_cls, observation_cls).add_to(router)
+    OperationRoutes(sessions).add_to(router)
+    McpRoute(decoder, json_rpc, streamable_http).add_to(router)
+    app.include_router(router)
+    endpoint = WebSocketEndpoint(sessions, decoder, json_rpc)
     app.router.routes.append(WebSocketRoute("/ws", endpoint))
-    translate_errors(app)
+    answer_message_errors(app)
+    module = sessions.environment_cls.__module__
     if settings.enable_web_interface:
-        add_web_interface(app, name, settings)
-    add_documentation(app, decoder, action_cls, observation_cls, settings)
-    describe_scenarios(app)
-    app.add_middleware(AccessControl, settings=settings, worker=worker)
+        add_inspector(app, name, module, settings)
+    add_documentation(app, decoder, action_cls, module, settings)
+    app.add_middleware(
+        AccessControl,
+        settings=settings,
+        listener=worker,
+        token_page=partial(token_page, settings),
+    )
     if settings.allowed_origins:
         add_cross_origin_headers(app, settings.allowed_origins)
     return app

@@ -5,6 +5,10 @@ import os.path
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from typing import Any
+
+from openenv.core.env_server.interfaces import Environment
+from openenv.core.env_server.types import EnvironmentMetadata
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,14 @@ def distribution_of(module: str) -> EnvironmentDistribution:
         found, key=lambda entry: _closeness(entry, module)
     )  # of equals the first on the path
     return EnvironmentDistribution(best.name, best.version)
+
+
+def metadata_of(environment: Environment[Any, Any, Any]) -> EnvironmentMetadata:
+    """The environment's own metadata; without a `get_metadata`, its distribution's version."""
+    described: EnvironmentMetadata = environment.get_metadata()
+    if type(environment).get_metadata is Environment.get_metadata:
+        described.version = distribution_of(type(environment).__module__).version
+    return described
 
 
 # `packages_distributions()` parses the file list of everything installed, and misses the editable

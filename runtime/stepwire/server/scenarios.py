@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI
 from openenv.core.env_server.types import Action, Observation
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from starlette.types import Send
@@ -260,25 +259,3 @@ def _accepted(requested: Any) -> Scenario:
         return Scenario.model_validate(requested)
     except ValidationError as error:
         raise MessageError.from_validation(error, ("scenario",)) from None
-
-
-def describe_scenarios(app: FastAPI) -> None:
-    """Add the scenario's JSON Schema, at `/schema/scenario` and in what `/docs` shows."""
-
-    @app.get("/schema/scenario", tags=["Description"])
-    async def scenario_schema() -> dict[str, Any]:
-        """JSON Schema of what `reset` takes as `scenario`."""
-        return Scenario.model_json_schema()
-
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        components = schema["components"]["schemas"]
-        model = Scenario.model_json_schema(ref_template="#/components/schemas/{model}")
-        components.update(model.pop("$defs"), Scenario=model)
-        reset = components["ResetRequest"].setdefault("properties", {})
-        reset["scenario"] = {"$ref": "#/components/schemas/Scenario"}
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
-from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
+from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, ListToolsAction
 from openenv.core.env_server.types import (
     Action,
     BaseMessage,
@@ -25,12 +25,15 @@ from openenv.core.env_server.types import (
     WSStepMessage,
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json, to_json
 
 from stepwire.server.errors import MessageError
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+SCHEMA_REFERENCE = "#/components/schemas/{model}"  # in an OpenAPI document
 
 
 class ResetMessage(BaseMessage):
@@ -58,15 +61,15 @@ class McpMessage(BaseMessage):
 
 # The framework's tool-style actions have `type` by default; on the wire it is what tells them apart
 # from the environment's own action, so here it is required.
-class _ListTools(ListToolsAction):
+class ListTools(ListToolsAction):
     type: Literal["list_tools"]
 
 
-class _CallTool(CallToolAction):
+class CallTool(CallToolAction):
     type: Literal["call_tool"]
 
 
-_TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": _ListTools, "call_tool": _CallTool}
+_TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": ListTools, "call_tool": CallTool}
 TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *_TOOL_ACTIONS.values()})
 
 # What says that `data` is no object without naming the model it would become.
@@ -86,7 +89,7 @@ class MessageDecoder:
         self._max_json_depth = max_json_depth
         # Left to right: the environment's own action comes first, tool-style actions after it.
         action: Any = Annotated[
-            action_cls | _CallTool | _ListTools, Field(union_mode="left_to_right")
+            action_cls | CallTool | ListTools, Field(union_mode="left_to_right")
         ]
         step_message: Any = StepMessage[action]
         self.messages: dict[str, type[BaseMessage]] = {
@@ -129,6 +132,17 @@ class MessageDecoder:
     def decode_json(self, body: bytes) -> Any:
         """Decode JSON of no particular shape, within the limits."""
         return self._load(body)
+
+    def request_schemas(self) -> dict[str, Any]:
+        """OpenAPI components of the request bodies, by name."""
+        models: list[Any] = [
+            (model, "validation") for model in (ResetRequest, self.step_request, JsonRpcRequest)
+        ]
+        _, definitions = models_json_schema(models, ref_template=SCHEMA_REFERENCE)
+        schemas: dict[str, Any] = definitions["$defs"]
+        # The framework's examples have another environment's action.
+        schemas["StepRequest"].pop("examples", None)
+        return schemas
 
     def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
         self._check_depth(body)

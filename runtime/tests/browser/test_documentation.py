@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/docs` and `/redoc` in a browser that reaches no other machine."""
+"""`/docs` in a browser that reaches no other machine."""
 
 import json
 from collections.abc import Callable
@@ -59,15 +59,3 @@ def test_the_frames_of_the_websocket_are_described(
 ) -> None:
     page = open_page(server.url + "/docs")
     expect(page.get_by_role("cell", name='{"type": "state"}')).to_be_visible()
-    with page.context.expect_page() as opened:
-        page.get_by_role("link", name="asyncapi.json").click()
-    assert opened.value.url == server.url + "/asyncapi.json"
-
-
-def test_redoc_shows_every_operation(server: Any, open_page: Callable[..., Page]) -> None:
-    page = open_page(server.url + "/redoc")
-    expect(page.get_by_role("heading", name="notes_env HTTP API")).to_be_visible()
-    expect(page.get_by_role("button", name="post /step")).to_be_visible()
-    expect(page.get_by_role("img")).not_to_have_count(0)
-    page.get_by_placeholder("Search...").fill("step")
-    expect(page.get_by_role("search").get_by_role("menuitem").first).to_be_visible()

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who may use the server, and how much one request may bring: before the application sees it.
+"""Access control in front of the application: hosts, origins, the token, and the size of bodies.
 
-A browser sends requests for any page that a user visits, with the user's cookies. What tells such a
-page from one of this server is `Origin`, and `Host` where another name was made to point here.
+A browser sends requests on behalf of any page that a user visits, with the user's cookies. `Origin`
+tells another server's page from our own; `Host` does where an attacker's DNS name points here.
 """
 
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Protocol
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.applications import Starlette
@@ -20,9 +21,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
-from stepwire.server.pages.inspector import token_page
 from stepwire.server.settings import Settings
-from stepwire.server.uvicorn_host.lifecycle import Worker
 
 TOKEN_COOKIE = "openenv_token"
 _OPEN_TO_ALL = {"/health", "/ready"}
@@ -31,19 +30,38 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 
-class AccessControl:
-    """A bare ASGI application around another.
+class Listener(Protocol):
+    """Where the server listens."""
 
-    A handshake is looked at once; the frames of an accepted connection do not pass through here.
+    @property
+    def host(self) -> str:
+        """The address or name it was told to listen on; empty when unknown."""
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can connect, as far as that is known."""
+
+
+class AccessControl:
+    """A bare ASGI middleware.
+
+    It checks the handshake of a WebSocket only: frames do not pass through it. `token_page` makes
+    the answer to a browser without the token; its argument says whether a wrong one was sent.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, worker: Worker) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        listener: Listener,
+        token_page: Callable[[bool], Response],
+    ) -> None:
         self._app = app
-        self._worker = worker
-        self._most_bytes = settings.max_message_bytes
+        self._listener = listener
+        self._token_page = token_page
+        self._max_bytes = settings.max_message_bytes
         self._origins = frozenset(settings.allowed_origins)
         self._hosts = settings.allowed_hosts
-        self._settings = settings
         self._token = settings.api_token.get_secret_value() if settings.api_token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,41 +72,43 @@ class AccessControl:
             if "websocket.http.response" in scope.get("extensions", {}):
                 await refusal(scope, receive, send)
             else:
-                await send({"type": "websocket.close"})  # before it is accepted: a plain 403
+                await send(
+                    {"type": "websocket.close"}
+                )  # before acceptance: the client gets a plain 403
         else:
             await self._app(scope, receive, send)
 
     def _refusal(self, connection: HTTPConnection) -> Response | None:
-        """What to answer instead of passing the connection on."""
+        """The answer that keeps the connection from the application; None when it may pass."""
         scope = connection.scope
         for host in connection.headers.getlist("host"):
             if not self._is_own_name(host):
                 reason = f"This server does not answer to the name {host[:80]!r}"
-                return _refuse(403, f"{reason}; ALLOWED_HOSTS would let it")
+                return _refuse(403, f"{reason}; add it to ALLOWED_HOSTS to allow it")
         if scope["type"] == "websocket" or scope["method"] not in _READING:
             for origin in connection.headers.getlist("origin"):
                 if not self._may_come_from(origin, connection):
                     reason = f"A page of {origin[:80]!r} may not use this server"
-                    return _refuse(403, f"{reason}; ALLOWED_ORIGINS would let it")
+                    return _refuse(403, f"{reason}; add it to ALLOWED_ORIGINS to allow it")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if self._token is not None and path not in _OPEN_TO_ALL:
             return self._ask_for_token(connection, self._token)
         return None
 
     def _is_own_name(self, host: str) -> bool:
-        """Whether a `Host` header is one of this server's.
+        """Whether a `Host` header names this server.
 
-        Any, unless names are given or only this machine can connect. That an address is its own
-        name is certain: it takes a DNS name to make a browser take another server for its page's.
+        Any name does, unless names are configured or only this machine can connect. IP addresses
+        always do: the attack that this stops, DNS rebinding, needs a name.
         """
-        if not self._hosts and not self._worker.is_on_loopback:
+        if not self._hosts and not self._listener.is_on_loopback:
             return True
         name = re.sub(r":\d*$", "", host).lower()
         if name == "localhost" or name.endswith(".localhost") or _is_address(name.strip("[]")):
             return True
         return any(
             allowed in ("*", name) or (allowed.startswith("*.") and name.endswith(allowed[1:]))
-            for allowed in (*self._hosts, self._worker.host)
+            for allowed in (*self._hosts, self._listener.host)
         )
 
     def _may_come_from(self, origin: str, connection: HTTPConnection) -> bool:
@@ -97,8 +117,8 @@ class AccessControl:
         scheme, _, host = origin.lower().partition("://")
         if scheme == "http" and connection.url.scheme in ("https", "wss"):
             return False
-        # A proxy may have put its own name into `Host`. No page can send the other header to
-        # another origin: a browser asks first, and the answer is no.
+        # A proxy may replace `Host`. A page cannot forge X-Forwarded-Host across origins: the
+        # browser sends a preflight request first, and the server does not allow the header.
         own = {
             value.split(",")[0].strip().lower().removesuffix(_DEFAULT_PORTS.get(scheme, "/"))
             for name in ("host", "x-forwarded-host")
@@ -116,11 +136,11 @@ class AccessControl:
                 if hmac.compare_digest(value.encode(), token.encode()):
                     return _keep_token(connection, token)
         if _wants_a_page(connection):
-            return token_page(self._settings, is_wrong=bool(sent or in_address))
+            return self._token_page(bool(sent or in_address))
         if sent or in_address:
-            return _refuse(401, "This token is not the server's", 'Bearer error="invalid_token"')
-        reason = "This server asks for a token: as `Authorization: Bearer …`, or in a browser once "
-        return _refuse(401, f"{reason}as `?token=…` in the address of a page", "Bearer")
+            return _refuse(401, "The token is wrong", 'Bearer error="invalid_token"')
+        reason = "This server needs a token: send `Authorization: Bearer …`; in a browser, open a "
+        return _refuse(401, f"{reason}page once with `?token=…` in its address", "Bearer")
 
     async def _serve_request(
         self, connection: HTTPConnection, receive: Receive, send: Send
@@ -136,9 +156,9 @@ class AccessControl:
         if refusal is not None:
             await refusal(connection.scope, receive, send_with_headers)
             return
-        body = _LimitedBody(receive, send_with_headers, self._most_bytes)
+        body = _LimitedBody(receive, send_with_headers, self._max_bytes)
         declared = connection.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._most_bytes:
+        if declared.isdecimal() and int(declared) > self._max_bytes:
             await body.refuse(connection, int(declared))
             return
         with suppress(_BodyTooLarge):
@@ -148,7 +168,7 @@ class AccessControl:
 
 
 def add_cross_origin_headers(app: Starlette, origins: tuple[str, ...]) -> None:
-    """Let pages of these origins read what they get, without cookies where that is anyone."""
+    """Let pages of these origins read responses; `*` does so without cookies."""
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -163,24 +183,24 @@ class _BodyTooLarge(Exception):
 
 
 class _LimitedBody:
-    """Counts a request's body; once it is too large, what the application answers is not sent."""
+    """Counts the bytes of a body; once it is too large, drops the application's answer."""
 
-    def __init__(self, receive: Receive, send: Send, most_bytes: int) -> None:
+    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
         self._receive = receive
         self._send = send
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._received = 0
-        self._more_is_expected = True
+        self._more_expected = True
         self._answered = False
 
     @property
     def is_too_large(self) -> bool:
-        return self._received > self._most_bytes
+        return self._received > self._max_bytes
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._received += len(message.get("body", b""))
-        self._more_is_expected = message.get("more_body", False)
+        self._more_expected = message.get("more_body", False)
         if self.is_too_large:
             raise _BodyTooLarge
         return message
@@ -192,25 +212,25 @@ class _LimitedBody:
         await self._send(message)
 
     async def refuse(self, connection: HTTPConnection, declared: int | None) -> None:
-        """Answer 413, unless the application has answered already."""
+        """Answer 413, unless the application has already answered."""
         if self._answered:
             return
         size = "more" if declared is None else declared
-        reason = f"A body may have {self._most_bytes} bytes at most (MAX_MESSAGE_BYTES)"
+        reason = f"A body may have {self._max_bytes} bytes at most (MAX_MESSAGE_BYTES)"
         answer = _refuse(413, f"{reason}, this one has {size}")
         answer.headers["Connection"] = "close"
         if "expect" not in connection.headers:
-            await self._take_in((declared or 0) - self._most_bytes)
+            await self._drain((declared or 0) - self._max_bytes)
         await answer(connection.scope, self._receive, self._send)
 
-    async def _take_in(self, excess: int) -> None:
-        """Read on, within reason: who is still sending does not see an answer."""
-        if excess > self._most_bytes:
+    async def _drain(self, excess: int) -> None:
+        """Read on, up to a limit: a client reads no answer while it is still sending."""
+        if excess > self._max_bytes:
             return
-        while self._more_is_expected and self._received <= 2 * self._most_bytes:
+        while self._more_expected and self._received <= 2 * self._max_bytes:
             message = await self._receive()
             self._received += len(message.get("body", b""))
-            self._more_is_expected = message.get("more_body", False)
+            self._more_expected = message.get("more_body", False)
 
 
 def _refuse(status: int, reason: str, challenge: str | None = None) -> Response:
@@ -231,9 +251,9 @@ def _bearer_tokens(connection: HTTPConnection) -> Iterator[str]:
 
 
 def _keep_token(connection: HTTPConnection, token: str) -> Response:
-    """The page again, without the token in its address, which goes into a cookie instead."""
+    """Redirect to the page without the token in its address; a cookie carries it instead."""
     rest = [(name, value) for name, value in _query(connection) if name != "token"]
-    # Relative, as all addresses here: a proxy may have a prefix that the server does not know.
+    # Relative: the server may not know the prefix that a proxy puts before its paths.
     address = "./" + quote(connection.scope["path"].rpartition("/")[2])
     response = RedirectResponse(f"{address}?{urlencode(rest)}" if rest else address, 303)
     response.headers["Set-Cookie"] = f"{TOKEN_COOKIE}={token}; {cookie_attributes(connection)}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Cookies of the server: read from a request, and what is set along with one."""
+"""Cookies of the server: how they are read and which attributes they get."""
 
 from urllib.parse import quote
 
@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 
 
 def cookie_values(connection: HTTPConnection, name: str) -> list[str]:
-    """All cookies of the name: one for `/` may hide behind that of a server at `/prefix`."""
+    """All values of the cookie. A browser sends one for each matching path: `/` and `/prefix`."""
     pairs = (
         pair.strip().partition("=")
         for header in connection.headers.getlist("cookie")
@@ -17,18 +17,18 @@ def cookie_values(connection: HTTPConnection, name: str) -> list[str]:
 
 
 def cookie_attributes(connection: HTTPConnection) -> str:
-    """For this server only, out of reach of scripts and, over HTTPS, also inside another site."""
+    """For this server only and hidden from scripts; over HTTPS, also inside other sites' pages."""
     path = quote(connection.scope.get("root_path", "")) or "/"
-    # Written here: Python's own cookies learn of `Partitioned` in 3.14.
+    # Written by hand: Python's own cookies support `Partitioned` from 3.14 on.
     if _is_https(connection):
         return f"Path={path}; HttpOnly; SameSite=None; Secure; Partitioned"
     return f"Path={path}; HttpOnly; SameSite=Lax"
 
 
 def _is_https(connection: HTTPConnection) -> bool:
-    """Whether the client speaks HTTPS, be it with a proxy.
+    """Whether the client uses HTTPS, directly or through a proxy.
 
-    The header is believed of anyone: who lies gets a cookie that its own client will not keep.
+    Any client may send the header. One that lies only gets a cookie that it will not keep.
     """
     forwarded = connection.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
     return connection.url.scheme == "https" or forwarded == "https"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP routes: `/reset`, `/step`, `/state`, what describes the environment, and `POST /mcp`.
+"""The HTTP routes: `/reset`, `/step`, `/state`, the descriptions, operation, and `POST /mcp`.
 
-An HTTP request has no session: each builds an environment, uses it once and closes it. Where the
-client keeps a cookie, the environment goes on with its episode (`http_episodes.py`).
+An HTTP request has no session: it builds an environment, uses it once and closes it. A client that
+keeps cookies continues its episode from request to request (`http_episodes.py`).
 """
 
 import logging
@@ -13,35 +13,40 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, JsonRpcResponse
+from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
 from openenv.core.env_server.types import (
     Action,
     EnvironmentMetadata,
     HealthResponse,
     HealthStatus,
     Observation,
-    ResetRequest,
     SchemaResponse,
     State,
 )
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
 from starlette.requests import ClientDisconnect
 
+from stepwire.server import tools
+from stepwire.server.distribution import metadata_of
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
-from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
+from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from stepwire.server.errors import MessageError, StoppingError, describe
+from stepwire.server.scenarios import Scenario
 from stepwire.server.sessions import Sessions
-from stepwire.server.wire import TOOL_ACTIONS, MessageDecoder, encode_json_rpc, encode_observation
+from stepwire.server.wire import (
+    SCHEMA_REFERENCE,
+    TOOL_ACTIONS,
+    MessageDecoder,
+    encode_json_rpc,
+    encode_observation,
+)
 
 logger = logging.getLogger("stepwire.server")
 
-_REFERENCE = "#/components/schemas/{model}"
-
 
 class ObservationResponse(BaseModel):
-    """What `/reset` and `/step` answer."""
+    """The answer to `/reset` and `/step`."""
 
     observation: dict[str, Any] = Field(description="Fields of the environment's observation")
     reward: bool | int | float | None = Field(description="Reward of the step")
@@ -50,33 +55,43 @@ class ObservationResponse(BaseModel):
 
 
 class InvalidRequestResponse(BaseModel):
-    """What is wrong with a request, in pydantic's form."""
+    """The errors of a request, in pydantic's form."""
 
     detail: list[dict[str, Any]] = Field(description="One entry per error: type, loc, msg, input")
 
 
 class SessionsResponse(BaseModel):
-    """How many sessions there are."""
+    """The number of sessions."""
 
-    active_sessions: int = Field(description="Open at the moment, in the worker that answers")
-    max_sessions: int = Field(description="How many may be open, in each worker")
+    active_sessions: int = Field(description="Open sessions of the worker that answers")
+    max_sessions: int = Field(description="Limit on open sessions, per worker")
 
 
 class ReadinessResponse(BaseModel):
-    """Whether the server takes new sessions."""
+    """Whether the server accepts new sessions."""
 
     status: Literal["ready", "draining"]
 
 
 class FailureResponse(BaseModel):
-    """An environment that failed."""
+    """The environment failed."""
 
     detail: str = Field(description="What happened")
     code: str = Field(description="Error code of the wire contract")
 
 
-class _Route(APIRoute):
-    """A route whose failures are answered: Starlette's own handler would raise them once more."""
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    422: {"model": InvalidRequestResponse, "description": "The request is invalid"},
+    500: {"model": FailureResponse, "description": "The environment failed"},
+}
+_OBSERVATION: dict[int | str, dict[str, Any]] = {
+    200: {"model": ObservationResponse, "description": "The observation"},
+    **_FAILURES,
+}
+
+
+class Route(APIRoute):
+    """Answers an exception with its description; Starlette would also raise it to the server."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -88,8 +103,8 @@ class _Route(APIRoute):
                 raise
             except ClientDisconnect:
                 logger.debug("The client closed the connection before its request was complete")
-                return Response(status_code=400)  # which nobody gets
-            except Exception as error:  # noqa: BLE001 - whatever an environment raises
+                return Response(status_code=400)  # never delivered
+            except Exception as error:  # noqa: BLE001 - an environment may raise anything
                 described = describe(error)
                 failure = FailureResponse(detail=described["message"], code=described["code"])
                 status = 503 if isinstance(error, StoppingError) else 500
@@ -98,119 +113,180 @@ class _Route(APIRoute):
         return answer
 
 
-def create_router(
-    action_cls: type[Action],
-    observation_cls: type[Observation],
-    sessions: Sessions,
-    episodes: HttpEpisodes,
-    decoder: MessageDecoder,
-    tools: ToolBox,
-    json_rpc: JsonRpc,
-    streamable_http: StreamableHttp,
-) -> APIRouter:
-    """The routes of one environment."""
-    router = APIRouter(route_class=_Route)
-    failures: dict[int | str, dict[str, Any]] = {
-        422: {"model": InvalidRequestResponse, "description": "The request is invalid"},
-        500: {"model": FailureResponse, "description": "The environment failed"},
-    }
-    answers = {200: {"model": ObservationResponse, "description": "The observation"}, **failures}
+class EpisodeRoutes:
+    """`/reset`, `/step` and `/state`."""
 
-    @router.post("/reset", tags=["Episode"], responses=answers, openapi_extra=_body("ResetRequest"))
-    async def reset(request: Request) -> Response:
+    def __init__(self, sessions: Sessions, decoder: MessageDecoder, episodes: HttpEpisodes) -> None:
+        self._sessions = sessions
+        self._decoder = decoder
+        self._episodes = episodes
+
+    def add_to(self, router: APIRouter) -> None:
+        router.post(
+            "/reset",
+            tags=["Episode"],
+            summary="Start an episode",
+            responses=_OBSERVATION,
+            openapi_extra=_body("ResetRequest"),
+        )(self.reset)
+        router.post(
+            "/step",
+            tags=["Episode"],
+            summary="Take a step",
+            responses=_OBSERVATION,
+            openapi_extra=_body("StepRequest", is_required=True),
+        )(self.step)
+        router.get(
+            "/state",
+            tags=["Episode"],
+            summary="Get the state of the episode",
+            responses={200: {"model": State}, **_FAILURES},
+        )(self.state)
+
+    async def reset(self, request: Request) -> Response:
         """Start an episode and return its first observation. Every argument is optional."""
-        arguments = decoder.decode_reset(await request.body()).model_dump(exclude_unset=True)
-        async with sessions.temporary() as session:
-            response = _observation_response(await session.reset(arguments))
-            return await episodes.keep(request, session, response)
+        body = self._decoder.decode_reset(await request.body())
+        async with self._sessions.temporary() as session:
+            observation = await session.reset(body.model_dump(exclude_unset=True))
+            return await self._episodes.keep(request, session, _observation_response(observation))
 
-    @router.post(
-        "/step", tags=["Episode"], responses=answers, openapi_extra=_body("StepRequest", True)
-    )
-    async def step(request: Request) -> Response:
-        """Take one step: in the episode of the cookie, without one in a fresh environment."""
-        body = decoder.decode_step(await request.body())
+    async def step(self, request: Request) -> Response:
+        """Take one step: in the cookie's episode or, without a cookie, in a fresh environment."""
+        body = self._decoder.decode_step(await request.body())
         action: Any = body.action
-        async with sessions.temporary() as session:
-            await episodes.resume(request, session)
+        async with self._sessions.temporary() as session:
+            await self._episodes.resume(request, session)
             if type(action) in TOOL_ACTIONS:
                 observation = await tools.act(session, action)
             else:
                 arguments = body.model_dump(exclude_unset=True, exclude={"action"})
                 observation = await session.step(action, arguments)
-            return await episodes.keep(request, session, _observation_response(observation))
+            return await self._episodes.keep(request, session, _observation_response(observation))
 
-    @router.get("/state", tags=["Episode"], responses={200: {"model": State}, **failures})
-    async def state(request: Request) -> Response:
-        """Id and number of steps of the cookie's episode, without one of a fresh environment."""
-        async with sessions.temporary() as session:
-            await episodes.resume(request, session)
+    async def state(self, request: Request) -> Response:
+        """Return the state of the cookie's episode or, without a cookie, of a fresh environment."""
+        async with self._sessions.temporary() as session:
+            await self._episodes.resume(request, session)
             return _json_response(session.state().model_dump_json())
 
-    @router.get("/schema", tags=["Description"])
-    async def schema() -> SchemaResponse:
-        """JSON Schemas of the action, the observation and the state."""
+
+class DescriptionRoutes:
+    """`/schema`, `/schema/scenario` and `/metadata`."""
+
+    def __init__(
+        self, sessions: Sessions, action_cls: type[Action], observation_cls: type[Observation]
+    ) -> None:
+        self._sessions = sessions
+        self._action_cls = action_cls
+        self._observation_cls = observation_cls
+
+    def add_to(self, router: APIRouter) -> None:
+        router.get("/schema", tags=["Description"], summary="Get the JSON Schemas")(self.schema)
+        router.get(
+            "/schema/scenario",
+            tags=["Description"],
+            summary="Get the JSON Schema of a scenario",
+        )(self.scenario_schema)
+        router.get(
+            "/metadata",
+            tags=["Description"],
+            summary="Describe the environment",
+            responses={500: _FAILURES[500]},
+        )(self.metadata)
+
+    async def schema(self) -> SchemaResponse:
+        """Return the JSON Schemas of the action, the observation and the state."""
         return SchemaResponse(
-            action=action_cls.model_json_schema(),
-            observation=observation_cls.model_json_schema(),
+            action=self._action_cls.model_json_schema(),
+            observation=self._observation_cls.model_json_schema(),
             state=State.model_json_schema(),
         )
 
-    @router.get("/metadata", tags=["Description"], responses={500: failures[500]})
-    async def metadata() -> EnvironmentMetadata:
-        """Name, description and version of the environment."""
-        async with sessions.temporary() as session:
-            return session.environment.get_metadata()
+    async def scenario_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the reset argument `scenario`."""
+        return Scenario.model_json_schema()
 
-    @router.get("/health", tags=["Operation"])
-    async def health() -> HealthResponse:
-        """Whether the server runs."""
+    async def metadata(self) -> EnvironmentMetadata:
+        """Return the environment's name, description and version."""
+        async with self._sessions.temporary() as session:
+            return metadata_of(session.environment)
+
+
+class OperationRoutes:
+    """`/health`, `/ready` and `/sessions`."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def add_to(self, router: APIRouter) -> None:
+        stopping = {"model": ReadinessResponse, "description": "The server is stopping"}
+        router.get("/health", tags=["Operation"], summary="Check that the server runs")(self.health)
+        router.get(
+            "/ready",
+            tags=["Operation"],
+            summary="Check that the server accepts sessions",
+            responses={503: stopping},
+        )(self.ready)
+        router.get("/sessions", tags=["Operation"], summary="Count the sessions")(
+            self.count_sessions
+        )
+
+    async def health(self) -> HealthResponse:
+        """Answer as long as the server runs, even while it is stopping."""
         return HealthResponse(status=HealthStatus.HEALTHY)
 
-    @router.get(
-        "/ready",
-        tags=["Operation"],
-        responses={503: {"model": ReadinessResponse, "description": "The server is stopping"}},
-    )
-    async def ready(response: Response) -> ReadinessResponse:
-        """Whether new sessions are welcome; not when the server has been told to stop."""
-        if sessions.draining:
+    async def ready(self, response: Response) -> ReadinessResponse:
+        """Answer 503 while the server is stopping and opens no more sessions."""
+        if self._sessions.draining:
             response.status_code = 503
-        return ReadinessResponse(status="draining" if sessions.draining else "ready")
+        return ReadinessResponse(status="draining" if self._sessions.draining else "ready")
 
-    @router.get("/sessions", tags=["Operation"])
-    async def count_sessions() -> SessionsResponse:
-        """How many sessions the worker that answers has open, and how many it may."""
-        return SessionsResponse(active_sessions=sessions.active, max_sessions=sessions.capacity)
+    async def count_sessions(self) -> SessionsResponse:
+        """Return the number of open sessions and the limit, both of the worker that answers."""
+        return SessionsResponse(
+            active_sessions=self._sessions.active, max_sessions=self._sessions.capacity
+        )
 
-    @router.post(
-        "/mcp",
-        tags=["Tools"],
-        responses={
-            200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
-            202: {"description": "A notification was taken note of"},
-        },
-        openapi_extra=_body("JsonRpcRequest", True),
-    )
-    async def mcp(request: Request) -> Response:
-        """MCP over Streamable HTTP, and bare JSON-RPC 2.0 without its handshake: `tools/list`,
-        `tools/call`, `openenv/session/create` and `openenv/session/close`.
+
+class McpRoute:
+    """`POST /mcp`: the standard protocol or bare JSON-RPC, as the request asks."""
+
+    def __init__(
+        self, decoder: MessageDecoder, json_rpc: JsonRpc, streamable_http: StreamableHttp
+    ) -> None:
+        self._decoder = decoder
+        self._json_rpc = json_rpc
+        self._streamable_http = streamable_http
+
+    def add_to(self, router: APIRouter) -> None:
+        router.post(
+            "/mcp",
+            tags=["Tools"],
+            summary="List and call tools over MCP",
+            responses={
+                200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
+                202: {"description": "The notification was received"},
+            },
+            openapi_extra=_body("JsonRpcRequest", is_required=True),
+        )(self.mcp)
+
+    async def mcp(self, request: Request) -> Response:
+        """Speak MCP over Streamable HTTP, and bare JSON-RPC 2.0 without MCP's handshake:
+        `tools/list`, `tools/call`, `openenv/session/create` and `openenv/session/close`.
         """
         try:
-            payload = decoder.decode_json(await request.body())
+            payload = self._decoder.decode_json(await request.body())
         except MessageError as error:
             code = JsonRpcErrorCode.PARSE_ERROR
             failure = JsonRpcResponse.error_response(code, str(error), error.errors)
             return _json_response(encode_json_rpc(failure.model_dump()))
         if speaks_standard_mcp(request, payload):
-            return await streamable_http.answer(request, payload)
-        return _json_response(encode_json_rpc(await json_rpc.answer(payload)))
-
-    return router
+            return await self._streamable_http.answer(request, payload)
+        return _json_response(encode_json_rpc(await self._json_rpc.answer(payload)))
 
 
-def translate_errors(app: FastAPI) -> None:
-    """Answer 422 with what is wrong with a request."""
+def answer_message_errors(app: FastAPI) -> None:
+    """Have a `MessageError` answered with 422 and its entries."""
 
     @app.exception_handler(MessageError)
     async def invalid_request(_: Request, error: MessageError) -> JSONResponse:
@@ -218,20 +294,8 @@ def translate_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": detail}, 422)
 
 
-def request_schemas(decoder: MessageDecoder) -> dict[str, Any]:
-    """OpenAPI components of the request bodies, which the routes decode themselves."""
-    models: list[Any] = [
-        (model, "validation") for model in (ResetRequest, decoder.step_request, JsonRpcRequest)
-    ]
-    _, definitions = models_json_schema(models, ref_template=_REFERENCE)
-    schemas: dict[str, Any] = definitions["$defs"]
-    # The framework's examples are of another environment's action.
-    schemas["StepRequest"].pop("examples", None)
-    return schemas
-
-
 def _body(model: str, is_required: bool = False) -> dict[str, Any]:
-    schema = {"$ref": _REFERENCE.format(model=model)}
+    schema = {"$ref": SCHEMA_REFERENCE.format(model=model)}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": is_required, "content": content}}
 

@@ -1,132 +1,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tools: bare JSON-RPC 2.0 on `POST /mcp` and in `mcp` frames, and tool-style actions in `step`.
+"""Bare JSON-RPC 2.0, on `POST /mcp` and in `mcp` frames: tools, and sessions created over MCP."""
 
-An environment offers tools by a class attribute `TOOLS`, a tuple of plain functions: name,
-annotations and docstring become the schema. They are called where its steps are: on the event loop
-when these are `async`, in a thread otherwise. A tool does not touch the episode, so calling one
-neither counts as a step nor earns a reward.
-"""
-
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.mcp_types import (
-    RESERVED_TOOL_NAMES,
-    CallToolAction,
-    CallToolObservation,
     JsonRpcErrorCode,
     JsonRpcRequest,
     JsonRpcResponse,
-    ListToolsAction,
-    ListToolsObservation,
-    Tool,
-    ToolError,
     ToolErrorType,
 )
-from openenv.core.env_server.types import Observation
-from pydantic import TypeAdapter, ValidationError, validate_call
-from pydantic_core import to_json, to_jsonable_python
+from pydantic import ValidationError
+from pydantic_core import to_json
 
 from stepwire.server.errors import MessageError, describe
 from stepwire.server.sessions import Session, Sessions
-
-
-@dataclass(frozen=True)
-class OfferedTool:
-    """A function of an environment's `TOOLS`, what clients are told of it and how it is called."""
-
-    function: Callable[..., Any]
-    specification: Tool
-    call: Callable[..., Any]
-
-
-class ToolFailure(Exception):
-    """A tool that could not be called, or that raised."""
-
-    def __init__(self, kind: ToolErrorType, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-@lru_cache
-def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, OfferedTool]:
-    tools: dict[str, OfferedTool] = {}
-    for function in functions:
-        name = function.__name__
-        if name in RESERVED_TOOL_NAMES:
-            raise ValueError(f"A tool may not be called {name!r}: that is the protocol's own word")
-        specification = Tool(
-            name=name,
-            description=inspect.getdoc(function) or "",
-            input_schema=TypeAdapter(function).json_schema(),
-        )
-        tools[name] = OfferedTool(function, specification, validate_call(function))
-    return tools
-
-
-class ToolBox:
-    """The tools of an environment, called by name."""
-
-    def offered(self, environment: object) -> list[OfferedTool]:
-        """The tools of an environment or of its class."""
-        return list(self._tools(environment).values())
-
-    def specifications(self, environment: object) -> list[Tool]:
-        """What clients are told of these tools."""
-        return [tool.specification for tool in self.offered(environment)]
-
-    async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
-        """The tool's result as JSON values; raises `ToolFailure`."""
-        offered = self._tools(session.environment)
-        tool = offered.get(name)
-        if tool is None:
-            names = ", ".join(offered) or "none"
-            raise ToolFailure(
-                ToolErrorType.TOOL_NOT_FOUND, f"Unknown tool: {name[:80]!r} (offered: {names})"
-            )
-        try:
-            result = await session.call(tool.call, **arguments)
-            if inspect.isawaitable(result):
-                result = await result
-            return to_jsonable_python(result)
-        except ValidationError as error:
-            entries = MessageError.from_validation(error).errors or []
-            reasons = "; ".join(
-                f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries
-            )
-            raise ToolFailure(ToolErrorType.INVALID_ARGS, reasons) from None
-        except Exception as error:
-            raise ToolFailure(ToolErrorType.EXECUTION_ERROR, describe(error)["message"]) from error
-
-    async def act(self, session: Session, action: CallToolAction | ListToolsAction) -> Observation:
-        """Answer a tool-style action."""
-        if isinstance(action, ListToolsAction):
-            return ListToolsObservation(tools=self.specifications(session.environment))
-        observation = CallToolObservation(tool_name=action.tool_name)
-        try:
-            observation.result = await self.call(session, action.tool_name, action.arguments)
-        except ToolFailure as failure:
-            observation.error = ToolError(error_type=failure.kind, message=str(failure))
-        return observation
-
-    @staticmethod
-    def _tools(environment: object) -> dict[str, OfferedTool]:
-        return _offered(tuple(getattr(environment, "TOOLS", ())))
+from stepwire.server.tools import ToolFailure, call_tool, tools_of
 
 
 class JsonRpc:
-    """Bare JSON-RPC: one request in, one response out, without a handshake."""
+    """Answers JSON-RPC requests one by one, without MCP's handshake."""
 
-    def __init__(self, sessions: Sessions, tools: ToolBox) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._tools = tools
 
     async def answer(self, payload: Any, session: Session | None = None) -> dict[str, Any]:
-        """Answer one request; `session` is the one whose WebSocket it came over, if any."""
+        """Answer one request; `session` is the session of the WebSocket it came over, if any."""
         try:
             request = JsonRpcRequest.model_validate(payload)
         except ValidationError as error:
@@ -150,9 +49,9 @@ class JsonRpc:
                 session = session or self._named_session(request.params)
                 if session is not None:
                     with session.in_use():
-                        return await self._use_tools(request, session)
+                        return await _use_tools(request, session)
                 async with self._sessions.temporary() as temporary:
-                    return await self._use_tools(request, temporary)
+                    return await _use_tools(request, temporary)
         raise _RpcFailure(
             JsonRpcErrorCode.METHOD_NOT_FOUND, f"Method not found: {request.method[:80]}"
         )
@@ -198,36 +97,38 @@ class JsonRpc:
             )
         return session
 
-    async def _use_tools(self, request: JsonRpcRequest, session: Session) -> Any:
-        if request.method == "tools/list":
-            return {
-                "tools": [
-                    {
-                        "name": tool.name,
-                        "description": tool.description,
-                        "inputSchema": tool.input_schema,
-                    }
-                    for tool in self._tools.specifications(session.environment)
-                ]
-            }
-        name, arguments = request.params.get("name"), request.params.get("arguments") or {}
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            raise _RpcFailure(
-                JsonRpcErrorCode.INVALID_PARAMS,
-                "Invalid params - 'name' must be a string and 'arguments' an object",
-            )
-        try:
-            result = await self._tools.call(session, name, arguments)
-        except ToolFailure as failure:
-            if failure.kind is not ToolErrorType.EXECUTION_ERROR:
-                raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None
-            return _tool_result(str(failure), str(failure), is_error=True)
-        text = result if isinstance(result, str) else to_json(result).decode()
-        return _tool_result(text, result, is_error=False)
+
+async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
+    if request.method == "tools/list":
+        specifications = [tool.specification for tool in tools_of(session.environment).values()]
+        return {
+            "tools": [
+                {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "inputSchema": tool.input_schema,
+                }
+                for tool in specifications
+            ]
+        }
+    name, arguments = request.params.get("name"), request.params.get("arguments") or {}
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise _RpcFailure(
+            JsonRpcErrorCode.INVALID_PARAMS,
+            "Invalid params - 'name' must be a string and 'arguments' an object",
+        )
+    try:
+        result = await call_tool(session, name, arguments)
+    except ToolFailure as failure:
+        if failure.kind is not ToolErrorType.EXECUTION_ERROR:
+            raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None
+        return _tool_result(str(failure), str(failure), is_error=True)
+    text = result if isinstance(result, str) else to_json(result).decode()
+    return _tool_result(text, result, is_error=False)
 
 
 def _tool_result(text: str, value: Any, *, is_error: bool) -> dict[str, Any]:
-    """MCP's `CallToolResult`, and `data`, from which the stock clients take the value."""
+    """MCP's `CallToolResult`, plus `data`: stock clients read the value there."""
     structured = value if isinstance(value, dict) else {"result": value}
     return {
         "content": [{"type": "text", "text": text}],
@@ -238,6 +139,8 @@ def _tool_result(text: str, value: Any, *, is_error: bool) -> dict[str, Any]:
 
 
 class _RpcFailure(Exception):
+    """An error to answer a request with."""
+
     def __init__(self, code: JsonRpcErrorCode, message: str, data: Any = None) -> None:
         super().__init__(message)
         self.code = code

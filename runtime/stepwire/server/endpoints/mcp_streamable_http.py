@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Standard MCP on `POST /mcp`: the Streamable HTTP transport, spoken by FastMCP.
 
-Stateless and answered in JSON, so that any worker serves any request. FastMCP takes seconds and
-45 MB to load, so that waits for the first client that speaks the standard protocol, in a thread.
+It is stateless and answers in JSON, so any worker can serve any request. FastMCP takes seconds and
+45 MB to load: a thread loads it when the first client speaks the standard protocol.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, 
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stepwire.server.endpoints.mcp import ToolBox, ToolFailure
+from stepwire.server.distribution import metadata_of
 from stepwire.server.errors import log_failure
 from stepwire.server.logs import logger
 from stepwire.server.sessions import Sessions
+from stepwire.server.tools import ToolFailure, call_tool, tools_of
 from stepwire.server.wire import encode_json_rpc
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
-# Where FastMCP's application has its endpoint; ours may be anywhere.
+# The path inside FastMCP's application; ours may be below a prefix.
 _PATH = "/mcp"
 
 
 def speaks_standard_mcp(request: Request, payload: Any) -> bool:
-    """Whether a request is one of the standard protocol, not bare JSON-RPC.
+    """Whether a request uses the standard protocol rather than bare JSON-RPC.
 
-    The standard's clients have to accept an event stream (MCP 2025-06-18, Transports, "Sending
-    Messages to the Server"). Bare JSON-RPC has neither handshake nor notifications; `ping` it
-    answers for both, since the standard's later versions leave it out, and what is no request of
-    either, it explains.
+    Standard clients must accept an event stream (MCP 2025-06-18, Transports, "Sending Messages to
+    the Server"); only they send handshakes and notifications. Bare JSON-RPC answers `ping` for
+    both, because later versions of the standard drop it, and explains what neither accepts.
     """
     try:
         method = JsonRpcRequest.model_validate(payload).method
@@ -48,17 +48,16 @@ def speaks_standard_mcp(request: Request, payload: Any) -> bool:
 
 
 class StreamableHttp:
-    """FastMCP's server of an environment's tools, started when it is first needed."""
+    """FastMCP's server of an environment's tools. The first request starts it."""
 
-    def __init__(self, sessions: Sessions, tools: ToolBox) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._tools = tools
         self._serving: asyncio.Task[None] | None = None
         self._started: asyncio.Future[ASGIApp] | None = None
         self._stop = asyncio.Event()
 
     async def answer(self, request: Request, payload: dict[str, Any]) -> Response:
-        """Answer a request whose body has been read, or say why that is not possible."""
+        """Answer a request whose body has been read; a JSON-RPC error where FastMCP is missing."""
         try:
             application = await self._start()
         except ImportError as error:
@@ -81,15 +80,17 @@ class StreamableHttp:
     async def _start(self) -> ASGIApp:
         if self._started is None:
             self._started = asyncio.get_running_loop().create_future()
-            # Its tasks belong to one that starts and stops them; no request lives long enough.
+            # FastMCP's lifespan must start and stop in one task, which outlives this request.
             self._serving = asyncio.create_task(self._serve(self._started))
         return await asyncio.shield(self._started)
 
     async def _serve(self, started: asyncio.Future[ASGIApp]) -> None:
         try:
             async with self._sessions.temporary() as session:
-                about = session.environment.get_metadata()
-            application = await asyncio.to_thread(self._load, about.name, about.version)
+                about = metadata_of(session.environment)
+            application = await asyncio.to_thread(
+                self._load, about.name, about.version or "unknown"
+            )
             async with application.lifespan(application):
                 started.set_result(application)
                 await self._stop.wait()
@@ -99,29 +100,29 @@ class StreamableHttp:
                 raise
             started.set_exception(error)
 
-    def _load(self, name: str, version: str | None) -> Any:
+    def _load(self, name: str, version: str) -> Any:
         from fastmcp import FastMCP
         from fastmcp.tools import Tool, ToolResult
 
-        # FastMCP's log lines go where the server's go, instead of through handlers of its own.
+        # Send FastMCP's log lines through the server's handlers instead of its own.
         log = logging.getLogger("fastmcp")
         log.handlers[:] = logger.handlers
         log.propagate = logger.propagate
         log.setLevel(logging.WARNING)
 
-        sessions, tools = self._sessions, self._tools
+        sessions = self._sessions
 
         class EnvironmentTool(Tool):  # type: ignore[misc] # FastMCP's types are not followed
             async def run(self, arguments: dict[str, Any]) -> Any:
                 async with sessions.temporary() as session:
                     try:
-                        value = await tools.call(session, self.name, arguments)
+                        value = await call_tool(session, self.name, arguments)
                     except ToolFailure as failure:
                         return ToolResult(content=str(failure), is_error=True)
                 return self.convert_result(value)
 
         server = FastMCP(name, version=version)
-        for tool in tools.offered(sessions.environment_cls):
+        for tool in tools_of(sessions.environment_cls).values():
             server.add_tool(
                 EnvironmentTool(
                     name=tool.specification.name,
@@ -134,7 +135,7 @@ class StreamableHttp:
 
 
 class _Delegated(Response):
-    """A response that another ASGI application gives to the same request."""
+    """A response that another ASGI application produces for the same request."""
 
     def __init__(self, application: ASGIApp, body: bytes) -> None:
         super().__init__()

@@ -11,7 +11,8 @@ from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import Observation, WSErrorCode
 from starlette.types import Message, Receive, Scope, Send
 
-from stepwire.server.endpoints.mcp import JsonRpc, ToolBox
+from stepwire.server import tools
+from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.errors import ConnectionFault, StoppingError, describe
 from stepwire.server.logs import current_session
 from stepwire.server.sessions import Session, Sessions
@@ -38,12 +39,9 @@ TRANSPORT = "openenv.transport"
 class WebSocketEndpoint:
     """A bare ASGI application: between the server's protocol and the decoder nothing is wrapped."""
 
-    def __init__(
-        self, sessions: Sessions, decoder: MessageDecoder, tools: ToolBox, json_rpc: JsonRpc
-    ) -> None:
+    def __init__(self, sessions: Sessions, decoder: MessageDecoder, json_rpc: JsonRpc) -> None:
         self._sessions = sessions
         self._decode = decoder.decode_frame
-        self._tools = tools
         self._json_rpc = json_rpc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +152,7 @@ class WebSocketEndpoint:
 
     def _act(self, session: Session, action: Any) -> Coroutine[Any, Any, Observation]:
         if type(action) in TOOL_ACTIONS:
-            return self._tools.act(session, action)
+            return tools.act(session, action)
         return session.step(action)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/web` and what leads to it; every address is relative, so that a path prefix changes nothing."""
 
+import os
 import re
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,36 @@ def test_the_policy_of_the_page(server: Any) -> None:
     assert file.headers["Content-Type"].startswith("text/javascript")
 
 
-def test_the_page_says_which_version_serves_it(server: Any) -> None:
-    version = metadata.version("notes-env")
-    assert f"Server {version}<" in requests.get(server.url + "/web", timeout=60).text
+def _versions(server: Any) -> tuple[str, str | None, str, str]:
+    """As `/web`, `/metadata` and `/docs` show them; the last one is the contract's."""
+    page = requests.get(server.url + "/web", timeout=60).text
+    described = requests.get(server.url + "/metadata", timeout=60).json()
+    info = requests.get(server.url + "/openapi.json", timeout=60).json()["info"]
+    shown = re.search(r"Server ([^<]+)<", page)
+    assert shown is not None
+    return shown[1], described["version"], info["description"].split(". ")[0], info["version"]
+
+
+def test_the_version_shown_is_that_of_the_environments_distribution(
+    start_server: Callable[..., Any], server: Any, tmp_path: Path
+) -> None:
+    installed = tmp_path / "notes_env-4.5.6.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: notes-env\nVersion: 4.5.6\n")
+    (installed / "top_level.txt").write_text("notes_env\n")
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    assert _versions(start_server(env={"PYTHONPATH": path})) == (
+        "4.5.6",
+        "4.5.6",
+        "Reset, step and observe an environment: notes-env 4.5.6",
+        "1.0.0",
+    )
+    assert _versions(server) == (
+        "from a checkout",
+        None,
+        "Reset, step and observe an environment",
+        "1.0.0",
+    )
 
 
 def test_a_browser_without_the_token_gets_a_form(start_server: Callable[..., Any]) -> None:

@@ -113,7 +113,7 @@ function connect() {
       const why = reason || (refusal?.code === "SESSION_ERROR" && refusal.message) || `code ${code}`;
       setStatus("closed", code === 1000 ? "Closed: the session and its episode are over" : `Disconnected (${why}): the episode is lost`);
     } else if (await isRefused()) {
-      setStatus("closed", "The server asks for its token", "Enter it");
+      setStatus("closed", "The server needs a token", "Enter it");
     } else {
       setStatus("closed", "No connection: is the server running?");
     }
