@@ -28,6 +28,9 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
 
     # One environment per session and nothing shared between them.
     SUPPORTS_CONCURRENT_SESSIONS = True
+    # No method waits or computes for long, so the server may call them on its event loop. An
+    # environment with a slow method leaves this out and is called in threads.
+    BLOCKING = False
     # Offered over MCP beside the episode; names, annotations and docstrings become the schemas.
     TOOLS = (echo_message, echo_with_length)
 
@@ -57,13 +60,6 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
             reward=length * 0.1,
             metadata={"original_message": message, "step": self._episode["step_count"]},
         )
-
-    # Nothing above waits, so a server may call it on its event loop instead of in a thread.
-    async def reset_async(self, *args: Any, **kwargs: Any) -> EchoObservation:
-        return self.reset(*args, **kwargs)
-
-    async def step_async(self, *args: Any, **kwargs: Any) -> EchoObservation:
-        return self.step(*args, **kwargs)
 
     @property
     def state(self) -> State:

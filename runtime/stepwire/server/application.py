@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 from openenv.core.env_server.types import Action, Observation
 from starlette.routing import WebSocketRoute
 
+from stepwire.server.calling import AnyEnvironment
 from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
 from stepwire.server.endpoints.http import (
     DescriptionRoutes,
@@ -26,8 +27,7 @@ from stepwire.server.logs import set_up_logging
 from stepwire.server.pages.documentation import add_documentation
 from stepwire.server.pages.inspector import add_inspector
 from stepwire.server.pages.security import token_page
-from stepwire.server.scenarios import ScenarioSession
-from stepwire.server.sessions import AnyEnvironment, Sessions
+from stepwire.server.sessions import Sessions
 from stepwire.server.settings import read_settings
 from stepwire.server.tools import tools_of
 from stepwire.server.uvicorn_host.lifecycle import Worker
@@ -58,7 +58,7 @@ def create_app(
         )
     settings = read_settings()
     set_up_logging(settings)
-    sessions = Sessions(env, max_concurrent_envs, settings, ScenarioSession)
+    sessions = Sessions(env, max_concurrent_envs, settings)
     worker = Worker(sessions, settings)
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
     tools_of(sessions.environment_cls)  # an invalid tool fails here, not at its first call

@@ -5,7 +5,6 @@
 environment. Codes are those of the OpenEnv wire contract (`WSErrorCode`).
 """
 
-import asyncio
 import logging
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,6 @@ from openenv.core.env_server.exceptions import (
 from openenv.core.env_server.types import WSErrorCode
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
-from starlette.types import Send
 
 logger = logging.getLogger("stepwire.server")
 
@@ -70,21 +68,6 @@ class MessageError(Exception):
             omitted = f"{len(entries) - _MOST_ERRORS} further errors are not listed"
             errors.append({"type": "too_many_errors", "loc": location, "msg": omitted})
         return cls(WSErrorCode.VALIDATION_ERROR, "Invalid message", errors)
-
-
-class ConnectionFault(MessageError):
-    """Raised by a session in place of an observation: what is done to the connection instead.
-
-    Where there is no WebSocket to do it to, it is an error of the message like any other.
-    """
-
-    def __init__(self, location: tuple[str | int, ...], reason: str, value: Any) -> None:
-        refusal = MessageError.invalid("connection_fault", location, reason, value)
-        super().__init__(refusal.code, str(refusal), refusal.errors)
-
-    async def perform(self, send: Send, transport: asyncio.Transport | None) -> None:
-        """Do it; raise this very error where it takes a transport and the server gives none."""
-        raise NotImplementedError
 
 
 class StoppingError(OpenEnvError):

@@ -1,38 +1,32 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Misbehaviour on request: `reset(seed=7, scenario={"delay_s": 1.0, "fail_rate": 0.1})`.
 
-For engineers who want to see how their client or trainer copes. Only `app.py` imports this module:
-without it, and those lines there, the server is whole. Nothing is left to chance: what happens at a
-step is a pure function of the episode's seed, the scenario and the number of the step.
+For engineers who want to see how their client or trainer copes. Nothing is random: what happens at
+a step is a pure function of the episode's seed, the scenario and the number of the step.
 """
 
 import asyncio
 import hashlib
-import json
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from openenv.core.env_server.types import Action, Observation
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
-from starlette.types import Send
-from websockets.frames import Frame, Opcode
 
-from stepwire.server.errors import ConnectionFault, MessageError
-from stepwire.server.sessions import Session
-from stepwire.server.settings import Settings
-from stepwire.server.wire import encode_observation_frame
+from stepwire.protocol.stamps import make_stamp
+from stepwire.server.calling import AnyEnvironment, CallingConvention
+from stepwire.server.errors import MessageError
+from stepwire.server.session import Session
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
-_DRIP_PIECES = 20
-_STATE_KEY = "scenario"  # beside what the environment's own state has
+_STATE_KEY = "scenario"  # beside the keys of the environment's own state
 
 
 class Fault(BaseModel):
-    """What happens to the WebSocket at one step. Over HTTP, that step is answered with 422."""
+    """What happens to the WebSocket at one step. Over HTTP the step is answered with 422."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +41,7 @@ class Fault(BaseModel):
         "wrong_type",
         "slow_drip",
     ] = Field(description="What happens")
-    at: int = Field(1, ge=1, description="At which step of the episode, the first being 1")
+    at: int = Field(1, ge=1, description="Step of the episode at which it happens, from 1")
     code: int = Field(1011, ge=1000, le=4999, description="Close code of the two that close")
     delay_s: float = Field(
         1.0, ge=0, le=_LONGEST_S, description="Seconds that `late_reply` and `slow_drip` take"
@@ -55,7 +49,7 @@ class Fault(BaseModel):
 
 
 class Scenario(BaseModel):
-    """How an episode misbehaves; whatever is left out is as it always is."""
+    """How an episode misbehaves; a field that is left out changes nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,32 +81,22 @@ def draw(seed: int, what: str, step: int) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def make_stamp(seed: int | None, episode_id: str | None, step: int, action: Action | None) -> str:
-    """The first 32 hexadecimal digits of the SHA-256 digest of `[seed, episode_id, step, action]`.
-
-    As compact JSON in UTF-8 with sorted keys; `action` is without its `metadata`, and null for the
-    observation of a reset. A client computes the same (`stepwire.client.verify_stamp`).
-    """
-    fields = None if action is None else action.model_dump(mode="json", exclude={"metadata"})
-    text = json.dumps(
-        [seed, episode_id, step, fields], ensure_ascii=False, separators=(",", ":"), sort_keys=True
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 @dataclass
-class _Course:
-    """A scenario under way."""
+class ScenarioRun:
+    """A scenario in progress."""
 
     scenario: Scenario
     seed: int | None
-    steps: int = 0  # asked for, those that failed included
+    steps: int = 0  # requested so far, including those that failed
 
-    def chance(self, what: str) -> float:
+    def draw(self, what: str) -> float:
+        """A number from 0 to below 1 for the current step."""
         return draw(self.seed or 0, what, self.steps)
 
-    def dressed(self, observation: Observation, session: Session, action: Action | None) -> Any:
-        """The observation as the scenario wants it."""
+    def apply_to(
+        self, observation: Observation, session: Session, action: Action | None
+    ) -> Observation:
+        """Change the observation as the scenario asks; `action` is `None` for that of a reset."""
         scenario = self.scenario
         if self.steps:
             if scenario.done_at is not None:
@@ -132,11 +116,35 @@ class _Course:
         return observation
 
 
-@dataclass(eq=False, slots=True)
+class ConnectionFault(MessageError):
+    """Raised in place of an observation: the fault that the connection has to perform.
+
+    A caller without a WebSocket answers it like any other error of the message.
+    """
+
+    def __init__(self, fault: Fault, observation: Observation) -> None:
+        refusal = MessageError.invalid(
+            "connection_fault",
+            ("scenario", "fault", "kind"),
+            f"A connection fault at step {fault.at} needs the WebSocket of the `server` command",
+            fault.kind,
+        )
+        super().__init__(refusal.code, str(refusal), refusal.errors)
+        self.fault = fault
+        self.observation = observation
+
+
 class ScenarioSession(Session):
     """A session whose episodes misbehave when their `reset` asks for it."""
 
-    _course: _Course | None = field(default=None, init=False)
+    __slots__ = ("_allowed", "_run")
+
+    def __init__(
+        self, environment: AnyEnvironment, convention: CallingConvention, allowed: bool
+    ) -> None:
+        super().__init__(environment, convention)
+        self._allowed = allowed
+        self._run: ScenarioRun | None = None
 
     async def reset(self, arguments: dict[str, Any]) -> Observation:
         """Start an episode, with the scenario in `arguments`, if any.
@@ -145,117 +153,59 @@ class ScenarioSession(Session):
         """
         requested = arguments.get("scenario")
         if requested is None:
-            self._course = None
-            return await Session.reset(self, arguments)
-        course = _Course(_accepted(requested), arguments.get("seed"))
+            self._run = None
+            return await super().reset(arguments)
+        run = ScenarioRun(self._validate(requested), arguments.get("seed"))
         arguments = {name: value for name, value in arguments.items() if name != "scenario"}
-        observation = await Session.reset(self, arguments)
-        self._course = course
-        return course.dressed(observation, self, None)  # type: ignore[no-any-return]
+        observation = await super().reset(arguments)
+        self._run = run
+        return run.apply_to(observation, self, None)
 
     def step(
         self, action: Action, arguments: dict[str, Any] | None = None
-    ) -> Coroutine[Any, Any, Observation]:
-        """Take one step, as the scenario says; raises `_Fault` where the connection is to fail."""
-        if self._course is None:
+    ) -> Awaitable[Observation]:
+        """Take one step, as the scenario says; raises `ConnectionFault` where it asks for one."""
+        if self._run is None:
             return Session.step(self, action, arguments)
-        return self._misbehave(self._course, action, arguments)
+        return self._misbehave(self._run, action, arguments)
 
     async def dump_state(self) -> dict[str, Any]:
-        """The environment's, and how far the scenario is."""
-        state = await Session.dump_state(self)
-        if self._course is not None:
-            scenario = self._course.scenario.model_dump(exclude_defaults=True)
-            state = {**state, _STATE_KEY: [scenario, self._course.seed, self._course.steps]}
+        """The environment's state, with the progress of the scenario."""
+        state = await super().dump_state()
+        if self._run is not None:
+            scenario = self._run.scenario.model_dump(exclude_defaults=True)
+            state = {**state, _STATE_KEY: [scenario, self._run.seed, self._run.steps]}
         return state
 
     async def load_state(self, state: dict[str, Any]) -> None:
-        """Go on with the environment's episode and the scenario's."""
+        """Continue the environment's episode and its scenario."""
         state = dict(state)
-        course = state.pop(_STATE_KEY, None)
-        await Session.load_state(self, state)
-        if course is not None:
-            scenario, seed, steps = course
-            self._course = _Course(_accepted(scenario), seed, steps)
+        progress = state.pop(_STATE_KEY, None)
+        await super().load_state(state)
+        if progress is not None:
+            scenario, seed, steps = progress
+            self._run = ScenarioRun(self._validate(scenario), seed, steps)
 
     async def _misbehave(
-        self, course: _Course, action: Action, arguments: dict[str, Any] | None
+        self, run: ScenarioRun, action: Action, arguments: dict[str, Any] | None
     ) -> Observation:
-        scenario = course.scenario
-        course.steps += 1
-        delay = scenario.delay_s + scenario.jitter_s * course.chance("jitter_s")
+        scenario = run.scenario
+        run.steps += 1
+        delay = scenario.delay_s + scenario.jitter_s * run.draw("jitter_s")
         if delay:
             await asyncio.sleep(delay)
-        if course.steps == scenario.fail_at or course.chance("fail_rate") < scenario.fail_rate:
-            raise ValueError(f"The scenario has the environment fail at step {course.steps}")
-        observation = course.dressed(await Session.step(self, action, arguments), self, action)
-        if scenario.fault is not None and course.steps == scenario.fault.at:
-            raise _FaultyReply(scenario.fault, observation)
-        return observation  # type: ignore[no-any-return]
+        if run.steps == scenario.fail_at or run.draw("fail_rate") < scenario.fail_rate:
+            raise ValueError(f"The scenario has the environment fail at step {run.steps}")
+        observation = run.apply_to(await super().step(action, arguments), self, action)
+        if scenario.fault is not None and run.steps == scenario.fault.at:
+            raise ConnectionFault(scenario.fault, observation)
+        return observation
 
-
-class _FaultyReply(ConnectionFault):
-    """The reply to a step, and what is done to it."""
-
-    def __init__(self, fault: Fault, observation: Observation) -> None:
-        super().__init__(
-            ("scenario", "fault", "kind"),
-            f"A connection fault at step {fault.at} needs the WebSocket of the `server` command",
-            fault.kind,
-        )
-        self._fault = fault
-        self._observation = observation
-
-    async def perform(self, send: Send, transport: asyncio.Transport | None) -> None:
-        fault, reply = self._fault, encode_observation_frame(self._observation)
-        text = {"type": "websocket.send", "text": reply}
-        close = {"type": "websocket.close", "code": fault.code, "reason": "as the scenario says"}
-        match fault.kind:
-            case "close_before_reply":
-                await send(close)
-            case "close_after_reply":
-                await send(text)
-                await send(close)
-            case "silence":
-                pass
-            case "late_reply":
-                await asyncio.sleep(fault.delay_s)
-                await send(text)
-            case "duplicate_reply":
-                await send(text)
-                await send(text)
-            case "broken_json":
-                await send({**text, "text": reply[:-1]})
-            case "wrong_type":
-                await send({**text, "text": '{"type":"surprise","data":{}}'})
-            case "abort" | "slow_drip" if transport is None:
-                raise self
-            case "abort":
-                transport.abort()
-            case "slow_drip":
-                await _drip(transport, reply.encode(), fault.delay_s)
-
-
-async def _drip(transport: asyncio.Transport, payload: bytes, seconds: float) -> None:
-    """Write the frame of a text in pieces, below the protocol, which writes only whole ones."""
-    frame = Frame(Opcode.TEXT, payload).serialize(mask=False)
-    size = -(-len(frame) // _DRIP_PIECES)
-    for start in range(0, len(frame), size):
-        if start:
-            await asyncio.sleep(seconds / _DRIP_PIECES)
-        transport.write(frame[start : start + size])
-
-
-@lru_cache
-def _are_on() -> bool:
-    return Settings().scenarios == "on"  # type: ignore[call-arg]
-
-
-def _accepted(requested: Any) -> Scenario:
-    if not _are_on():
-        reason = "This server takes no scenarios (SCENARIOS=off)"
-        raise MessageError.invalid("scenarios_off", ("scenario",), reason, requested)
-    try:
-        return Scenario.model_validate(requested)
-    except ValidationError as error:
-        raise MessageError.from_validation(error, ("scenario",)) from None
+    def _validate(self, requested: Any) -> Scenario:
+        if not self._allowed:
+            reason = "This server takes no scenarios (SCENARIOS=off)"
+            raise MessageError.invalid("scenarios_off", ("scenario",), reason, requested)
+        try:
+            return Scenario.model_validate(requested)
+        except ValidationError as error:
+            raise MessageError.from_validation(error, ("scenario",)) from None

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from pydantic_core import to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
-from stepwire.server.sessions import Session
+from stepwire.server.session import Session
 
 
 @dataclass(frozen=True)

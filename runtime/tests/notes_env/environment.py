@@ -23,6 +23,7 @@ class NotesEnvironment(Environment[NoteAction, NoteObservation, NotesState]):
     """Takes notes and rewards their length."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
+    BLOCKING = False
     TOOLS = (read_note, measure_note)
 
     def __init__(self) -> None:
@@ -54,12 +55,6 @@ class NotesEnvironment(Environment[NoteAction, NoteObservation, NotesState]):
             reward=length * action.weight,
             metadata={"original_text": action.text, "step": self._episode["step_count"]},
         )
-
-    async def reset_async(self, *args: Any, **kwargs: Any) -> NoteObservation:
-        return self.reset(*args, **kwargs)
-
-    async def step_async(self, *args: Any, **kwargs: Any) -> NoteObservation:
-        return self.step(*args, **kwargs)
 
     @property
     def state(self) -> NotesState:

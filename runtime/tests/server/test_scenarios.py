@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Misbehaviour on request: what each field does, its bound, and that nothing is left to chance."""
 
-import ast
 import json
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -299,7 +295,7 @@ def test_scenarios_can_be_switched_off(start_server: Ask, connect: Ask) -> None:
     assert conversation.step(text="Hi")["data"]["reward"] == 0.2
 
 
-# HTTP, descriptions, and the server without it
+# HTTP and descriptions
 
 
 def test_http_takes_a_scenario_and_tells_what_is_wrong_with_one(server: Any) -> None:
@@ -344,35 +340,3 @@ def test_scenarios_are_described(server: Any) -> None:
         "$ref": "#/components/schemas/Scenario"
     }
     assert {"Scenario", "Fault"} <= set(components)
-
-
-def test_the_server_is_whole_without_it(
-    root: Path, tmp_path: Path, python_without_echo_env: Path
-) -> None:
-    package = tmp_path / "echo_env"
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
-    shutil.copytree(root, package, ignore=ignored)
-    (package / "server" / "scenarios.py").unlink()
-    application = package / "server" / "app.py"
-    text = application.read_text()
-    for line in (
-        "from stepwire.server.scenarios import ScenarioSession, describe_scenarios\n",
-        "        session_cls=ScenarioSession,\n",
-        "    describe_scenarios(app)\n",
-    ):
-        assert line in text
-        text = text.replace(line, "")
-    ast.parse(text)
-    application.write_text(text)
-    core = ("echo_env_environment", "websocket_api", "http_api", "sessions", "wire")
-    tests = [str(package / "tests" / "server" / f"test_{name}.py") for name in core]
-    command = [python_without_echo_env, "-m", "pytest", "-q", "-n", "0", *tests]
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=package,
-        env={"PYTHONPATH": str(tmp_path), "PATH": str(Path(sys.executable).parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -13,9 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 from fastapi import Request, Response
 from pydantic import SecretStr
 
+from stepwire.server.calling import AnyEnvironment
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
 from stepwire.server.errors import MessageError
-from stepwire.server.sessions import AnyEnvironment, Session
+from stepwire.server.session import Session
 
 try:
     from itsdangerous import BadData, URLSafeTimedSerializer

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from stepwire.server.errors import MessageError, describe
-from stepwire.server.sessions import Session, Sessions
+from stepwire.server.session import Session
+from stepwire.server.sessions import Sessions
 from stepwire.server.tools import ToolFailure, call_tool, tools_of
 
 
@@ -65,6 +66,7 @@ class JsonRpc:
                 message = details.pop("message")
                 del details["code"]
                 raise _RpcFailure(JsonRpcErrorCode.SERVER_ERROR, message, details) from None
+            session.outlive_connections()
         return {"session_id": session.id}
 
     async def _close_session(
@@ -80,10 +82,10 @@ class JsonRpc:
                 JsonRpcErrorCode.INVALID_REQUEST,
                 "A WebSocket's own session is closed by a `close` frame, not over MCP",
             )
-        if target.attached:
-            target.closing = True  # the connection goes first; then the session does
-        else:
+        if target.connection is None:
             await self._sessions.close(target)
+        else:
+            target.end_with_connection()
         return {"session_id": target.id, "closed": True}
 
     def _named_session(self, params: dict[str, Any]) -> Session | None:

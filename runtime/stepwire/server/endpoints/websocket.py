@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,9 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from stepwire.server import tools
 from stepwire.server.endpoints.mcp import JsonRpc
-from stepwire.server.errors import ConnectionFault, StoppingError, describe
+from stepwire.server.endpoints.websocket_faults import perform_fault
+from stepwire.server.errors import StoppingError, describe
 from stepwire.server.logs import current_session
-from stepwire.server.sessions import Session, Sessions
+from stepwire.server.scenarios import ConnectionFault
+from stepwire.server.session import Session
+from stepwire.server.sessions import Sessions
 from stepwire.server.wire import (
     TOOL_ACTIONS,
     McpMessage,
@@ -30,14 +33,14 @@ from stepwire.server.wire import (
 
 logger = logging.getLogger("stepwire.server")
 
-_FAREWELL_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 # An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
 TRANSPORT = "openenv.transport"
 
 
 class WebSocketEndpoint:
-    """A bare ASGI application: between the server's protocol and the decoder nothing is wrapped."""
+    """A bare ASGI application: nothing stands between uvicorn's protocol and the decoder."""
 
     def __init__(self, sessions: Sessions, decoder: MessageDecoder, json_rpc: JsonRpc) -> None:
         self._sessions = sessions
@@ -45,82 +48,82 @@ class WebSocketEndpoint:
         self._json_rpc = json_rpc
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # In a task of its own, a message wakes the conversation and not, with it, a dozen
-        # coroutines of uvicorn, FastAPI and Starlette that it is served by.
+        # A task of its own: otherwise every frame resumes a dozen nested coroutines of uvicorn,
+        # FastAPI and Starlette before it reaches this one.
         await asyncio.create_task(self._accept(scope, receive, send))
 
     async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
-        attach_to = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
+        requested = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
         try:
-            if attach_to:
-                await self._attach(attach_to, scope, receive, send)
+            if requested:
+                session = await self._find(requested, send)
             else:
-                await self._open(scope, receive, send)
+                session = await self._open(send)
+            if session is not None:
+                await self._use(session, scope, receive, send)
         except OSError:
-            logger.debug("The client was gone before its reply could be written")
+            logger.debug("The client disconnected before its reply was written")
 
-    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _open(self, send: Send) -> Session | None:
+        """A new session; `None` when the client has been refused."""
         try:
-            session = await self._sessions.open()
+            return await self._sessions.open()
         except OpenEnvError as error:
             logger.info("No session for a client: %s", error)
             await _refuse(send, describe(error), 1012 if self._sessions.draining else 1000)
-            return
-        try:
-            await self._converse(session, scope, receive, send)
-        finally:
-            await self._sessions.close(session)
+            return None
 
-    async def _attach(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Continue a session that was created over MCP; it outlives the connection."""
+    async def _find(self, session_id: str, send: Send) -> Session | None:
+        """A session that was created over MCP; `None` when the client has been refused."""
         session = self._sessions.get(session_id)
-        if session is None or session.attached:
-            reason = "already has a WebSocket" if session else "is not known"
-            message = f"Session {session_id[:64]} {reason}"
-            await _refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
-            return
-        session.attached = True
-        try:
-            await self._converse(session, scope, receive, send)
-        finally:
-            session.attached = False
-            if session.closing:
-                await self._sessions.close(session)
+        if session is not None and session.connection is None:
+            return session
+        reason = "already has a WebSocket" if session else "is not known"
+        message = f"Session {session_id[:64]} {reason}"
+        await _refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
+        return None
 
-    async def _converse(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _use(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the session's frames until the connection is over."""
         current_session.set(session)
-        session.connection = connection = _Connection(send)
+        transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
+        connection = _Connection(send, transport)
+        session.attach(connection)
         try:
-            while not self._sessions.draining or connection.has_ended:
-                event = await receive()
-                if event["type"] == "websocket.disconnect":
-                    if not connection.has_ended:
-                        logger.debug(
-                            "The client closed the connection (code %s)", event.get("code")
-                        )
-                    return
-                if connection.has_ended:
-                    continue  # to return before the close frame is out would cut the connection
-                session.calls += 1
-                try:
-                    if not await self._serve(session, event, scope, send):
-                        return
-                except RuntimeError as error:  # only of `send`, where uvicorn closed meanwhile
-                    raise ConnectionResetError from error
-                finally:
-                    session.calls -= 1
-                    session.quiet_since = None
-            await connection.end(1012, str(StoppingError()))
+            await self._answer_frames(session, connection, receive)
         except asyncio.CancelledError:
             if not connection.has_ended:
                 raise
         finally:
-            session.connection = None
+            session.detach()
+            if session.ends_with_connection:
+                await self._sessions.close(session)
 
-    async def _serve(self, session: Session, event: Message, scope: Scope, send: Send) -> bool:
-        """Answer one frame; whether the conversation goes on."""
+    async def _answer_frames(
+        self, session: Session, connection: "_Connection", receive: Receive
+    ) -> None:
+        while not self._sessions.draining or connection.has_ended:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                if not connection.has_ended:
+                    logger.debug("The client closed the connection (code %s)", event.get("code"))
+                return
+            if connection.has_ended:
+                continue  # returning before the close frame is written would cut the connection
+            session.begin_call()
+            try:
+                if not await self._answer(session, event, connection):
+                    return
+            except RuntimeError as error:  # raised only by `send`, after uvicorn has closed
+                raise ConnectionResetError from error
+            finally:
+                session.end_call()
+        await connection.end(1012, str(StoppingError()))
+
+    async def _answer(self, session: Session, event: Message, connection: "_Connection") -> bool:
+        """Answer one frame; `False` when that closes the connection."""
         try:
             message = self._decode(event.get("text"))
             if isinstance(message, StepMessage):
@@ -133,41 +136,41 @@ class WebSocketEndpoint:
             elif isinstance(message, McpMessage):
                 reply = encode_frame("mcp", await self._json_rpc.answer(message.data, session))
             else:
-                # First: a client that sees the close may count on the slot being free.
-                if not session.attached:
+                # Before the close frame: a client that has seen it may use the slot at once.
+                if session.ends_with_connection:
                     await self._sessions.close(session)
-                await send({"type": "websocket.close", "code": 1000})
+                await connection.send({"type": "websocket.close", "code": 1000})
                 return False
         except ConnectionFault as fault:
-            transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
-            try:
-                await fault.perform(send, transport)
+            reply = encode_observation_frame(fault.observation)
+            if await perform_fault(fault.fault, reply, connection.send, connection.transport):
                 return True
-            except ConnectionFault:
-                reply = encode_frame("error", describe(fault))
-        except Exception as error:  # noqa: BLE001 - whatever happens, the session goes on
+            reply = encode_frame("error", describe(fault))
+        except Exception as error:  # noqa: BLE001 - the session survives any failure
             reply = encode_frame("error", describe(error))
-        await send({"type": "websocket.send", "text": reply})
+        await connection.send({"type": "websocket.send", "text": reply})
         return True
 
-    def _act(self, session: Session, action: Any) -> Coroutine[Any, Any, Observation]:
+    def _act(self, session: Session, action: Any) -> Awaitable[Observation]:
         if type(action) in TOOL_ACTIONS:
             return tools.act(session, action)
         return session.step(action)
 
 
 class _Connection:
-    """A conversation, as it is ended from elsewhere: for being idle, or at a shutdown."""
+    """The connection of a session, which the idle timeout and a shutdown end from outside."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._task = asyncio.current_task()
+    def __init__(self, send: Send, transport: asyncio.Transport | None) -> None:
+        self.send = send
+        self.transport = transport
         self.has_ended = False
+        self._task = asyncio.current_task()
 
     def end(
         self, code: int, reason: str, error: dict[str, Any] | None = None
     ) -> Coroutine[Any, Any, None]:
-        self.has_ended = True  # from now on, whenever the rest of it is done
+        """Answer no further frame from now on; what is returned closes the connection."""
+        self.has_ended = True
         return self._close_or_abandon(code, reason, error)
 
     def abandon(self) -> None:
@@ -177,14 +180,14 @@ class _Connection:
 
     async def _close_or_abandon(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
         try:
-            await asyncio.wait_for(self._close(code, reason, error), _FAREWELL_S)
+            await asyncio.wait_for(self._close(code, reason, error), _CLOSE_TIMEOUT_S)
         except (OSError, RuntimeError, asyncio.TimeoutError):
-            self.abandon()  # the client has gone just now, or does not read
+            self.abandon()  # the client has just disconnected, or does not read
 
     async def _close(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
         if error is not None:
-            await self._send({"type": "websocket.send", "text": encode_frame("error", error)})
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self.send({"type": "websocket.send", "text": encode_frame("error", error)})
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 async def _refuse(send: Send, error: dict[str, Any], close_code: int = 1000) -> None:

@@ -99,7 +99,7 @@ class Worker:
         if self._received.total() == 1:
             self._run(self._drain(self._server, number))
         elif self._received[number] == 2:
-            self._sessions.hurry()
+            self._sessions.abort_drain()
         elif self._received[number] > 2:
             self._server.handle_exit(number, None)
 

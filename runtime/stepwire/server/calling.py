@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How the methods of an environment are called: in threads, unless its class says otherwise.
+
+- `BLOCKING = False` in a class says that its methods return at once: they are called on the event
+  loop.
+- `reset_async` and `step_async` are awaited on the event loop.
+- Any other method may block and is called in a thread. (`state` is a property, and is always read
+  on the event loop.)
+
+A call that blocks the event loop holds up every session of the worker. A class that says
+`BLOCKING = False` and blocks is warned about once. Development mode (`python -X dev`, or asyncio's
+debug mode) warns about every call that blocks the event loop, `async` methods included.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from openenv.core.env_server.interfaces import Environment
+
+logger = logging.getLogger("stepwire.server")
+
+AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
+
+_MOST_BLOCKED_S = 0.1
+
+
+class CallingConvention:
+    """How environments of one class are called; found out once, not at every step."""
+
+    def __init__(self, environment_cls: type[AnyEnvironment], threads: Executor) -> None:
+        self._class_name = environment_cls.__name__
+        self._threads = threads
+        self._is_blocking: bool = getattr(environment_cls, "BLOCKING", True)
+        self._has_warned = False
+        self.reset = self._method(environment_cls, "reset")
+        self.step = self._method(environment_cls, "step")
+        # The constructor, tools, `dump_state` and the rest are called where steps are.
+        self.in_threads = self._is_blocking and not self.step.is_async
+        self.call = self._call_in_thread if self.in_threads else self._call_on_loop
+
+    def _method(self, environment_cls: type[AnyEnvironment], name: str) -> "Method":
+        async_name = f"{name}_async"
+        function = getattr(environment_cls, async_name)
+        if function is not getattr(Environment, async_name):
+            return Method(async_name, _keywords(function), self._await, is_async=True)
+        call = self._call_in_thread if self._is_blocking else self._call_on_loop
+        return Method(name, _keywords(getattr(environment_cls, name)), call)
+
+    async def _call_in_thread(
+        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+    ) -> Any:
+        # The context goes along: log lines of the environment name their session.
+        run = partial(copy_context().run, function, *arguments, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _call_on_loop(
+        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+    ) -> Any:
+        began = perf_counter()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            if (blocked_s := perf_counter() - began) > _MOST_BLOCKED_S:
+                self._report(function, blocked_s)
+
+    def _await(
+        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+    ) -> Awaitable[Any]:
+        awaitable: Awaitable[Any] = function(*arguments, **keywords)
+        if asyncio.get_running_loop().get_debug():
+            return _Timed(awaitable, partial(self._report, function))
+        return awaitable
+
+    def _report(self, function: Callable[..., Any], blocked_s: float) -> None:
+        is_due = not (self._is_blocking or self._has_warned)
+        if not is_due and not asyncio.get_running_loop().get_debug():
+            return
+        self._has_warned = True
+        name = getattr(function, "__name__", repr(function))
+        if isinstance(getattr(function, "__self__", None), Environment):
+            name = f"{self._class_name}.{name}"
+        if self.reset.is_async or self.step.is_async:
+            advice = "Await what blocks, or leave the async methods out, to be called in threads."
+        else:
+            advice = f"Remove BLOCKING = False from {self._class_name}, to be called in threads."
+        logger.warning(
+            "%s blocked the event loop, and every session, for %.1f s. %s", name, blocked_s, advice
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """`reset` or `step` of an environment class, or its `async` form."""
+
+    name: str
+    keywords: frozenset[str] | None  # those it accepts; None: any
+    call: Callable[..., Awaitable[Any]]
+    is_async: bool = False
+
+    def __call__(
+        self, environment: AnyEnvironment, keywords: dict[str, Any], /, *arguments: Any
+    ) -> Awaitable[Any]:
+        """Call it; `keywords` that it does not accept are left out."""
+        if keywords and self.keywords is not None:
+            keywords = {name: keywords[name] for name in keywords if name in self.keywords}
+        return self.call(getattr(environment, self.name), *arguments, **keywords)
+
+
+def _keywords(method: Callable[..., Any]) -> frozenset[str] | None:
+    parameters = inspect.signature(method).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters) - {"self", "action"}
+
+
+class _Timed:
+    """Awaits `awaitable` and reports each stretch in which it blocks the event loop."""
+
+    def __init__(self, awaitable: Awaitable[Any], report: Callable[[float], None]) -> None:
+        self._awaitable = awaitable
+        self._report = report
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps: Any = self._awaitable.__await__()
+        resume: Callable[[], Any] = partial(steps.send, None)
+        while True:
+            began = perf_counter()
+            try:
+                awaited = resume()
+            except StopIteration as returned:
+                return returned.value
+            finally:
+                if (blocked_s := perf_counter() - began) > _MOST_BLOCKED_S:
+                    self._report(blocked_s)
+            try:
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001 - passed on to what is awaited
+                resume = partial(steps.throw, error)
+            else:
+                resume = partial(steps.send, sent)
