@@ -49,7 +49,7 @@ def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
     connect_to: Any, environments: Any, asked: str, logged: str
 ) -> None:
     conversation = connect_to("failing")
-    found = re.fullmatch(_FIXED, _failure(conversation.step(asked)))
+    found = re.fullmatch(_FIXED, _failure(conversation.step(text=asked)))
     assert found
     _, _, after = environments.log.partition(f"Environment failed (id {found[1]})")
     traceback = after.partition("Environment failed (id")[0]
@@ -65,7 +65,7 @@ def test_what_cannot_be_raised_from_a_thread_is_a_failure_like_any_other(
     connect_to: Any, environments: Any, name: str
 ) -> None:
     conversation = connect_to("in-threads")
-    found = re.fullmatch(_FIXED, _failure(conversation.step(name)))
+    found = re.fullmatch(_FIXED, _failure(conversation.step(text=name)))
     assert found
     _, _, after = environments.log.partition(f"Environment failed (id {found[1]})")
     assert f"{name}: /secret/path" in after

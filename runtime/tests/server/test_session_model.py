@@ -63,7 +63,7 @@ class SessionModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.session = _Session(self.ws_url)
-        self.steps = 0
+        self.steps = self.characters = 0
         self.seed: int | None = None
         self.episode_id = self.session.ask({"type": "state"})["data"]["episode_id"]
 
@@ -78,11 +78,7 @@ class SessionModel(RuleBasedStateMachine):
     def reset(self, seed: int | None, episode_id: str | None, more: dict[str, Any]) -> None:
         data = {"seed": seed, "episode_id": episode_id, **more}
         answer = self.session.ask({"type": "reset", "data": data})
-        ready = {
-            "text": "Ready for notes",
-            "length": 0,
-            "metadata": {},
-        }
+        ready = {"text": "Ready for notes", "length": 0, "metadata": {}}
         assert answer == {
             "type": "observation",
             "data": {"observation": ready, "reward": 0.0, "done": False},
@@ -90,22 +86,25 @@ class SessionModel(RuleBasedStateMachine):
         if episode_id is None:
             episode_id = self.session.ask({"type": "state"})["data"]["episode_id"]
             assert episode_id != self.episode_id
-        self.episode_id, self.seed, self.steps = episode_id, seed, 0
+        self.episode_id, self.seed, self.steps, self.characters = episode_id, seed, 0, 0
 
-    @rule(message=_TEXT, metadata=st.none() | st.dictionaries(_TEXT, st.integers(), max_size=2))
-    def step(self, message: str, metadata: dict[str, int] | None) -> None:
+    @rule(
+        text=_TEXT,
+        weight=st.none() | st.floats(0, 1),
+        metadata=st.none() | st.dictionaries(_TEXT, st.integers(), max_size=2),
+    )
+    def step(self, text: str, weight: float | None, metadata: dict[str, int] | None) -> None:
         self.steps += 1
-        data = {"message": message} | ({} if metadata is None else {"metadata": metadata})
-        told = {"original_text": message, "step": self.steps}
+        self.characters += len(text)
+        data: dict[str, Any] = {"text": text}
+        data |= {} if weight is None else {"weight": weight}
+        data |= {} if metadata is None else {"metadata": metadata}
+        told = {"original_text": text, "step": self.steps}
         assert self.session.ask({"type": "step", "data": data}) == {
             "type": "observation",
             "data": {
-                "observation": {
-                    "text": message,
-                    "length": len(message),
-                    "metadata": told,
-                },
-                "reward": len(message) * 0.1,
+                "observation": {"text": text, "length": len(text), "metadata": told},
+                "reward": len(text) * (0.1 if weight is None else weight),
                 "done": False,
                 "metadata": told,
             },
@@ -114,13 +113,14 @@ class SessionModel(RuleBasedStateMachine):
     @rule()
     def ask_for_the_state(self) -> None:
         seed = {} if self.seed is None else {"seed": self.seed}
-        known = {"episode_id": self.episode_id, "step_count": self.steps, **seed}
+        counts = {"step_count": self.steps, "characters": self.characters}
+        known = {"episode_id": self.episode_id, **counts, **seed}
         assert self.session.ask({"type": "state"}) == {"type": "state", "data": known}
 
-    @rule(message=_TEXT)
-    def call_a_tool(self, message: str) -> None:
+    @rule(text=_TEXT)
+    def call_a_tool(self, text: str) -> None:
         action = {"type": "call_tool", "tool_name": "measure_note"}
-        data = {**action, "arguments": {"text": message}}
+        data = {**action, "arguments": {"text": text}}
         observation = self.session.ask({"type": "step", "data": data})["data"]["observation"]
         assert observation["tool_name"] == "measure_note"
         assert observation["error"] is None

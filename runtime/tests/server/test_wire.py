@@ -56,7 +56,7 @@ def test_a_frame_becomes_a_typed_message(
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ('{"message":"Hi","metadata":{"a":1}}', NoteAction(text="Hi", metadata={"a": 1})),
+        ('{"text":"Hi","metadata":{"a":1}}', NoteAction(text="Hi", metadata={"a": 1})),
         ('{"type":"list_tools"}', ListToolsAction()),
         (
             '{"type":"call_tool","tool_name":"t","arguments":{"a":1}}',
@@ -107,7 +107,7 @@ def test_a_frame_that_is_refused_has_a_code(
 
 def test_brackets_inside_strings_are_not_nesting(decoder: MessageDecoder) -> None:
     message: Any = decoder.decode_frame(json.dumps({"type": "step", "data": {"text": "[" * 99}}))
-    assert message.data.message == "[" * 99
+    assert message.data.text == "[" * 99
     assert decoder.decode_json(b'["[[[[[[[[[[[[[[[["]') == ["[" * 16]
 
 

@@ -10,7 +10,7 @@ _READY = {"metadata": {}, "text": "Ready for notes", "length": 0}
 
 
 def _error(code: str, message: str, **more: Any) -> dict[str, Any]:
-    return {"type": "error", "data": {"text": message, "code": code, **more}}
+    return {"type": "error", "data": {"message": message, "code": code, **more}}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_reset_answers_with_the_first_observation(conversation: Any, frame: Any)
     }
 
 
-@pytest.mark.parametrize("more", [{}, {"metadata": {"trace": 1}}], ids=["message", "with metadata"])
+@pytest.mark.parametrize("more", [{}, {"metadata": {"trace": 1}}], ids=["text", "with metadata"])
 def test_step_answers_with_the_observation_and_its_metadata(conversation: Any, more: Any) -> None:
     metadata = {"original_text": "Hi", "step": 1}
     assert conversation.ask({"type": "step", "data": {"text": "Hi", **more}}) == {
@@ -49,11 +49,11 @@ def test_rewards_are_raw_floats(conversation: Any) -> None:
     assert '"reward":1.2000000000000002,' in conversation.connection.recv()
 
 
-@pytest.mark.parametrize("message", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
-def test_text_goes_there_and_back_unchanged(conversation: Any, message: str) -> None:
-    observation = conversation.step(message)["data"]["observation"]
-    assert observation["text"] == message
-    assert observation["length"] == len(message)
+@pytest.mark.parametrize("text", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
+def test_text_goes_there_and_back_unchanged(conversation: Any, text: str) -> None:
+    observation = conversation.step(text=text)["data"]["observation"]
+    assert observation["text"] == text
+    assert observation["length"] == len(text)
 
 
 def test_state_tells_the_episode_and_its_steps(conversation: Any) -> None:
@@ -61,7 +61,7 @@ def test_state_tells_the_episode_and_its_steps(conversation: Any) -> None:
     conversation.step(text="Hi")
     assert conversation.ask({"type": "state"}) == {
         "type": "state",
-        "data": {"episode_id": "mine", "step_count": 1},
+        "data": {"episode_id": "mine", "step_count": 1, "characters": 2},
     }
 
 
@@ -70,6 +70,7 @@ def test_state_tells_the_seed_when_one_was_given(conversation: Any) -> None:
     assert conversation.ask({"type": "state"})["data"] == {
         "episode_id": "mine",
         "step_count": 0,
+        "characters": 0,
         "seed": 7,
     }
 
@@ -125,13 +126,13 @@ def test_a_frame_above_the_limit_ends_the_session(conversation: Any) -> None:
 _BAD_FRAMES = [
     pytest.param({"type": "step"}, "missing", ["data"], "Field required", id="no data"),
     pytest.param({"type": "step", "data": 5}, "dict_type", ["data"], "dictionary", id="data no {}"),
-    pytest.param({"type": "step", "data": {}}, "missing", ["message"], "required", id="no message"),
+    pytest.param({"type": "step", "data": {}}, "missing", ["text"], "required", id="no text"),
     pytest.param(
         {"type": "step", "data": {"text": 5}},
         "string_type",
-        ["message"],
+        ["text"],
         "valid string",
-        id="message no string",
+        id="text no string",
     ),
     pytest.param(
         {"type": "step", "data": {"text": "Hi", "loud": 1}},
@@ -201,7 +202,7 @@ _BAD_FRAMES = [
     pytest.param(
         r'{"type":"step","data":{"text":"\ud800"}}',
         "string_unicode",
-        ["data", "message"],
+        ["data", "text"],
         "lone surrogates",
         id="lone surrogate",
     ),
@@ -235,7 +236,8 @@ def test_a_bad_message_is_explained_and_the_session_goes_on(
     assert (entry["type"], entry["loc"]) == (kind, location)
     assert reason in entry["msg"]
     assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 2
-    assert conversation.ask({"type": "state"})["data"] == {"episode_id": "mine", "step_count": 2}
+    state = {"episode_id": "mine", "step_count": 2, "characters": 4}
+    assert conversation.ask({"type": "state"})["data"] == state
 
 
 _DEEP = "[" * 5000 + "]" * 5000
@@ -309,7 +311,7 @@ def test_an_unknown_type_is_named_with_the_known_ones(
 
 def test_the_input_quoted_in_an_error_is_shortened(conversation: Any) -> None:
     for frame, location in [
-        ({"type": "step", "data": {"text": ["x" * 100_000]}}, "message"),
+        ({"type": "step", "data": {"text": ["x" * 100_000]}}, "text"),
         ({"type": "step", "data": {"text": "Hi", "x" * 100_000: 1}}, "x" * 500 + "…"),
         ({"type": "reset", "data": {"episode_id": "x" * 100_000}}, "episode_id"),
     ]:
@@ -320,7 +322,7 @@ def test_the_input_quoted_in_an_error_is_shortened(conversation: Any) -> None:
 
 
 def test_only_the_first_20_errors_are_listed(conversation: Any) -> None:
-    data = {"message": "Hi", **{f"key{number}": number for number in range(50)}}
+    data = {"text": "Hi", **{f"key{number}": number for number in range(50)}}
     errors = conversation.ask({"type": "step", "data": data})["data"]["errors"]
     assert [error["loc"] for error in errors[:20]] == [[f"key{n}"] for n in range(20)]
     assert errors[20:] == [
