@@ -29,8 +29,8 @@ class _Decoded:
 
     def __init__(self) -> None:
         from echo_env.models import EchoAction
-        from echo_env.server import wire
         from echo_env.server.echo_env_environment import EchoEnvironment
+        from stepwire.server import wire
 
         self.wire = wire
         self.environment = EchoEnvironment

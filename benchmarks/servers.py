@@ -140,7 +140,7 @@ def _machine() -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("openenv-core", "uvicorn", "pydantic")}
     return {
         "processor": f"{len(cpu)} × {cpu[0]}" if cpu else platform.machine(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()}, {platform.python_compiler()}",
         **versions,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
