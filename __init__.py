@@ -20,46 +20,9 @@ if tuple(map(int, stepwire.__version__.split(".")[:2])) < (0, 1):
 
 from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction, EchoObservation
-from stepwire.client.errors import (
-    CapacityReachedError,
-    CommandNotFoundError,
-    ConnectFailedError,
-    DockerUnavailableError,
-    EnvClientError,
-    ImageNotFoundError,
-    InvalidActionError,
-    PortTakenError,
-    ProtocolViolationError,
-    ReplyTimeoutError,
-    ServerError,
-    ServerExitedError,
-    ServerNotHealthyError,
-    ServerStartError,
-    SessionLostError,
-    UsageError,
-)
-from stepwire.protocol.stamps import verify_stamp
+from stepwire.client import errors, verify_stamp
+from stepwire.client.errors import *  # noqa: F403
 
-__all__ = [
-    "CapacityReachedError",
-    "CommandNotFoundError",
-    "ConnectFailedError",
-    "DockerUnavailableError",
-    "EchoAction",
-    "EchoEnv",
-    "EchoEnvPool",
-    "EchoObservation",
-    "EnvClientError",
-    "ImageNotFoundError",
-    "InvalidActionError",
-    "PortTakenError",
-    "ProtocolViolationError",
-    "ReplyTimeoutError",
-    "ServerError",
-    "ServerExitedError",
-    "ServerNotHealthyError",
-    "ServerStartError",
-    "SessionLostError",
-    "UsageError",
-    "verify_stamp",
-]
+__version__ = "0.1.0"
+__all__ = ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation", "verify_stamp"]
+__all__ += errors.__all__

@@ -23,6 +23,25 @@ import asyncio
 import sys
 from typing import Any
 
+__all__ = [
+    "CapacityReachedError",
+    "CommandNotFoundError",
+    "ConnectFailedError",
+    "DockerUnavailableError",
+    "EnvClientError",
+    "ImageNotFoundError",
+    "InvalidActionError",
+    "PortTakenError",
+    "ProtocolViolationError",
+    "ReplyTimeoutError",
+    "ServerError",
+    "ServerExitedError",
+    "ServerNotHealthyError",
+    "ServerStartError",
+    "SessionLostError",
+    "UsageError",
+]
+
 
 class EnvClientError(Exception):
     """Base of everything the client raises on purpose."""
