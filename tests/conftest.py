@@ -17,6 +17,10 @@ from stepwire.testing.servers import PATIENCE_S
 from suite import suite_fixtures
 
 pytest_plugins = ["peers"]
+collect_ignore = ["guess_number"]  # an author's package; `test_guess_number.py` runs its tests
+
+_UV = os.environ.get("UV", "uv")  # `uv run` sets it; without uv the tests that use it fail
+_DISTRIBUTIONS = {"openenv_echo_env": "echo_env", "stepwire": "stepwire"}
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +66,65 @@ def committed(root: Path) -> list[Path]:
 
 def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.fixture(scope="session")
+def uv() -> Callable[..., str]:
+    """Runs uv and returns what it printed: `uv("lock", cwd=folder)`."""
+
+    def run_uv(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+        done = subprocess.run(
+            [_UV, *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_uv
+
+
+@pytest.fixture(scope="session")
+def built(
+    root: Path,
+    committed: list[Path],
+    uv: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """`echo_env.whl`, `echo_env.gz`, `stepwire.whl` and `stepwire.gz`, built from a clone.
+
+    Each wheel is built from its source archive.
+    """
+    folder = tmp_path_factory.mktemp("build")
+    for path in committed:
+        (folder / "source" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / path, folder / "source" / path)
+    uv("build", "--all-packages", "--out-dir", folder / "dist", folder / "source", cwd=folder)
+    return {
+        _DISTRIBUTIONS[path.name.partition("-")[0]] + path.suffix: path
+        for path in (folder / "dist").iterdir()
+        if path.name[0] != "."
+    }
+
+
+@pytest.fixture(scope="session")
+def environment_with_dependencies(
+    python_without_echo_env: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Makes environments that have what both packages need; returns their `bin` folder."""
+    dependencies = next(python_without_echo_env.parent.parent.glob("lib/python*/site-packages"))
+
+    def make(with_pip: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        venv.create(folder, symlinks=True, with_pip=with_pip)
+        packages = next(folder.glob("lib/python*/site-packages"))
+        (packages / "dependencies.pth").write_text(f"{dependencies}\n")
+        return folder / "bin"
+
+    return make
 
 
 @pytest.fixture

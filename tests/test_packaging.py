@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is built, locked and committed: both wheels, `requirements.lock`, the files in git."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from collections.abc import Callable
 from importlib import metadata
@@ -26,7 +24,6 @@ else:
     import tomli as tomllib
 
 _DISTRIBUTION = "openenv-echo-env"
-_UV = os.environ.get("UV", "uv")  # `uv run` sets it; without uv these tests fail
 _EXPORT = (
     "export --no-dev --no-emit-workspace --no-header --no-annotate"
     " --prune gradio --prune huggingface-hub --prune openai --prune typer --prune tomli"
@@ -40,13 +37,6 @@ _UNWANTED = re.compile(
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _uv(*arguments: str | Path, cwd: Path) -> str:
-    command = [_UV, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def _project(folder: Path) -> dict[str, Any]:
     project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     return project
@@ -58,41 +48,17 @@ def project(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def built(
-    root: Path, committed: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """The source archive of each package, and the wheel built from nothing but that archive."""
-    folder = tmp_path_factory.mktemp("build")
-    for path in committed:
-        copy = folder / "source" / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, copy)
-    _uv("build", "--all-packages", "--out-dir", folder / "dist", folder / "source", cwd=folder)
-    names = {"openenv_echo_env": "echo_env", "stepwire": "stepwire"}
-    return {
-        names[path.name.partition("-")[0]] + path.suffix: path
-        for path in (folder / "dist").iterdir()
-        if path.name[0] != "."
-    }
-
-
-@pytest.fixture(scope="module")
 def installed(
     built: dict[str, Path],
-    python_without_echo_env: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    uv: Callable[..., str],
+    environment_with_dependencies: Callable[..., Path],
 ) -> Path:
     """The `bin` folder of an environment with echo's wheel and its dependencies, no `stepwire`."""
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, symlinks=True, with_pip=False)
-    dependencies = next(python_without_echo_env.parent.parent.glob("lib/python*/site-packages"))
-    packages = next(folder.glob("lib/python*/site-packages"))
-    (packages / "dependencies.pth").write_text(f"{dependencies}\n")
-    commands = folder / "bin"
-    _uv(
+    commands: Path = environment_with_dependencies()
+    uv(
         *("pip", "install", "--no-deps", "--offline"),
         *("--python", commands / "python", built["echo_env.whl"]),
-        cwd=folder,
+        cwd=commands,
     )
     return commands
 
@@ -228,7 +194,9 @@ def test_what_the_package_exports() -> None:
         assert getattr(echo_env, name).__name__ == name
 
 
-def test_the_lock_holds_what_uv_resolves(root: Path, tmp_path: Path) -> None:
+def test_the_lock_holds_what_uv_resolves(
+    root: Path, uv: Callable[..., str], tmp_path: Path
+) -> None:
     # `uv run` writes `uv.lock`; the last file has the version of `stepwire`.
     for name in (
         *("pyproject.toml", "uv.lock"),
@@ -237,7 +205,8 @@ def test_the_lock_holds_what_uv_resolves(root: Path, tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         if (root / name).exists():
             shutil.copy(root / name, tmp_path / name)
-    resolved, locked = _uv(*_EXPORT.split(), cwd=tmp_path), (root / "requirements.lock").read_text()
+    resolved = uv(*_EXPORT.split(), cwd=tmp_path)
+    locked = (root / "requirements.lock").read_text()
     assert _pins(resolved) == _pins(locked), (
         f"requirements.lock is stale. Refresh it: uv {_EXPORT} --quiet > requirements.lock"
     )

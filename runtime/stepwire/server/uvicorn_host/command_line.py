@@ -11,6 +11,7 @@ from typing import Any, NoReturn, get_args
 from stepwire.server.distribution import distribution_of
 from stepwire.server.logs import log_config
 from stepwire.server.settings import LogLevel, Settings, exit_with_error, read_settings
+from stepwire.server.uvicorn_host.server_command import server_command_of_dependent
 
 _WEBSOCKET_PROTOCOLS = {
     "fast": "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol",
@@ -42,6 +43,9 @@ def serve(application: str, arguments: Sequence[str] | None = None) -> None:
     command line unless given. A bad value or a port that is taken ends the process with one line on
     stderr and exit code 2.
     """
+    if arguments is None and (dependent := server_command_of_dependent(application)):
+        dependent.load()()
+        return
     import uvicorn  # not before: an application is built without it
 
     options = _parse(application, arguments)
