@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 import trustme
 from hypothesis import settings as hypothesis_settings
-from websockets.sync.client import connect as connect_websocket
 
+from stepwire.conformance.conversation import Conversation
 from stepwire.testing.servers import (
     PATIENCE_S,
-    Conversation,
     Server,
     reserved_port,
     wait_until_healthy,
@@ -70,14 +69,8 @@ def connect(server: Server) -> Iterator[Callable[..., Conversation]]:
     with ExitStack() as connections:
 
         def open_one(ws_url: str | None = None, **options: Any) -> Conversation:
-            defaults: dict[str, Any] = {
-                "compression": None,
-                "max_size": None,
-                "proxy": None,
-                "ping_interval": None,
-            }
-            connection = connect_websocket(ws_url or server.ws_url, **{**defaults, **options})
-            return Conversation(connections.enter_context(connection))
+            opened = Conversation.open(ws_url or server.ws_url, **options)
+            return connections.enter_context(opened)
 
         yield open_one
 

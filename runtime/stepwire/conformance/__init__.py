@@ -1,23 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Does a server speak OpenEnv? The contract, checks of any server, and exact frames of it.
+"""The OpenEnv wire contract, checks of any running server against it, and exact frames.
 
-python -m stepwire.conformance http://localhost:8000     a running server
-pytest --openenv-url http://localhost:8000               the same, as tests
-class TestMine(EnvironmentConformance): …                an environment, in its author's tests
+python -m stepwire.conformance http://localhost:8000     a table of checks
+pytest --openenv-url http://localhost:8000               the same checks as tests
+
+`CONTRACT.md` has the contract. `stepwire.testing` is for the tests of one environment.
 """
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stepwire.testing.conformance import EnvironmentConformance
-
-__all__ = ["EnvironmentConformance"]
-
-
-def __getattr__(name: str) -> Any:
-    # Later: pytest loads a module of this package in every run.
-    if name in __all__:
-        from stepwire.testing import conformance as environment
-
-        return getattr(environment, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`CONTRACT.md`, read: its version and its rows, which checks and vectors cite by their ids."""
+"""The version and the rows of `CONTRACT.md`; checks and vectors refer to rows by id."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Row:
     level: Level
     text: str
     stock: dict[str, str]
-    """What the framework's servers do, by generation: `✓`, `own`, or how they deviate."""
+    """What the framework's servers do, by version: `✓`, `own`, or how they deviate."""
 
 
 def _rows(document: str) -> dict[str, Row]:
@@ -38,7 +38,7 @@ def _rows(document: str) -> dict[str, Row]:
 
 def _version(document: str) -> str:
     found = re.search(r"^Version (\d+\.\d+)\.", document, re.MULTILINE)
-    assert found is not None, "CONTRACT.md tells no version"
+    assert found is not None, "CONTRACT.md has no version"
     return found[1]
 
 

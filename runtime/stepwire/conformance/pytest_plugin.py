@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`pytest --openenv-url URL`: each check of the kit is a test. Without the option, nothing."""
+"""`pytest --openenv-url URL`: each check of the contract is a test.
+
+pytest loads this module in every run of every project, so it imports the checks only when used.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # imported when they are needed: pytest loads this module in every run
+if TYPE_CHECKING:
     from stepwire.conformance.registry import Check
     from stepwire.conformance.runner import Baseline
     from stepwire.conformance.server_under_test import ServerUnderTest
@@ -16,20 +19,20 @@ if TYPE_CHECKING:  # imported when they are needed: pytest loads this module in 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("openenv", "OpenEnv conformance")
     group.addoption(
-        "--openenv-url", metavar="URL", help="check the server there against the OpenEnv contract"
+        "--openenv-url", metavar="URL", help="check the server at URL against the OpenEnv contract"
     )
     group.addoption(
-        "--openenv-actions", type=Path, metavar="FILE", help="actions to take, one a line"
+        "--openenv-actions", type=Path, metavar="FILE", help="actions to take, one JSON object per line"
     )
     group.addoption(
-        "--openenv-baseline", type=Path, metavar="FILE", help="checks that are known to fail"
+        "--openenv-baseline", type=Path, metavar="FILE", help="checks known to fail, one id per line"
     )
     group.addoption(
-        "--openenv-capacity", type=int, metavar="N", help="how many sessions the server holds"
+        "--openenv-capacity", type=int, metavar="N", help="how many sessions the server holds; a check opens them all"
     )
-    group.addoption("--openenv-token", metavar="TOKEN", help="what the server asks for")
+    group.addoption("--openenv-token", metavar="TOKEN", help="the server's bearer token")
     group.addoption(
-        "--openenv-strict", action="store_true", help="what a server should do, it must do"
+        "--openenv-strict", action="store_true", help="treat SHOULD like MUST"
     )
 
 
@@ -42,7 +45,7 @@ def pytest_collection_modifyitems(
 
 
 class CheckSuite(pytest.Collector):
-    """The checks that can be asked with the options given."""
+    """The checks that can run with the given options."""
 
     def collect(self) -> Iterator[pytest.Item]:
         from stepwire.conformance.actions import read_actions
@@ -72,7 +75,7 @@ class CheckSuite(pytest.Collector):
 
 
 class CheckItem(pytest.Item):
-    """One check; a SHOULD that fails is an expected failure, and so is one of the baseline."""
+    """One check. A failing SHOULD is an expected failure, like a check in the baseline."""
 
     def __init__(
         self, *, check: "Check", server: "ServerUnderTest", baseline: "Baseline", **rest: Any
@@ -81,7 +84,7 @@ class CheckItem(pytest.Item):
         self._check = check
         self._server = server
         if check.id in baseline.ids:
-            self.add_marker(pytest.mark.xfail(reason="the baseline says so", strict=True))
+            self.add_marker(pytest.mark.xfail(reason="known failure: in the baseline", strict=True))
 
     def runtest(self) -> None:
         from stepwire.conformance.contract import Level

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a check is: a function that asks a server and raises when it does not like the answer."""
+"""`Check` and the registry of all checks: functions that raise when a server breaks a rule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ CheckFunction: TypeAlias = Callable[[ServerUnderTest], None]
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a server; it fails, never skips, also when the way to the question does."""
+    """One check of a row. It never skips: when its preparations fail, the check fails."""
 
     id: str
     row: Row
     cause: str
     fix: str
     needs: str | None
-    """The option that it cannot be asked without, by its name in `Options`."""
-    ask: CheckFunction
+    """The field of `Options` without which the check cannot run."""
+    run: CheckFunction
 
     @property
     def level(self) -> Level:
@@ -29,10 +29,10 @@ class Check:
 
     @property
     def purpose(self) -> str:
-        return (self.ask.__doc__ or "").strip()
+        return (self.run.__doc__ or "").strip()
 
     def explain(self, error: Exception) -> str:
-        """What went wrong, its likely cause and what to do about it."""
+        """What went wrong, its likely cause and how to fix it."""
         found = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
         return f"{found}\nLikely cause: {self.cause}\nFix: {self.fix}"
 
@@ -55,7 +55,7 @@ def check(
 
 
 def require(holds: Any, what: str, got: Any) -> None:
-    """Fail the check unless `holds`; `what` was expected."""
+    """Fail the check unless `holds`; the message says that `what` was expected."""
     if not holds:
         fail(f"Expected {what}, got {got!r:.300}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Results for people (a table), for programs (JSON) and for continuous integration (JUnit XML)."""
+"""Results as a table for people, as JSON for programs and as JUnit XML for CI."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ _STYLES = {
 
 
 def print_table(url: str, results: Sequence[Result], console: Console) -> None:
-    """Every check with its verdict, then what is wrong and what to do, then the counts."""
+    """Print all verdicts, then an explanation of each failure, then the counts."""
     table = Table("Check", "Row", "Level", "Verdict", box=box.SIMPLE_HEAD)
     table.title, table.title_justify = f"OpenEnv contract {VERSION}: {url}", "left"
     for result in results:
@@ -39,13 +39,14 @@ def print_table(url: str, results: Sequence[Result], console: Console) -> None:
             title = f"\n{result.check.id} ({result.verdict.value}): {result.check.row.text}"
             console.print(Text(title, style=_STYLES[result.verdict]))
             console.print(Text(result.message))
-    not_asked = sorted({c.needs for c in CHECKS.values() if c.needs and c.id not in _ids(results)})
-    if not_asked:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in not_asked)
-        console.print(Text(f"\nNot asked, for want of: {options}"))
+    skipped = [c for c in CHECKS.values() if c.needs and c.id not in _ids(results)]
+    if skipped:
+        names = sorted({str(check.needs) for check in skipped})
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.print(Text(f"\n{len(skipped)} checks not run; they need: {options}"))
     counts = Counter(result.verdict for result in results)
-    told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    console.print(Text(f"\n{told or 'nothing checked'}"))
+    summary = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    console.print(Text(f"\n{summary or 'nothing checked'}"))
 
 
 def _ids(results: Sequence[Result]) -> set[str]:
@@ -53,7 +54,7 @@ def _ids(results: Sequence[Result]) -> set[str]:
 
 
 def as_json(url: str, results: Sequence[Result]) -> str:
-    """One object: `contract`, `url` and a list of `checks`."""
+    """A JSON object with `contract`, `url` and a list of `checks`."""
     checks: list[dict[str, Any]] = [
         {
             "id": result.check.id,
@@ -69,7 +70,7 @@ def as_json(url: str, results: Sequence[Result]) -> str:
 
 
 def as_junit(url: str, results: Sequence[Result]) -> str:
-    """A test suite with a case for each check; known failures are skipped ones."""
+    """A JUnit test suite with a case for each check; known failures count as skipped."""
     suite = ElementTree.Element(
         "testsuite",
         name=f"OpenEnv contract {VERSION}",
@@ -91,7 +92,7 @@ def as_junit(url: str, results: Sequence[Result]) -> str:
             summary = result.message.partition("\n")[0]
             ElementTree.SubElement(case, "failure", message=summary).text = result.message
         elif result.verdict is Verdict.KNOWN:
-            ElementTree.SubElement(case, "skipped", message="known to fail: the baseline says so")
+            ElementTree.SubElement(case, "skipped", message="known failure: in the baseline")
         elif result.message:
             ElementTree.SubElement(case, "system-out").text = result.message
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs checks against a server, and judges the results by what is known to fail."""
+"""Runs checks against a server and compares the results with a baseline of known failures."""
 
 import time
 from collections.abc import Collection, Iterable
@@ -17,11 +17,11 @@ class Verdict(str, Enum):
     PASSED = "passed"
     FAILED = "failed"
     WARNED = "warned"
-    """It failed, at what a server only should do."""
+    """It failed, and its row is a SHOULD."""
     KNOWN = "known"
     """It failed, as the baseline says."""
     STALE = "stale"
-    """It passed, though the baseline says that it fails."""
+    """It passed, but the baseline says that it fails."""
 
     @property
     def is_failure(self) -> bool:
@@ -30,7 +30,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one check; `message` is empty when it passed."""
+    """The result of one check; `message` is empty when it passed."""
 
     check: Check
     verdict: Verdict
@@ -40,13 +40,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The checks that a server is known to fail: one id a line, after `#` why."""
+    """The checks that a server is known to fail."""
 
     ids: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, path: Path) -> "Baseline":
-        """Raises `ValueError` for a check that does not exist, `OSError` for a file that does."""
+        """Read one check id per line; `#` starts a comment.
+
+        Raises `ValueError` for an unknown check and `OSError` for a missing file.
+        """
         lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
         ids = frozenset(line for line in lines if line)
         unknown = sorted(ids - set(CHECKS))
@@ -56,9 +59,9 @@ class Baseline:
 
 
 def selected(options: Options, only: Collection[str] = ()) -> list[Check]:
-    """The checks that can be asked with these options, in the contract's order.
+    """The checks that can run with these options, in the order of the contract.
 
-    `only` those of certain ids.
+    `only` limits them to these ids.
     """
     order = list(ROWS)
     return [
@@ -70,10 +73,10 @@ def selected(options: Options, only: Collection[str] = ()) -> list[Check]:
 
 
 def run_check(check: Check, server: ServerUnderTest) -> str:
-    """Why the check fails; empty when it passes."""
+    """Run one check; returns why it fails, or an empty string when it passes."""
     try:
-        check.ask(server)
-    except Exception as error:  # noqa: BLE001 - whatever a server makes us raise, it failed
+        check.run(server)
+    except Exception as error:  # noqa: BLE001 - any exception is a failure
         return check.explain(error)
     return ""
 
@@ -85,7 +88,7 @@ def run(
     *,
     strict: bool = False,
 ) -> list[Result]:
-    """Ask everything, one after the other; `strict` takes SHOULD for MUST."""
+    """Run the checks one after the other; `strict` treats SHOULD like MUST."""
     results = []
     for check in checks:
         started = time.monotonic()
@@ -93,7 +96,7 @@ def run(
         seconds = time.monotonic() - started
         known = check.id in baseline.ids
         if known and not message:
-            message = "It passes, but the baseline says that it fails: take it out of the baseline."
+            message = "It passes, but the baseline says that it fails: remove it from the baseline."
             verdict = Verdict.STALE
         elif known:
             verdict = Verdict.KNOWN

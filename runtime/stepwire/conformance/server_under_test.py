@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server that is asked: raw WebSockets and HTTP, so that nothing of a client hides anything.
+"""The server that checks talk to, by raw WebSockets and HTTP so that no client hides anything.
 
-What is here asks for no more than it needs to go on: an answer of another form than the contract's
-is for the check of that form to find, and for no other.
+The methods here demand no more of an answer than they need to go on. Each rule of the contract is
+for its own check, so that a server which breaks one rule fails one check.
 """
 
 import json
@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from stepwire.conformance.actions import example_actions
+from stepwire.conformance.conversation import Conversation
 
 _OPENING_S = 10.0
 _LEAVE_S = 1.0
@@ -24,41 +25,46 @@ _MOST_UNREAD = 100
 
 
 class CheckFailed(AssertionError):
-    """A server that does not do what the contract says."""
+    """The server does not do what the contract says."""
 
 
 class ServerUnreachable(Exception):
-    """Nobody answers at the address: nothing was checked."""
+    """No server answers at the address, so nothing was checked."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a server cannot be asked for, and so has to be said about it."""
+    """What the checks have to know about a server and cannot find out."""
 
     actions: Sequence[dict[str, Any]] = ()
-    """Actions to take, in turn; made up from `/schema` when there are none."""
+    """Actions to take, in turn; when empty, they are generated from `/schema`."""
     timeout_s: float = 10.0
-    """How long a reply may take."""
+    """Seconds that a reply may take."""
     capacity: int | None = None
-    """How many sessions the server holds; at most a few dozen, all of which are opened."""
+    """How many sessions the server holds. A check opens them all, so keep it to a few dozen."""
     failing_action: dict[str, Any] | None = None
     """An action at which the environment raises."""
     unbuildable_url: str | None = None
-    """Where the same server serves an environment that cannot be made."""
+    """The address at which the same server serves an environment whose constructor raises."""
     token: str | None = None
-    """What the server asks for, as `Authorization: Bearer`; sent with everything."""
+    """Sent with every request and handshake as `Authorization: Bearer`."""
     idle_timeout_s: float | None = None
-    """How long a session may be idle; a check waits for longer than that."""
+    """After how many idle seconds the server ends a session. A check waits that long."""
     stop_pid: int | None = None
-    """The server's process on this machine; the last check tells it to stop."""
+    """The server's process on this machine. The last check stops it."""
 
 
 @dataclass(frozen=True)
 class Closed:
-    """How a connection ended; without a code where it was cut."""
+    """How a connection ended; `code` is `None` when there was no close frame."""
 
     code: int | None
     reason: str
+
+    def __str__(self) -> str:
+        if self.code is None:
+            return "the connection was lost"
+        return f"the connection was closed: {self.code} {self.reason}".rstrip()
 
     @classmethod
     def by(cls, error: ConnectionClosed) -> "Closed":
@@ -66,36 +72,32 @@ class Closed:
         return cls(None, "") if frame is None else cls(frame.code, frame.reason)
 
 
-class Conversation:
-    """One WebSocket connection."""
+class Session(Conversation):
+    """One connection to a server under test: what is wrong with its frames is a `CheckFailed`."""
 
     def __init__(
         self, connection: ClientConnection, timeout_s: float, action: Callable[[int], Any]
     ) -> None:
-        self.connection = connection
-        self._timeout = timeout_s
+        super().__init__(connection, timeout_s)
         self._action = action
 
     def send(self, frame: Any) -> None:
-        """Send text or bytes as they are, anything else as JSON.
-
-        Where the server has closed the connection, what it said before is still to be received.
-        """
+        # When the server has closed the connection, its last frames can still be received.
         with suppress(ConnectionClosed):
-            self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+            super().send(frame)
 
     def receive(self, after_s: float = 0.0) -> Any:
-        """The next frame, decoded; raises `CheckFailed` when there is none or it is no JSON.
+        """The next frame, parsed; raises `CheckFailed` unless one comes that is JSON text.
 
-        `after_s` is what it is to take, beside the time of any reply.
+        The frame may take `after_s` longer than a reply.
         """
-        patience = self._timeout + after_s
+        patience = self._timeout_s + after_s
         try:
             text = self.connection.recv(timeout=patience)
         except TimeoutError:
             raise CheckFailed(f"No reply within {patience:g} s") from None
         except ConnectionClosed as closed:
-            raise CheckFailed(f"Expected a frame, but {_told(Closed.by(closed))}") from None
+            raise CheckFailed(f"Expected a frame, but {Closed.by(closed)}") from None
         if not isinstance(text, str):
             raise CheckFailed(f"Expected a text frame, got a binary one: {text[:80]!r}")
         try:
@@ -103,65 +105,57 @@ class Conversation:
         except ValueError as error:
             raise CheckFailed(f"Expected JSON ({error}), got {text[:200]}") from None
 
-    def ask(self, frame: Any) -> Any:
-        """Send one frame, return the next."""
-        self.send(frame)
-        return self.receive()
-
     def closing(self) -> Closed:
-        """Wait for the end of the connection; raises `CheckFailed` at a further frame."""
+        """Wait until the server closes; raises `CheckFailed` if it sends another frame."""
         try:
-            frame = self.connection.recv(timeout=self._timeout)
+            frame = self.connection.recv(timeout=self._timeout_s)
         except TimeoutError:
-            raise CheckFailed(f"The connection was not closed in {self._timeout:g} s") from None
+            raise CheckFailed(f"The connection was not closed in {self._timeout_s:g} s") from None
         except ConnectionClosed as closed:
             return Closed.by(closed)
         raise CheckFailed(f"Expected the connection to be closed, got the frame {frame[:200]!r}")
 
-    def take_leave(self) -> None:
-        """End the session so that its slot is free for the next check's, if the server can."""
+    def end(self) -> None:
+        """Send `close` and wait, so that the session's slot is free for the next check."""
         with suppress(ConnectionClosed, TimeoutError):
             self.send({"type": "close"})
             for _ in range(_MOST_UNREAD):
                 self.connection.recv(timeout=_LEAVE_S)
 
     def data(self, frame: Any, kind: str) -> dict[str, Any]:
-        """Send a frame that a check presupposes; the `data` of its reply, which is of a `kind`."""
+        """Send a frame and return the `data` of its reply, which must be a frame of type `kind`."""
         reply = self.ask(frame)
         if not isinstance(reply, dict) or reply.get("type") != kind:
-            raise CheckFailed(f"{str(frame)[:200]} was answered by {str(reply)[:300]}")
+            raise CheckFailed(f"The reply to {str(frame)[:200]} was {str(reply)[:300]}")
         data = reply.get("data")
         if not isinstance(data, dict):
-            raise CheckFailed(f"The data of a {kind} frame is an object, not {str(data)[:200]}")
+            raise CheckFailed(f"Expected an object as data of a {kind} frame, got {str(data)[:200]}")
         return data
 
     def reset(self, **arguments: Any) -> dict[str, Any]:
         return self.data({"type": "reset", "data": arguments}, "observation")
 
-    def step(self, number: int = 0) -> dict[str, Any]:
-        """Take one step, with the action of that number."""
+    def take_step(self, number: int = 0) -> dict[str, Any]:
+        """Take one step with the action of that number."""
         return self.data({"type": "step", "data": self._action(number)}, "observation")
 
     def play(self, most: int) -> list[dict[str, Any]]:
-        """Take up to that many steps, fewer when the episode ends before."""
+        """Take up to `most` steps, fewer if the episode ends earlier."""
         observed: list[dict[str, Any]] = []
         while len(observed) < most and not (observed and observed[-1].get("done")):
-            observed.append(self.step(len(observed)))
+            observed.append(self.take_step(len(observed)))
         return observed
 
     def state(self) -> dict[str, Any]:
         return self.data({"type": "state"}, "state")
 
 
-def _told(closed: Closed) -> str:
-    if closed.code is None:
-        return "the connection was cut"
-    return f"the connection was closed: {closed.code} {closed.reason}".rstrip()
-
-
 @dataclass
 class ServerUnderTest:
-    """A server at an address, with or without `http`; raises `ServerUnreachable` when made."""
+    """The server at an address, with or without a scheme.
+
+    The constructor raises `ServerUnreachable`.
+    """
 
     url: str
     options: Options = field(default_factory=Options)
@@ -178,7 +172,7 @@ class ServerUnderTest:
         try:
             self.http("GET", "/health")
         except requests.RequestException as error:
-            raise ServerUnreachable(f"Nobody answers at {self.url}: {error}") from error
+            raise ServerUnreachable(f"No server answers at {self.url}: {error}") from error
 
     def http(
         self,
@@ -189,10 +183,10 @@ class ServerUnderTest:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> requests.Response:
-        """Send a request; `body` is text or bytes as they are, or else JSON.
+        """Send a request: text and bytes as `body` as they are, anything else as JSON.
 
-        Cookies are kept, and sent back, by who brings `cookies` to keep them in. `headers` are sent
-        instead of the token. `timeout_s` is for an answer that may take longer than others.
+        Cookies are kept only in `cookies`, when given. `headers` replace the token. `timeout_s` is
+        for an answer that may take longer than others.
         """
         if body is not None and not isinstance(body, str | bytes):
             body = json.dumps(body)
@@ -209,20 +203,20 @@ class ServerUnderTest:
     def http_json(
         self, method: str, path: str, body: Any = None, cookies: requests.Session | None = None
     ) -> Any:
-        """The JSON of an answer with status 200."""
+        """The JSON of the answer, which must have status 200."""
         response = self.http(method, path, body, cookies)
         if response.status_code != 200:
             raise CheckFailed(
-                f"{method} {path} was answered {response.status_code}: {response.text[:200]}"
+                f"{method} {path} returned {response.status_code}: {response.text[:200]}"
             )
         try:
             return response.json()
         except ValueError:
-            raise CheckFailed(f"{method} {path} was not JSON: {response.text[:200]}") from None
+            raise CheckFailed(f"{method} {path} returned no JSON: {response.text[:200]}") from None
 
     @contextmanager
-    def session(self, path: str = "/ws", url: str | None = None) -> Iterator[Conversation]:
-        """A connection of its own, closed at the end."""
+    def session(self, path: str = "/ws", url: str | None = None) -> Iterator[Session]:
+        """A new connection, closed with the block."""
         address = url.replace("http", "ws", 1).rstrip("/") if url else self._websocket_url
         try:
             connection = connect(
@@ -238,14 +232,14 @@ class ServerUnderTest:
             status = refused.response.status_code
             raise CheckFailed(f"The handshake of {path} was refused with {status}") from None
         with connection:
-            conversation = Conversation(connection, self.options.timeout_s, self.action)
-            yield conversation
-            conversation.take_leave()
+            session = Session(connection, self.options.timeout_s, self.action)
+            yield session
+            session.end()
 
     def handshake_status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
         """The HTTP status of a WebSocket handshake: 101 when it is accepted.
 
-        `headers` are sent instead of the token.
+        `headers` replace the token.
         """
         try:
             connection = connect(
@@ -257,24 +251,24 @@ class ServerUnderTest:
         except InvalidStatus as refused:
             return refused.response.status_code
         with connection:
-            Conversation(connection, self.options.timeout_s, self.action).take_leave()
+            Session(connection, self.options.timeout_s, self.action).end()
         return 101
 
     @property
     def authorization(self) -> dict[str, str]:
-        """The header with the token, if there is one."""
+        """The header with the token; empty without a token."""
         token = self.options.token
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def schemas(self) -> dict[str, dict[str, Any]]:
-        """What `/schema` says."""
+        """The schemas of `/schema`."""
         schemas = self.http_json("GET", "/schema")
         if not isinstance(schemas, dict):
-            raise CheckFailed(f"GET /schema was answered by {str(schemas)[:200]}")
+            raise CheckFailed(f"Expected an object from GET /schema, got {str(schemas)[:200]}")
         return schemas
 
     def action(self, number: int = 0) -> dict[str, Any]:
-        """An action that the environment takes: one of the options', or made up."""
+        """An action for the environment: one of the options' or a generated one."""
         if not self._actions:
             self._actions = self.options.actions or example_actions(
                 self.schemas().get("action", {})

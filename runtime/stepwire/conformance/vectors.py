@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`vectors/*.jsonl`, read: conversations with the exact frames of both sides.
+"""The conversations in `vectors/*.jsonl`, with the exact frames of both sides.
 
-What the fields of a line mean is told in `CONTRACT.md`.
+`CONTRACT.md` describes the fields of a line.
 """
 
 import json
@@ -17,19 +17,19 @@ _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Vector:
-    """One conversation with a server, on one or more connections."""
+    """A conversation with a server, on one or more connections."""
 
     id: str
     contract: str
     rows: tuple[str, ...]
     server: str
-    """Which server it is with: `default`, or one that is set up otherwise."""
+    """`default`, or the name of a server with another configuration."""
     path: str = "/ws"
     headers: dict[str, str] = field(default_factory=dict)
     events: tuple[dict[str, Any], ...] = ()
 
     def as_line(self) -> str:
-        """The line of the file, without its end."""
+        """Its line in the file, without the newline."""
         fields = {key: value for key, value in vars(self).items() if value != {}}
         return json.dumps(fields)
 
@@ -44,14 +44,14 @@ def load(folder: Path = FOLDER) -> Iterator[Vector]:
 
 
 def text_to_send(sent: Any, known: dict[str, str]) -> str:
-    """The text of a `send` event: its repeated parts repeated, its placeholders filled in."""
+    """The text of a `send` event, with its parts joined and its placeholders filled in."""
     parts = [sent] if isinstance(sent, str) else sent
     text = "".join(part if isinstance(part, str) else part[0] * part[1] for part in parts)
     return _PLACEHOLDER.sub(lambda found: known[found[1]], text)
 
 
 def matches(expected: str, text: str, known: dict[str, str]) -> bool:
-    """Whether `text` is what is expected; what placeholders stand for is added to `known`."""
+    """Whether `text` is as expected; adds the values of new placeholders to `known`."""
     pattern, position, named = "", 0, []
     for found in _PLACEHOLDER.finditer(expected):
         name = found[1]

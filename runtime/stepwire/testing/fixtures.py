@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`server_fixture`: a server of the environment that all tests of a run share."""
+"""`server_fixture`: a server that all tests of a run share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +13,18 @@ from stepwire.testing.servers import Server, reserved_port, running_server, serv
 def server_fixture(
     application: str | Path, *options: str, env: dict[str, str] | None = None
 ) -> Any:
-    """A session-wide fixture that serves `application`; assign it to a name in a test module.
+    """A fixture of session scope that serves `application`: assign it in a test module or conftest.
 
-    server = server_fixture("my_env.server.app")
+    server = server_fixture("my_env.server.app", env={"MAX_CONCURRENT_ENVS": "1"})
 
-    `application` is a module that `python -m` serves, or an import string or a Python file with an
-    `app` for uvicorn; `options` are those of its command line, `env` further environment variables.
-    Tests get a `Server`, with `url`, `ws_url`, `log` and `process`.
+    `application` is a module that `python -m` serves, or, for uvicorn, an import string or a Python
+    file that has an `app`. `options` are for its command line, `env` are environment variables.
+    Tests get a `Server`. With pytest-xdist, each worker process has a server of its own.
     """
 
     @pytest.fixture(scope="session")
     def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-        """A server of the environment, shared by all tests."""
+        """The environment's server, shared by all tests."""
         with reserved_port() as port:
             command = serving_command(application, port, options)
             folder = tmp_path_factory.mktemp("server")

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Real peers for tests: server processes on free ports, and raw WebSockets to them."""
+"""`Server`: a server process on a free port, and how to start one."""
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
-from stepwire.server.settings import Settings
+from stepwire.conformance.conversation import Conversation
 
 PATIENCE_S = 120.0
-"""Seconds until a test calls a wait a hang; nothing is timed."""
+"""Seconds after which a wait counts as a hang. Long, because busy machines are slow."""
 
 _PROTOCOL = "WEBSOCKET_PROTOCOL"
 _FAST = "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol"
@@ -28,7 +25,7 @@ _FAST = "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol"
 
 @dataclass(frozen=True)
 class Server:
-    """A server process that answers."""
+    """A running server process."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -44,59 +41,39 @@ class Server:
 
     @property
     def log(self) -> str:
-        """All that the process has printed so far."""
+        """Everything that the process has printed so far."""
         return self.log_file.read_text(errors="replace")
 
+    def connect(
+        self, path: str = "/ws", **options: Any
+    ) -> AbstractContextManager[Conversation]:
+        """A raw WebSocket, closed with the block: `with server.connect() as conversation`.
 
-class Conversation:
-    """A raw WebSocket: frames go out as they are given, and come back parsed."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-
-    def send(self, frame: Any) -> None:
-        """Send text or bytes as they are, anything else as JSON."""
-        self.connection.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
-
-    def receive(self) -> Any:
-        return json.loads(self.connection.recv(timeout=PATIENCE_S))
-
-    def ask(self, frame: Any) -> Any:
-        """Send one frame and return the next."""
-        self.send(frame)
-        return self.receive()
-
-    def step(self, **action: Any) -> Any:
-        """Take one step; the keywords are the action's fields."""
-        return self.ask({"type": "step", "data": action})
-
-    def close_code(self) -> int | None:
-        """Wait until the server closes the connection without sending another frame."""
-        try:
-            frame = self.connection.recv(timeout=PATIENCE_S)
-        except ConnectionClosed as closed:
-            return None if closed.rcvd is None else closed.rcvd.code
-        raise AssertionError(f"The server sent another frame before it closed: {frame!r:.300}")
+        `options` are those of `websockets.sync.client.connect`.
+        """
+        return Conversation.open(f"ws://127.0.0.1:{self.port}{path}", **options)
 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that no other process is given while this lasts, so servers start side by side."""
+    """A free port that other processes do not get either, so servers can start at the same time."""
     with socket.socket() as reservation:
         if sys.platform == "linux":
             reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(("127.0.0.1", 0))
         port: int = reservation.getsockname()[1]
         if sys.platform != "linux":
-            reservation.close()  # elsewhere the server itself could not have it either
+            reservation.close()  # elsewhere the server could not bind it either
         yield port
 
 
 def without_settings(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """This process's variables without those that the server reads, then `extra`.
+    """The environment variables of this process without those of the server, plus `extra`.
 
-    `WEBSOCKET_PROTOCOL` stays: a whole run of tests can use uvicorn's own protocol.
+    `WEBSOCKET_PROTOCOL` is kept, so that a whole run of tests can use uvicorn's own protocol.
     """
+    from stepwire.server.settings import Settings  # here: it imports the whole server
+
     own = {name.upper() for name in Settings.model_fields} - {_PROTOCOL}
     return {name: value for name, value in os.environ.items() if name not in own} | (extra or {})
 
@@ -111,10 +88,10 @@ def running_server(
     cwd: Path | None = None,
     health: str = "/health",
 ) -> Iterator[Server]:
-    """Run `command` until the block ends; the server is healthy when the block begins.
+    """Run `command` until the block ends; the block begins when the server is healthy.
 
-    Its output goes to a file in `folder`. Raises `AssertionError` with the output when the server
-    does not become healthy.
+    The server's output goes to a file in `folder`. Raises `AssertionError` with that output when
+    the server does not become healthy.
     """
     log_file = folder / f"server-{port}.log"
     with log_file.open("wb") as log:
@@ -140,7 +117,7 @@ def running_server(
 
 
 def wait_until_healthy(server: Server, health: str = "/health") -> None:
-    """Return when the server answers at `health`; raises `AssertionError` when it does not."""
+    """Wait until the server answers at `health`; raises `AssertionError` if it never does."""
     deadline = time.monotonic() + PATIENCE_S
     while server.process.poll() is None and time.monotonic() < deadline:
         try:
@@ -154,10 +131,10 @@ def wait_until_healthy(server: Server, health: str = "/health") -> None:
 
 
 def serving_command(application: str | Path, port: int, options: Sequence[str] = ()) -> list[str]:
-    """How this interpreter serves `application` on a port.
+    """The command that serves `application` on a port, with this interpreter.
 
-    A module (`my_env.server.app`) is run with `python -m`; an import string
-    (`my_env.server.app:app`) and a Python file with an `app` are served by plain uvicorn.
+    `python -m` runs a module (`my_env.server.app`); plain uvicorn serves an import string
+    (`my_env.server.app:app`) or a Python file that has an `app`.
     """
     if isinstance(application, str) and ":" not in application:
         return [sys.executable, "-m", application, "--port", str(port), *options]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Actions made up from a schema are allowed by it."""
+"""Actions that are generated from a schema are valid against it."""
 
 from typing import Annotated, Any, Literal, Union
 

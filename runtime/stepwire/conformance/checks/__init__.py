@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checks, a module for each part of the contract; importing this registers all of them."""
+"""All checks, one module for each part of the contract; importing this registers them."""
 
 from stepwire.conformance.checks import (  # noqa: F401 - imported to register
     http_routes,

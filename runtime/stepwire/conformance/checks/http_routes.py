@@ -21,37 +21,37 @@ def _require_observation(answer: Any) -> None:
 
 def _require_unprocessable(server: ServerUnderTest, path: str, body: Any) -> None:
     response = server.http("POST", path, body)
-    told = f"{response.status_code} {response.text[:200]}"
-    require(response.status_code == 422, f"422 for {body!r:.60}", told)
+    got = f"{response.status_code} {response.text[:200]}"
+    require(response.status_code == 422, f"422 for {body!r:.60}", got)
     detail = response.json().get("detail")
-    require(isinstance(detail, list) and detail, "a list `detail`", told)
+    require(isinstance(detail, list) and detail, "a list `detail`", got)
 
 
-@check("http-reset", "HTTP-1", cause="the body is required, or the form another", fix=_FORM)
+@check("http-reset", "HTTP-1", cause="the body is required, or the answer has another form", fix=_FORM)
 def reset_answers(server: ServerUnderTest) -> None:
     """`POST /reset` answers with or without a body."""
     for body in (None, {}, {"seed": 1, "episode_id": "conformance", "conformance": [1]}):
         _require_observation(server.http_json("POST", "/reset", body))
 
 
-@check("http-reset-arguments", "HTTP-2", cause="the body is handed on unchecked", fix=_VALIDATE)
+@check("http-reset-arguments", "HTTP-2", cause="the body is not validated", fix=_VALIDATE)
 def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
     """`POST /reset` refuses a bad `seed` and `episode_id`."""
     _require_unprocessable(server, "/reset", {"seed": -1})
     _require_unprocessable(server, "/reset", {"episode_id": "x" * 256})
 
 
-@check("http-step", "HTTP-3", cause="`action` is not read, or the form another", fix=_FORM)
+@check("http-step", "HTTP-3", cause="`action` is not read, or the answer has another form", fix=_FORM)
 def step_answers(server: ServerUnderTest) -> None:
-    """`POST /step` takes an action, and options beside it."""
+    """`POST /step` accepts an action, with and without options."""
     for options in ({}, {"timeout_s": 30, "request_id": "conformance"}):
         body = {"action": server.action(), **options}
         _require_observation(server.http_json("POST", "/step", body))
 
 
-@check("http-step-arguments", "HTTP-4", cause="the body is handed on unchecked", fix=_VALIDATE)
+@check("http-step-arguments", "HTTP-4", cause="the body is not validated", fix=_VALIDATE)
 def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
-    """`POST /step` refuses a body without an action, and one that is no object."""
+    """`POST /step` refuses a body without an action, and a body that is not an object."""
     bodies: tuple[Any, ...] = ({}, {"action": None}, [])
     for body in bodies:
         _require_unprocessable(server, "/step", body)
@@ -60,11 +60,11 @@ def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
 @check(
     "http-state",
     "HTTP-5",
-    cause="the environment's `state` is no `State` of the framework",
+    cause="the environment's `state` is not the framework's `State`",
     fix="return `State(episode_id=…, step_count=…)`, or a subclass with more fields",
 )
 def state_answers(server: ServerUnderTest) -> None:
-    """`GET /state` tells an episode and its steps."""
+    """`GET /state` has an `episode_id` and a `step_count`."""
     state = server.http_json("GET", "/state")
     require(isinstance(state, dict) and "episode_id" in state, "an `episode_id`", state)
     require(isinstance(state.get("step_count"), int), "an integer as `step_count`", state)
@@ -73,7 +73,7 @@ def state_answers(server: ServerUnderTest) -> None:
 @check(
     "http-schema",
     "HTTP-6",
-    cause="a schema is missing, or that of something that is no model",
+    cause="a schema is missing, or is not made from a model",
     fix="answer with `model_json_schema()` of the action, the observation and the state",
 )
 def schema_answers(server: ServerUnderTest) -> None:
@@ -97,14 +97,14 @@ def metadata_answers(server: ServerUnderTest) -> None:
     metadata = server.http_json("GET", "/metadata")
     require(isinstance(metadata, dict), "an object", metadata)
     for key in ("name", "description"):
-        require(isinstance(metadata.get(key), str), f"a text as `{key}`", metadata)
+        require(isinstance(metadata.get(key), str), f"a string as `{key}`", metadata)
 
 
 @check(
     "http-health",
     "HTTP-8",
-    cause="the route says it in other words",
-    fix='answer `{"status":"healthy"}`: callers look for that word',
+    cause="the answer has another text",
+    fix='answer `{"status":"healthy"}`: clients compare that word',
 )
 def health_answers(server: ServerUnderTest) -> None:
     """`GET /health` says `healthy`."""
@@ -115,26 +115,26 @@ def health_answers(server: ServerUnderTest) -> None:
 @check(
     "http-openapi",
     "HTTP-9",
-    cause="the application's version is its own instead of the contract's, or routes are hidden",
+    cause="the version is the application's, not the contract's, or routes are hidden",
     fix='`FastAPI(version="1.0.0")`, and routes with `include_in_schema`',
 )
 def openapi_describes_the_routes(server: ServerUnderTest) -> None:
-    """`GET /openapi.json` is of version 1 and has the episode's routes."""
+    """`GET /openapi.json` has version 1.x and the routes of an episode."""
     openapi = server.http_json("GET", "/openapi.json")
     version = str(openapi.get("info", {}).get("version"))
     require(version.startswith("1."), "version 1.x", version)
     paths = set(openapi.get("paths", {}))
-    require({"/reset", "/step", "/state"} <= paths, "the episode's routes", sorted(paths))
+    require({"/reset", "/step", "/state"} <= paths, "`/reset`, `/step` and `/state`", sorted(paths))
 
 
 @check(
     "http-isolation",
     "HTTP-10",
     cause="requests share one environment",
-    fix="make an environment for each request that brings no cookie",
+    fix="make an environment for each request without a cookie",
 )
 def requests_share_nothing(server: ServerUnderTest) -> None:
-    """A request without cookies finds a fresh environment, whatever was requested before."""
+    """A request without cookies gets a new environment, whatever came before."""
     for _ in range(2):
         server.http_json("POST", "/step", {"action": server.action()})
     state = server.http_json("GET", "/state")
@@ -144,7 +144,7 @@ def requests_share_nothing(server: ServerUnderTest) -> None:
 @check(
     "http-observation-metadata",
     "HTTP-11",
-    cause="the server drops `Observation.metadata`, as that of openenv-core 0.3.0 does",
+    cause="the server drops `Observation.metadata`, like that of openenv-core 0.3.0",
     fix="send it as `metadata`, null when it is empty",
 )
 def metadata_is_beside_the_observation(server: ServerUnderTest) -> None:
@@ -158,11 +158,11 @@ def metadata_is_beside_the_observation(server: ServerUnderTest) -> None:
 @check(
     "http-cookies",
     "HTTP-12",
-    cause="requests share nothing, whatever cookies they bring",
-    fix="keep the episode in a cookie, or on the server under the id in one",
+    cause="the server ignores cookies",
+    fix="keep the episode in a cookie, or on the server under an id in a cookie",
 )
 def cookies_keep_the_episode(server: ServerUnderTest) -> None:
-    """Who sends cookies back goes on in the episode that `/reset` began."""
+    """A client that sends cookies back continues the episode that `/reset` began."""
     with requests.Session() as cookies:
         server.http_json("POST", "/reset", {"episode_id": "conformance"}, cookies)
         server.http_json("POST", "/step", {"action": server.action()}, cookies)

@@ -4,17 +4,17 @@
 from stepwire.conformance.registry import check, require
 from stepwire.conformance.server_under_test import ServerUnderTest
 
-# A text frame's header, masked, that announces 1 GiB: the server need not see more than that.
+# The header of a masked text frame that announces 1 GiB. A server refuses it by the header.
 _GIGABYTE_FRAME = b"\x81\xff" + (1 << 30).to_bytes(8, "big") + b"mask"
 
 
 @check(
     "limit-large-frame",
     "LIM-1",
-    cause="the server, or a proxy before it, takes small frames only",
+    cause="the server, or a proxy in front of it, accepts only small frames",
     fix="raise its limit (uvicorn: `--ws-max-size`)",
 )
-def a_large_frame_is_taken(server: ServerUnderTest) -> None:
+def a_large_frame_is_accepted(server: ServerUnderTest) -> None:
     """A `reset` with a million bytes of further keys is answered."""
     with server.session() as session:
         session.reset(conformance="x" * 1_000_000)
@@ -23,7 +23,7 @@ def a_large_frame_is_taken(server: ServerUnderTest) -> None:
 @check(
     "limit-frame-size",
     "LIM-2",
-    cause="the server reads frames of any size into its memory",
+    cause="the server reads frames of any size into memory",
     fix="set a limit (uvicorn: `--ws-max-size`)",
 )
 def a_frame_above_the_limit_closes(server: ServerUnderTest) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows `OPS`: who may use a server, and what it tells those who run it."""
+"""Rows `OPS`: access to a server, and what its operators need."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ _ELSEWHERE = {"Origin": "https://conformance.invalid"}
 @check(
     "ops-origin",
     "OPS-1",
-    cause="any page that somebody visits may use the server in that person's name",
+    cause="a page of any site can use the server with the rights of its visitor",
     fix="refuse an `Origin` that is neither the server's own nor allowed",
 )
 def pages_of_other_sites_are_refused(server: ServerUnderTest) -> None:
-    """A browser's page from elsewhere gets 403, at the handshake and for a `POST`."""
+    """A page of another site gets 403, for a handshake and for a `POST`."""
     headers = _ELSEWHERE | server.authorization
     status = server.handshake_status("/ws", headers)
     require(status == 403, "the handshake to be refused with 403", status)
@@ -29,12 +29,12 @@ def pages_of_other_sites_are_refused(server: ServerUnderTest) -> None:
 @check(
     "ops-token",
     "OPS-2",
-    cause="the token is not looked at everywhere",
-    fix="check it before anything else, for HTTP and for handshakes; leave `/health` open",
+    cause="some routes do not check the token",
+    fix="check it first, for requests and for handshakes; leave `/health` open",
     needs="token",
 )
-def who_brings_no_token_is_refused(server: ServerUnderTest) -> None:
-    """Without the token, and with another one, there is 401 everywhere but at `/health`."""
+def clients_without_the_token_are_refused(server: ServerUnderTest) -> None:
+    """Without the token, or with a wrong one, the answer is 401 everywhere except `/health`."""
     wrong = {"Authorization": "Bearer conformance-no-such-token"}
     for headers in ({}, wrong):
         status = server.http("GET", "/state", headers=headers).status_code
@@ -48,10 +48,10 @@ def who_brings_no_token_is_refused(server: ServerUnderTest) -> None:
 @check(
     "ops-ready",
     "OPS-3",
-    cause="there is no such route: load balancers send sessions to a server that is stopping",
-    fix='answer `{"status":"ready"}`, and 503 `{"status":"draining"}` once the server stops',
+    cause="the route is missing: load balancers send sessions to a stopping server",
+    fix='answer `{"status":"ready"}`, and 503 `{"status":"draining"}` when stopping',
 )
-def readiness_is_told(server: ServerUnderTest) -> None:
+def readiness_is_reported(server: ServerUnderTest) -> None:
     """`GET /ready` says `ready`."""
     ready = server.http_json("GET", "/ready")
     require(isinstance(ready, dict) and ready.get("status") == "ready", "`ready`", ready)
@@ -60,28 +60,28 @@ def readiness_is_told(server: ServerUnderTest) -> None:
 @check(
     "ops-sessions",
     "OPS-4",
-    cause="there is no such route: nobody sees how full the server is",
-    fix="answer with both numbers of the process that is asked",
+    cause="the route is missing: operators cannot see how full the server is",
+    fix="answer with both numbers of the process that gets the request",
 )
 def sessions_are_counted(server: ServerUnderTest) -> None:
-    """`GET /sessions` counts a session that is open."""
+    """`GET /sessions` counts an open session."""
     with server.session() as session:
         session.state()
         counts = server.http_json("GET", "/sessions")
         active, most = counts.get("active_sessions"), counts.get("max_sessions")
         numbers = isinstance(active, int) and isinstance(most, int)
-        require(numbers and 1 <= active <= most, "one session or more, up to a limit", counts)
+        require(numbers and 1 <= active <= most, "at least one session and at most `max_sessions`", counts)
 
 
 @check(
     "ops-idle",
     "OPS-5",
-    cause="sessions whose client is silent stay open, or end without a word",
-    fix="send `SESSION_ERROR` that names the limit and close with code 1001",
+    cause="sessions with a silent client stay open, or end without an error frame",
+    fix="send a `SESSION_ERROR` that names the limit, then close with code 1001",
     needs="idle_timeout_s",
 )
 def an_idle_session_is_ended(server: ServerUnderTest) -> None:
-    """A session without a frame for too long is told the limit and closed with code 1001."""
+    """A session that is idle too long gets an error with the limit and close code 1001."""
     limit = server.options.idle_timeout_s or 0
     with server.session() as session:
         session.reset()
@@ -94,8 +94,8 @@ def an_idle_session_is_ended(server: ServerUnderTest) -> None:
 @check(
     "ops-stop",
     "OPS-6",
-    cause="the process ends without closing its connections, or is killed before it has",
-    fix="close every session with code 1012 at `SIGTERM`, and be given the time for it",
+    cause="the process ends without closing its connections, or is killed too early",
+    fix="close every session with code 1012 on `SIGTERM`, and allow enough time for it",
     needs="stop_pid",
 )
 def a_stopping_server_ends_its_sessions(server: ServerUnderTest) -> None:

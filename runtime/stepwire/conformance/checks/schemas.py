@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows `SCH`: what `/schema` promises, against what is sent."""
+"""Rows `SCH`: what the server sends, compared with `/schema`."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from stepwire.conformance.server_under_test import ServerUnderTest
 
 
 def require_valid(value: Any, schema: Any, what: str) -> None:
-    """Fail unless `value` is valid against `schema`, which has to be one."""
+    """Fail unless `schema` is a JSON Schema and `value` is valid against it."""
     try:
         Draft202012Validator.check_schema(schema)
         Draft202012Validator(schema).validate(value)
     except SchemaError as error:
-        fail(f"The schema of the {what} is no JSON Schema: {error.message}")
+        fail(f"The schema of the {what} is not a JSON Schema: {error.message}")
     except ValidationError as error:
-        fail(f"The {what} {value!r:.200} is not what its schema says: {error.message:.200}")
+        fail(f"The {what} {value!r:.200} does not match its schema: {error.message:.200}")
 
 
 @check(
     "schema-observation",
     "SCH-1",
-    cause="the environment sets fields that its observation's model does not have or not so",
-    fix="declare them in the model that `/schema` is made from, with their types",
+    cause="the environment sets fields that its observation's model lacks or types otherwise",
+    fix="declare these fields in the model that `/schema` is made from",
 )
 def observations_are_valid(server: ServerUnderTest) -> None:
-    """What `reset` and `step` answer is valid against the schema of the observation."""
+    """The answers to `reset` and `step` are valid against the schema of the observation."""
     schema = server.schemas().get("observation")
     with server.session() as session:
         for data in (session.reset(), *session.play(2)):
@@ -41,11 +41,11 @@ def observations_are_valid(server: ServerUnderTest) -> None:
 @check(
     "schema-state",
     "SCH-2",
-    cause="`/schema` is made from another class than the one that `state` returns",
-    fix="return the class that is declared, or extend it",
+    cause="`/schema` is made from another class than the environment's `state`",
+    fix="return the declared class or a subclass",
 )
 def states_are_valid(server: ServerUnderTest) -> None:
-    """What `state` answers is valid against the schema of the state."""
+    """The answer to `state` is valid against the schema of the state."""
     schema = server.schemas().get("state")
     with server.session() as session:
         session.reset()
@@ -55,11 +55,11 @@ def states_are_valid(server: ServerUnderTest) -> None:
 @check(
     "schema-action",
     "SCH-3",
-    cause="the server fills in what the schema says a client has to give",
+    cause="the server fills in fields that the schema requires",
     fix="validate actions with the model that the schema is made from",
 )
 def required_fields_are_required(server: ServerUnderTest) -> None:
-    """An action that lacks a required field is refused, for each such field."""
+    """An action without a required field is refused, for each required field."""
     schema = server.schemas().get("action") or {}
     for name in schema.get("required", ()):
         lacking = {key: value for key, value in server.action().items() if key != name}

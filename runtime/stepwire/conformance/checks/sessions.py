@@ -26,23 +26,23 @@ def _code(reply: Any) -> Any:
 @check(
     "ws-isolation",
     "WS-1",
-    cause="sessions share an environment, or something that their environments keep",
-    fix="make an environment for each connection, and keep what an episode remembers in `self`",
+    cause="sessions share an environment, or their environments share data",
+    fix="make an environment for each connection, and keep an episode's data in `self`",
 )
 def sessions_share_nothing(server: ServerUnderTest) -> None:
-    """What one session does is not seen in another's episode and counter."""
+    """A session does not change the episode and the step count of another."""
     with server.session() as one:
         one.reset(episode_id="conformance-one")
         one.play(2)
         before = one.state()
         with server.session() as other:
             reply = other.ask({"type": "reset"})
-            alone = _code(reply) == "CAPACITY_REACHED"  # there is room for one session at a time
+            alone = _code(reply) == "CAPACITY_REACHED"  # the server holds one session
             require(alone or _code(reply) is None, "a second session", reply)
             if not alone:
                 other.play(1)
         after = one.state()
-        require(after == before, f"the first session's state as it was, {before!r:.200}", after)
+        require(after == before, f"the unchanged state of the first session, {before!r:.200}", after)
     with server.session() as next_one:
         count = next_one.state().get("step_count")
         require(count == 0, "a step count of 0 in the next session", count)
@@ -51,11 +51,11 @@ def sessions_share_nothing(server: ServerUnderTest) -> None:
 @check(
     "ws-reset",
     "WS-2",
-    cause="the observation is sent as it is, without `reward` and `done` beside it",
+    cause="the observation is sent alone, without `reward` and `done` beside it",
     fix='answer `{"type":"observation","data":{"observation":{…},"reward":…,"done":…}}`',
 )
 def reset_is_answered_by_an_observation(server: ServerUnderTest) -> None:
-    """`reset` without `data`, with an empty one and with keys of its own is answered alike."""
+    """`reset` is answered without `data`, with empty `data` and with further keys."""
     for frame in (
         {"type": "reset"},
         {"type": "reset", "data": {}},
@@ -68,20 +68,20 @@ def reset_is_answered_by_an_observation(server: ServerUnderTest) -> None:
 @check(
     "ws-step",
     "WS-3",
-    cause="the observation is sent as it is, without `reward` and `done` beside it",
+    cause="the observation is sent alone, without `reward` and `done` beside it",
     fix='answer `{"type":"observation","data":{"observation":{…},"reward":…,"done":…}}`',
 )
 def a_step_is_answered_by_an_observation(server: ServerUnderTest) -> None:
-    """`step` with an action of `/schema` is answered by an observation frame."""
+    """`step` with a valid action is answered by an observation frame."""
     with server.session() as session:
         session.reset()
-        _require_observation(session.step())
+        _require_observation(session.take_step())
 
 
 @check(
     "ws-state",
     "WS-4",
-    cause="the environment's `state` is no `State` of the framework",
+    cause="the environment's `state` is not the framework's `State`",
     fix="return `State(episode_id=…, step_count=…)`, or a subclass with more fields",
 )
 def state_is_answered_by_the_state(server: ServerUnderTest) -> None:
@@ -102,7 +102,7 @@ def state_is_answered_by_the_state(server: ServerUnderTest) -> None:
     fix="close the connection with code 1000, without a frame",
 )
 def close_is_answered_by_closing(server: ServerUnderTest) -> None:
-    """`close` ends the connection with code 1000 and no further frame."""
+    """`close` ends the connection with code 1000 and without a further frame."""
     with server.session() as session:
         session.reset()
         session.send({"type": "close"})
@@ -113,11 +113,11 @@ def close_is_answered_by_closing(server: ServerUnderTest) -> None:
 @check(
     "ws-step-count",
     "WS-6",
-    cause="`step_count` is not set back by `reset`, or not counted once for each step",
-    fix="set it to 0 in `reset` and add 1 in `step`, nowhere else",
+    cause="`reset` does not set `step_count` to 0, or a step does not add exactly 1",
+    fix="set it to 0 in `reset`, add 1 in `step`, and change it nowhere else",
 )
 def steps_are_counted(server: ServerUnderTest) -> None:
-    """`step_count` is 0 after each reset and then the number of steps taken."""
+    """`step_count` is 0 after each reset and then the number of steps."""
     with server.session() as session:
         for most in (2, 1):
             session.reset()
@@ -130,11 +130,11 @@ def steps_are_counted(server: ServerUnderTest) -> None:
 @check(
     "ws-episode-id",
     "WS-7",
-    cause="`reset` does not take its `episode_id`, or keeps the one of the episode before",
-    fix="set `state.episode_id` in `reset`: to the one given, or else to a new one",
+    cause="`reset` ignores its `episode_id`, or keeps that of the previous episode",
+    fix="set `state.episode_id` in `reset`: to the given id, or to a new one",
 )
-def an_episode_has_the_id_that_was_asked_for(server: ServerUnderTest) -> None:
-    """The episode has the id that `reset` was given, and without one another than before."""
+def an_episode_has_the_requested_id(server: ServerUnderTest) -> None:
+    """The episode has the id that `reset` was given, or a new id."""
     with server.session() as session:
         session.reset(episode_id="conformance")
         state = session.state()
@@ -147,8 +147,8 @@ def an_episode_has_the_id_that_was_asked_for(server: ServerUnderTest) -> None:
 @check(
     "ws-order",
     "WS-8",
-    cause="messages of one connection are handled side by side",
-    fix="handle one message after the other; other connections need not wait",
+    cause="messages of one connection are handled concurrently",
+    fix="handle the messages of a connection one after the other",
 )
 def frames_are_answered_in_order(server: ServerUnderTest) -> None:
     """Frames sent without waiting are answered one by one, in order."""
@@ -167,11 +167,11 @@ def frames_are_answered_in_order(server: ServerUnderTest) -> None:
 @check(
     "ws-path",
     "WS-9",
-    cause="every path is taken for a session's",
-    fix="serve sessions at `/ws` alone",
+    cause="the server accepts WebSockets on every path",
+    fix="serve sessions only at `/ws`",
 )
 def another_path_is_refused(server: ServerUnderTest) -> None:
-    """The handshake for a path that is not there is refused with 403."""
+    """The handshake for an unknown path is refused with 403."""
     status = server.handshake_status("/conformance-no-such-path")
     require(status == 403, "the handshake to be refused with 403", status)
 
@@ -183,18 +183,18 @@ def another_path_is_refused(server: ServerUnderTest) -> None:
     fix="make one `random.Random(seed)` in `reset` and draw everything from it",
 )
 def a_seed_fixes_the_episode(server: ServerUnderTest) -> None:
-    """The same seed and the same actions give the same episode, in two sessions."""
+    """The same seed and the same actions give the same episode in two sessions."""
     episodes = []
     for _ in range(2):
         with server.session() as session:
             observed = [session.reset(seed=7), *session.play(2)]
         episodes.append([_without_metadata(data) for data in observed])
     first, second = episodes
-    require(first == second, f"the episode of seed 7 again, {first!r:.200}", second)
+    require(first == second, f"the same episode for seed 7, {first!r:.200}", second)
 
 
 def _without_metadata(data: dict[str, Any]) -> dict[str, Any]:
-    """What has to repeat itself: metadata may tell the time."""
+    """The part that has to be equal: metadata may contain times."""
     observation = data.get("observation")
     if isinstance(observation, dict):
         observation = {key: value for key, value in observation.items() if key != "metadata"}
@@ -204,26 +204,26 @@ def _without_metadata(data: dict[str, Any]) -> dict[str, Any]:
 @check(
     "ws-step-first",
     "WS-11",
-    cause="the environment sets up its episode in `reset` alone",
-    fix="start an episode in the constructor as well",
+    cause="the environment starts an episode only in `reset`",
+    fix="start an episode in the constructor too",
 )
 def a_step_needs_no_reset(server: ServerUnderTest) -> None:
     """The first frame of a session may be a step."""
     with server.session() as session:
-        session.step()
+        session.take_step()
 
 
 @check(
     "ws-metadata",
     "WS-12",
-    cause="the server drops `Observation.metadata`, as that of openenv-core 0.3.0 does",
+    cause="the server drops `Observation.metadata`, like that of openenv-core 0.3.0",
     fix="send it inside `observation`, and beside it when it is not empty",
 )
 def metadata_reaches_the_client(server: ServerUnderTest) -> None:
     """Observations carry their metadata."""
     with server.session() as session:
         session.reset()
-        data = session.step()
+        data = session.take_step()
         observation = data.get("observation") or {}
         metadata = observation.get("metadata")
         require(isinstance(metadata, dict), "an object as `observation.metadata`", data)
@@ -234,11 +234,11 @@ def metadata_reaches_the_client(server: ServerUnderTest) -> None:
 @check(
     "ws-reset-arguments",
     "WS-13",
-    cause="`reset` hands its `data` to the environment unchecked",
+    cause="the server passes `data` of `reset` to the environment without validation",
     fix="validate it with the framework's `ResetRequest`, as for `POST /reset`",
 )
 def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
-    """A bad `seed` or `episode_id` is refused, over `/ws` as over HTTP."""
+    """A bad `seed` or `episode_id` is refused over `/ws`, like over HTTP."""
     for arguments in ({"seed": -1}, {"seed": "x"}, {"episode_id": 5}, {"episode_id": "x" * 256}):
         with server.session() as session:
             reply = session.ask({"type": "reset", "data": arguments})
@@ -248,10 +248,10 @@ def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
 @check(
     "ws-state-seed",
     "WS-14",
-    cause="the environment forgets its seed",
-    fix="keep it in `reset` and return `State(…, seed=…)` when there is one",
+    cause="the environment does not keep its seed",
+    fix="keep it in `reset`, and return `State(…, seed=…)` if there is one",
 )
-def the_state_tells_the_seed(server: ServerUnderTest) -> None:
+def the_state_has_the_seed(server: ServerUnderTest) -> None:
     """`state` has the `seed` of its episode."""
     with server.session() as session:
         session.reset(seed=7)
@@ -262,8 +262,8 @@ def the_state_tells_the_seed(server: ServerUnderTest) -> None:
 @check(
     "ws-tool-actions",
     "WS-15",
-    cause="only the environment's own action is taken",
-    fix="accept the framework's `ListToolsAction` and `CallToolAction` beside it",
+    cause="the server accepts only the environment's own action",
+    fix="accept the framework's `ListToolsAction` and `CallToolAction` too",
 )
 def tools_are_listed_by_an_action(server: ServerUnderTest) -> None:
     """`list_tools` as an action is answered by an observation with `tools`."""

@@ -8,7 +8,7 @@ from typing import Any
 from stepwire.conformance.registry import check, require
 from stepwire.conformance.server_under_test import ServerUnderTest
 
-_LOADING_S = 60.0  # servers may load what speaks MCP for the first client that does
+_LOADING_S = 60.0  # a server may load its MCP library at the first such request
 
 
 def _request(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def _request(method: str, params: dict[str, Any] | None = None) -> dict[str, Any
 
 
 def _call(server: ServerUnderTest, method: str, params: dict[str, Any] | None = None) -> Any:
-    """The response to a request over HTTP, an object at least."""
+    """The response to a request over HTTP, which must be an object."""
     response = server.http_json("POST", "/mcp", _request(method, params))
     require(isinstance(response, dict), "a JSON-RPC response", response)
     return response
@@ -29,7 +29,7 @@ def _error(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create(server: ServerUnderTest) -> str:
-    """The id of a session made over MCP."""
+    """The id of a session that was created over MCP."""
     response = _call(server, "openenv/session/create")
     result = response.get("result")
     session_id = result.get("session_id") if isinstance(result, dict) else None
@@ -45,11 +45,11 @@ def _close(server: ServerUnderTest, session_id: str) -> dict[str, Any]:
 @check(
     "mcp-empty",
     "MCP-1",
-    cause="the body is validated by the web framework, which answers 422",
-    fix="read the body in the route; errors of JSON-RPC come with status 200",
+    cause="the web framework validates the body and answers 422",
+    fix="read the body in the route; errors of JSON-RPC have status 200",
 )
 def an_empty_request_is_answered(server: ServerUnderTest) -> None:
-    """`{}` is answered by a JSON-RPC error with status 200: the framework finds `/mcp` by it."""
+    """`{}` gets a JSON-RPC error with status 200, by which the framework detects `/mcp`."""
     response = server.http_json("POST", "/mcp", {})
     require(response.get("jsonrpc") == "2.0", '`"jsonrpc":"2.0"`', response)
 
@@ -57,21 +57,21 @@ def an_empty_request_is_answered(server: ServerUnderTest) -> None:
 @check(
     "mcp-id",
     "MCP-2",
-    cause="the response is made without the request at hand",
-    fix="answer under the request's `id`",
+    cause="the response does not use the id of the request",
+    fix="copy the `id` of the request",
 )
 def a_request_is_answered_under_its_id(server: ServerUnderTest) -> None:
-    """A request gets a response with its id and either a result or an error."""
+    """A response has the id of its request, and either a result or an error."""
     response = _call(server, "tools/list")
     require(response.get("id") == 7, "the request's id, 7", response)
-    told = [key for key in ("result", "error") if response.get(key) is not None]
-    require(len(told) == 1, "either `result` or `error`", response)
+    present = [key for key in ("result", "error") if response.get(key) is not None]
+    require(len(present) == 1, "either `result` or `error`", response)
 
 
 @check(
     "mcp-unknown-method",
     "MCP-3",
-    cause="an unknown method is taken for a server's error",
+    cause="an unknown method gets the code of a server error",
     fix="answer error −32601",
 )
 def an_unknown_method_is_an_error(server: ServerUnderTest) -> None:
@@ -83,11 +83,11 @@ def an_unknown_method_is_an_error(server: ServerUnderTest) -> None:
 @check(
     "mcp-frame",
     "MCP-4",
-    cause="the response is sent as a frame of another type, or a tool is taken for a step",
-    fix='answer `{"type":"mcp","data":RESPONSE}`, beside the episode',
+    cause="the response has another frame type, or the call counts as a step",
+    fix='answer `{"type":"mcp","data":RESPONSE}` and leave the episode alone',
 )
 def an_mcp_frame_is_answered(server: ServerUnderTest) -> None:
-    """An `mcp` frame is answered by one with the response, and is no step."""
+    """An `mcp` frame is answered by an `mcp` frame and does not count as a step."""
     with server.session() as session:
         session.reset()
         before = session.state()
@@ -95,34 +95,34 @@ def an_mcp_frame_is_answered(server: ServerUnderTest) -> None:
         require(isinstance(reply, dict) and reply.get("type") == "mcp", "an `mcp` frame", reply)
         response = reply.get("data")
         identified = isinstance(response, dict) and response.get("id") == 7
-        require(identified, "a response under the request's id, 7", reply)
+        require(identified, "a response with the request's id, 7", reply)
         after = session.state()
-        require(after == before, f"the state as before, {before}", after)
+        require(after == before, f"an unchanged state, {before}", after)
 
 
 @check(
     "mcp-session",
     "MCP-5",
-    cause="sessions are only those of WebSockets",
-    fix="make a session and tell its id; close it by that id",
+    cause="only a WebSocket can create a session",
+    fix="create a session and return its id; close it by that id",
 )
-def a_session_is_made_and_closed(server: ServerUnderTest) -> None:
-    """A session is made over MCP, closed once, and not there any more."""
+def a_session_is_created_and_closed(server: ServerUnderTest) -> None:
+    """A session is created and closed over MCP, and closing it again is an error."""
     session_id = _create(server)
     response = _close(server, session_id)
     require(response.get("result"), "a `result`", response)
-    require(_close(server, session_id).get("error"), "an `error` at the second time", response)
+    require(_close(server, session_id).get("error"), "an `error` the second time", response)
 
 
 @check(
     "mcp-capacity",
     "MCP-6",
-    cause="sessions made over MCP are not counted, or refused in another way",
-    fix="count them with those of WebSockets; answer error −32000 with both counts",
+    cause="sessions created over MCP are not counted, or the refusal has another form",
+    fix="count them like those of WebSockets; answer error −32000 with both counts",
     needs="capacity",
 )
 def a_session_above_the_capacity_is_refused(server: ServerUnderTest) -> None:
-    """At capacity, no session is made over MCP either."""
+    """At capacity, creating a session over MCP is refused too."""
     capacity = server.options.capacity or 0
     with ExitStack() as sessions:
         for _ in range(capacity):
@@ -137,8 +137,8 @@ def a_session_above_the_capacity_is_refused(server: ServerUnderTest) -> None:
 @check(
     "mcp-tools",
     "MCP-7",
-    cause="the environment offers no MCP, or asks for a handshake first",
-    fix="answer `tools/list` with the environment's tools, with an empty list when it has none",
+    cause="the server offers no MCP, or requires a handshake first",
+    fix="answer `tools/list` with the environment's tools, or with an empty list",
 )
 def tools_are_listed(server: ServerUnderTest) -> None:
     """`tools/list` names every tool with its schema."""
@@ -154,11 +154,11 @@ def tools_are_listed(server: ServerUnderTest) -> None:
 @check(
     "mcp-unknown-tool",
     "MCP-8",
-    cause="what looking the tool up raises is taken for its result",
+    cause="the exception of the lookup is sent as a result",
     fix="answer an error, such as −32602, or a result with `isError`",
 )
 def an_unknown_tool_is_an_error(server: ServerUnderTest) -> None:
-    """A call of a tool that is not there says so."""
+    """A call of an unknown tool is an error."""
     response = _call(server, "tools/call", {"name": "conformance-no-such-tool", "arguments": {}})
     result = response.get("result")
     failed = response.get("error") or (isinstance(result, dict) and result.get("isError"))
@@ -168,11 +168,11 @@ def an_unknown_tool_is_an_error(server: ServerUnderTest) -> None:
 @check(
     "mcp-attach",
     "MCP-9",
-    cause="`session_id` in the address is not read",
-    fix="continue the session of that id on the connection",
+    cause="the server ignores `session_id` in the address",
+    fix="continue the session with that id on the connection",
 )
 def a_websocket_attaches_to_a_session(server: ServerUnderTest) -> None:
-    """A session made over MCP keeps its episode from one WebSocket to the next."""
+    """A session created over MCP keeps its episode from one WebSocket to the next."""
     session_id = _create(server)
     try:
         with server.session(f"/ws?session_id={session_id}") as session:
@@ -188,10 +188,10 @@ def a_websocket_attaches_to_a_session(server: ServerUnderTest) -> None:
     "mcp-handshake",
     "MCP-10",
     cause="only bare JSON-RPC is answered",
-    fix="serve MCP's Streamable HTTP on the same path, such as with FastMCP",
+    fix="serve MCP's Streamable HTTP on the same path, for example with FastMCP",
 )
 def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
-    """`initialize`, as any MCP client begins, is answered with version and name of the server."""
+    """`initialize` is answered with the protocol version and the server's name."""
     params = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
@@ -205,7 +205,7 @@ def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
         headers=accept | server.authorization,
         timeout_s=max(_LOADING_S, server.options.timeout_s),
     )
-    # The standard lets a server answer with a stream of events, of which the response is one.
+    # MCP allows an answer as a stream of events; the last event is the response.
     lines = response.text.splitlines()
     events = [line.removeprefix("data:") for line in lines if line.startswith("data:")]
     try:
@@ -213,5 +213,5 @@ def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
     except ValueError:
         answer = response.text
     result = answer.get("result") if isinstance(answer, dict) else None
-    told = isinstance(result, dict) and {"protocolVersion", "serverInfo"} <= set(result)
-    require(told, "`protocolVersion` and `serverInfo`", answer)
+    complete = isinstance(result, dict) and {"protocolVersion", "serverInfo"} <= set(result)
+    require(complete, "`protocolVersion` and `serverInfo`", answer)

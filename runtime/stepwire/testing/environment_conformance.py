@@ -1,12 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checks of an environment in its author's own tests, without a server.
-
-from stepwire.conformance import EnvironmentConformance
-
-class TestMyEnvironment(EnvironmentConformance):
-    def make_environment(self):
-        return MyEnvironment()
-"""
+"""`EnvironmentConformance`: what every environment must do, as tests without a server."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,14 +23,19 @@ def _require(holds: bool, found: str, *, cause: str, fix: str) -> None:
 
 
 class EnvironmentConformance:
-    """What holds for every environment; its methods are tests, for pytest or unittest."""
+    """Tests of an environment, for pytest or unittest.
+
+    class TestMyEnvironment(EnvironmentConformance):
+        def make_environment(self):
+            return MyEnvironment()
+    """
 
     def make_environment(self) -> AnyEnvironment:
-        """A new environment, as for a new session."""
+        """Return a new environment, as for a new session."""
         raise NotImplementedError("Return a new instance of your environment")
 
     def make_actions(self, environment: AnyEnvironment) -> Sequence[Action]:
-        """Actions to take in turn; made up from the schema of its action unless overridden."""
+        """Return the actions to take in turn: generated from the action's schema, if not overridden."""
         action_class = _action_class(type(environment))
         examples = example_actions(action_class.model_json_schema())
         return [action_class.model_validate(example) for example in examples]
@@ -51,7 +49,7 @@ class EnvironmentConformance:
         first, second = trajectories
         _require(
             first == second,
-            f"With seed 7 once {first}, and then {second}",
+            f"Two episodes with seed 7 differ: {first} and {second}",
             cause="something random is not drawn from a generator that `reset` seeds",
             fix="make one `random.Random(seed)` in `reset` and draw everything from it",
         )
@@ -67,19 +65,19 @@ class EnvironmentConformance:
                     counts == (0, taken),
                     f"`state.step_count` was {counts[0]} after a reset and {counts[1]} after "
                     f"{taken} steps",
-                    cause="`step_count` is not set back by `reset`, or not counted once per step",
-                    fix="set it to 0 in `reset` and add 1 in `step`, nowhere else",
+                    cause="`reset` does not set `step_count` to 0, or a step does not add exactly 1",
+                    fix="set it to 0 in `reset`, add 1 in `step`, and change it nowhere else",
                 )
 
-    def test_an_episode_has_the_id_that_was_asked_for(self) -> None:
+    def test_an_episode_has_the_requested_id(self) -> None:
         with self._environment() as environment:
             environment.reset(episode_id="conformance")
             found = environment.state.episode_id
             _require(
                 found == "conformance",
                 f"`state.episode_id` is {found!r} after `reset(episode_id='conformance')`",
-                cause="`reset` does not take its `episode_id`",
-                fix="set `state.episode_id` to the one given, or else to a new one",
+                cause="`reset` ignores its `episode_id`",
+                fix="set `state.episode_id` in `reset`: to the given id, or to a new one",
             )
 
     def test_a_step_needs_no_reset(self) -> None:
@@ -89,11 +87,11 @@ class EnvironmentConformance:
             except Exception as error:
                 raise CheckFailed(
                     f"A step before any reset raised {error!r}\n"
-                    "Likely cause: the environment sets up its episode in `reset` alone\n"
-                    "Fix: start an episode in the constructor as well"
+                    "Likely cause: the environment starts an episode only in `reset`\n"
+                    "Fix: start an episode in the constructor too"
                 ) from error
 
-    def test_closing_twice_is_closing_once(self) -> None:
+    def test_closing_twice_is_harmless(self) -> None:
         environment = self.make_environment()
         environment.reset()
         environment.close()
@@ -102,8 +100,8 @@ class EnvironmentConformance:
         except Exception as error:
             raise CheckFailed(
                 f"The second `close()` raised {error!r}\n"
-                "Likely cause: it gives back what the first one gave back\n"
-                "Fix: forget what was closed, and close only what is there"
+                "Likely cause: it releases what the first one released\n"
+                "Fix: remember that it is closed, and do nothing the second time"
             ) from error
 
     def test_observations_and_states_are_valid(self) -> None:
@@ -111,15 +109,15 @@ class EnvironmentConformance:
             for observation in (environment.reset(), *self._play(environment)):
                 _require(
                     isinstance(observation, Observation),
-                    f"`reset` or `step` returned a {type(observation).__name__}",
-                    cause="it returns plain data",
-                    fix="return the environment's observation, a model of the framework",
+                    f"`reset` or `step` returned {observation!r:.100}, not an Observation",
+                    cause="the method returns plain data",
+                    fix="return the environment's subclass of the framework's `Observation`",
                 )
                 _require_valid_model(observation, "observation")
             _require(
                 isinstance(environment.state, State),
-                f"`state` is a {type(environment.state).__name__}",
-                cause="it is plain data, or a method",
+                f"`state` is {environment.state!r:.100}, not a State",
+                cause="`state` is plain data, or a method without `@property`",
                 fix="make it a property that returns a `State`",
             )
             _require_valid_model(environment.state, "state")
@@ -134,7 +132,7 @@ class EnvironmentConformance:
             _require(
                 count == taken,
                 f"After {taken} steps in one instance and one in another, the first counts {count}",
-                cause="what an episode remembers is kept in the class or the module",
+                cause="an episode's data is kept in the class or the module",
                 fix="keep it in `self`",
             )
 
@@ -147,7 +145,7 @@ class EnvironmentConformance:
             environment.close()
 
     def _play(self, environment: AnyEnvironment) -> list[Observation]:
-        """The observations of a few steps, fewer when the episode ends before."""
+        """Take a few steps, fewer if the episode ends earlier; returns their observations."""
         actions = self.make_actions(environment)
         observed: list[Observation] = []
         while len(observed) < _STEPS and not (observed and getattr(observed[-1], "done", False)):
@@ -156,7 +154,7 @@ class EnvironmentConformance:
 
 
 def _action_class(environment_class: type[AnyEnvironment]) -> type[Action]:
-    """The action that `Environment[…]` or the annotations of `step` name."""
+    """The action class, from `Environment[…]` or from the annotations of `step`."""
     for base in environment_class.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):
             named = get_args(generic)[:1]
@@ -166,12 +164,12 @@ def _action_class(environment_class: type[AnyEnvironment]) -> type[Action]:
     if isinstance(annotated, type) and issubclass(annotated, Action):
         return annotated
     raise NotImplementedError(
-        f"{environment_class.__name__} does not say which actions it takes: override make_actions()"
+        f"{environment_class.__name__} does not declare its action class: override make_actions()"
     )
 
 
 def _without_metadata(observation: Observation) -> dict[str, Any]:
-    """What has to repeat itself: metadata may tell the time."""
+    """The part that has to be equal: metadata may contain times."""
     return observation.model_dump(mode="json", warnings=False, exclude={"metadata"})
 
 
@@ -182,6 +180,6 @@ def _require_valid_model(model: Observation | State, what: str) -> None:
         )
     except CheckFailed as failure:
         raise CheckFailed(
-            f"{failure}\nLikely cause: fields are set after validation, or around it\n"
+            f"{failure}\nLikely cause: fields are set without validation\n"
             "Fix: pass them to the model's constructor"
         ) from None

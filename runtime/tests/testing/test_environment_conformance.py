@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The mixin for authors: it passes our environment, and finds what is wrong with broken ones."""
+"""`EnvironmentConformance` passes for a sound environment and finds the fault of each broken one."""
 
 import random
 from collections.abc import Callable
@@ -95,9 +95,9 @@ class SharedCount(NotesEnvironment):
 _BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "test_the_same_seed_gives_the_same_trajectory": (RandomReward, "random.Random(seed)"),
     "test_steps_are_counted": (CountGoesOn, "was 3 after a reset and 6 after 3 steps"),
-    "test_an_episode_has_the_id_that_was_asked_for": (OwnEpisodeId, "reset(episode_id="),
+    "test_an_episode_has_the_requested_id": (OwnEpisodeId, "reset(episode_id="),
     "test_a_step_needs_no_reset": (ResetFirst, "reset() comes first"),
-    "test_closing_twice_is_closing_once": (ClosesOnce, "closed already"),
+    "test_closing_twice_is_harmless": (ClosesOnce, "closed already"),
     "test_observations_and_states_are_valid": (NegativeLength, "-1 is less than the minimum of 0"),
     "test_instances_share_nothing": (SharedCount, "in another, the first counts 4"),
 }
@@ -152,17 +152,17 @@ class Untold(Bare):
         return {}
 
 
-def test_actions_are_those_of_the_annotation_where_there_are_no_type_arguments() -> None:
+def test_without_type_arguments_the_annotation_names_the_action_class() -> None:
     actions = EnvironmentConformance().make_actions(Bare())
     assert [type(action) for action in actions] == [NoteAction] * 3
 
 
-def test_an_environment_that_does_not_say_which_actions_it_takes_has_to_be_helped() -> None:
-    with pytest.raises(NotImplementedError, match="Untold does not say which actions it takes"):
+def test_an_environment_without_a_declared_action_class_needs_make_actions() -> None:
+    with pytest.raises(NotImplementedError, match="Untold does not declare its action class"):
         EnvironmentConformance().make_actions(Untold())
 
 
-def test_what_is_no_observation_is_called_so() -> None:
+def test_a_result_that_is_not_an_observation_is_shown() -> None:
     class Suite(EnvironmentConformance):
         def make_environment(self) -> Any:
             return Untold()
@@ -170,10 +170,10 @@ def test_what_is_no_observation_is_called_so() -> None:
         def make_actions(self, environment: Any) -> list[Action]:
             return [Action()]
 
-    with pytest.raises(AssertionError, match="`reset` or `step` returned a dict"):
+    with pytest.raises(AssertionError, match="`reset` or `step` returned {'text': 'plain'}, not an Observation"):
         Suite().test_observations_and_states_are_valid()
 
 
-def test_the_environment_is_for_the_author_to_make() -> None:
+def test_an_author_has_to_override_make_environment() -> None:
     with pytest.raises(NotImplementedError, match="Return a new instance"):
         EnvironmentConformance().make_environment()
