@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a running server against the OpenEnv wire contract (CONTRACT.md). "
         "`openenv validate` checks an environment's package and manifest; this command checks what "
         "its server sends.",
-        epilog="Exit code: 0 when no check fails, 1 when one does, 2 when nothing could be checked.",
+        epilog="Exit code: 0 if no check fails, 1 if one does, 2 if nothing could be checked.",
     )
     parser.add_argument("url", help="address of the server: http://host:port")
     parser.add_argument(
@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=10.0, metavar="S", help="seconds a reply may take [10]"
     )
     parser.add_argument(
-        "--capacity", type=int, metavar="N", help="how many sessions the server holds; a check opens them all"
+        "--capacity",
+        type=int,
+        metavar="N",
+        help="how many sessions the server holds; a check opens them all",
     )
     parser.add_argument(
         "--failing-action", metavar="JSON", help="an action at which the environment raises"
@@ -98,13 +101,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--token", help="the server's bearer token")
     parser.add_argument(
-        "--idle-timeout-s", type=float, metavar="S", help="the server's idle timeout; a check waits that long"
+        "--idle-timeout-s",
+        type=float,
+        metavar="S",
+        help="the server's idle timeout; a check waits that long",
     )
     parser.add_argument(
         "--stop-pid", type=int, metavar="PID", help="the server's process; the last check stops it"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the results as JSON; - prints them instead of the table"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the results as JSON; - prints them instead of the table",
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write them as JUnit XML")
     return parser

@@ -22,18 +22,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--openenv-url", metavar="URL", help="check the server at URL against the OpenEnv contract"
     )
     group.addoption(
-        "--openenv-actions", type=Path, metavar="FILE", help="actions to take, one JSON object per line"
+        "--openenv-actions",
+        type=Path,
+        metavar="FILE",
+        help="actions to take, one JSON object per line",
     )
     group.addoption(
-        "--openenv-baseline", type=Path, metavar="FILE", help="checks known to fail, one id per line"
+        "--openenv-baseline",
+        type=Path,
+        metavar="FILE",
+        help="checks known to fail, one id per line",
     )
     group.addoption(
-        "--openenv-capacity", type=int, metavar="N", help="how many sessions the server holds; a check opens them all"
+        "--openenv-capacity",
+        type=int,
+        metavar="N",
+        help="how many sessions the server holds; a check opens them all",
     )
     group.addoption("--openenv-token", metavar="TOKEN", help="the server's bearer token")
-    group.addoption(
-        "--openenv-strict", action="store_true", help="treat SHOULD like MUST"
-    )
+    group.addoption("--openenv-strict", action="store_true", help="treat SHOULD like MUST")
 
 
 @pytest.hookimpl(tryfirst=True)  # so that `-k` sees the checks

@@ -45,7 +45,9 @@ def print_table(url: str, results: Sequence[Result], console: Console) -> None:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         console.print(Text(f"\n{len(skipped)} checks not run; they need: {options}"))
     counts = Counter(result.verdict for result in results)
-    summary = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    summary = ", ".join(
+        f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]
+    )
     console.print(Text(f"\n{summary or 'nothing checked'}"))
 
 

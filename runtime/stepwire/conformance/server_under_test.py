@@ -129,7 +129,9 @@ class Session(Conversation):
             raise CheckFailed(f"The reply to {str(frame)[:200]} was {str(reply)[:300]}")
         data = reply.get("data")
         if not isinstance(data, dict):
-            raise CheckFailed(f"Expected an object as data of a {kind} frame, got {str(data)[:200]}")
+            raise CheckFailed(
+                f"Expected an object as data of a {kind} frame, got {str(data)[:200]}"
+            )
         return data
 
     def reset(self, **arguments: Any) -> dict[str, Any]:

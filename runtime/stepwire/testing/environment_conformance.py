@@ -35,7 +35,7 @@ class EnvironmentConformance:
         raise NotImplementedError("Return a new instance of your environment")
 
     def make_actions(self, environment: AnyEnvironment) -> Sequence[Action]:
-        """Return the actions to take in turn: generated from the action's schema, if not overridden."""
+        """Return the actions to take in turn; the default generates them from the schema."""
         action_class = _action_class(type(environment))
         examples = example_actions(action_class.model_json_schema())
         return [action_class.model_validate(example) for example in examples]
@@ -65,7 +65,7 @@ class EnvironmentConformance:
                     counts == (0, taken),
                     f"`state.step_count` was {counts[0]} after a reset and {counts[1]} after "
                     f"{taken} steps",
-                    cause="`reset` does not set `step_count` to 0, or a step does not add exactly 1",
+                    cause="`reset` does not set `step_count` to 0, or a step does not add 1",
                     fix="set it to 0 in `reset`, add 1 in `step`, and change it nowhere else",
                 )
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`server_fixture`: a server that all tests of a run share."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ def server_fixture(
 
     `application` is a module that `python -m` serves, or, for uvicorn, an import string or a Python
     file that has an `app`. `options` are for its command line, `env` are environment variables.
-    Tests get a `Server`. With pytest-xdist, each worker process has a server of its own.
+    The server can import whatever the tests can import. Tests get a `Server`. With pytest-xdist,
+    each worker process has a server of its own.
     """
 
     @pytest.fixture(scope="session")
@@ -28,7 +31,10 @@ def server_fixture(
         with reserved_port() as port:
             command = serving_command(application, port, options)
             folder = tmp_path_factory.mktemp("server")
-            with running_server(command, folder, port=port, env=env) as running:
+            # The tests may run in a project that is not installed.
+            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+            variables = {"PYTHONPATH": path, **(env or {})}
+            with running_server(command, folder, port=port, env=variables) as running:
                 yield running
 
     return server

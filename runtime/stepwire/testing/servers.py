@@ -44,9 +44,7 @@ class Server:
         """Everything that the process has printed so far."""
         return self.log_file.read_text(errors="replace")
 
-    def connect(
-        self, path: str = "/ws", **options: Any
-    ) -> AbstractContextManager[Conversation]:
+    def connect(self, path: str = "/ws", **options: Any) -> AbstractContextManager[Conversation]:
         """A raw WebSocket, closed with the block: `with server.connect() as conversation`.
 
         `options` are those of `websockets.sync.client.connect`.

@@ -68,9 +68,7 @@ def test_options_reach_the_checks(broken_servers: Any, pytester: pytest.Pytester
     assert (code, "1 passed" in output) == (0, True)
 
 
-def test_an_unreachable_server_is_a_usage_error(
-    free_port: int, pytester: pytest.Pytester
-) -> None:
+def test_an_unreachable_server_is_a_usage_error(free_port: int, pytester: pytest.Pytester) -> None:
     code, output = _run(pytester, "--openenv-url", f"http://127.0.0.1:{free_port}")
     assert code == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: No server answers at" in output
@@ -80,3 +78,11 @@ def test_without_the_option_there_are_no_checks(run: Any, tmp_path: Path) -> Non
     done = run("-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (pytest.ExitCode.NO_TESTS_COLLECTED, "")
     assert "openenv" not in done.stdout
+
+
+def test_loading_the_plugin_imports_neither_framework_nor_network_libraries(run: Any) -> None:
+    code = "import sys, stepwire.conformance.pytest_plugin; print(*sys.modules)"
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    heavy = {"asyncio", "fastapi", "openenv.core.env_server.types", "pydantic", "requests"}
+    assert not heavy & set(done.stdout.split())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`EnvironmentConformance` passes for a sound environment and finds the fault of each broken one."""
+"""`EnvironmentConformance` passes a sound environment and finds the fault of each broken one."""
 
 import random
 from collections.abc import Callable
@@ -170,7 +170,9 @@ def test_a_result_that_is_not_an_observation_is_shown() -> None:
         def make_actions(self, environment: Any) -> list[Action]:
             return [Action()]
 
-    with pytest.raises(AssertionError, match="`reset` or `step` returned {'text': 'plain'}, not an Observation"):
+    with pytest.raises(
+        AssertionError, match=r"`reset` or `step` returned \{.*\}, not an Observation"
+    ):
         Suite().test_observations_and_states_are_valid()
 
 

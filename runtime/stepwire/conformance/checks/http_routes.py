@@ -27,7 +27,9 @@ def _require_unprocessable(server: ServerUnderTest, path: str, body: Any) -> Non
     require(isinstance(detail, list) and detail, "a list `detail`", got)
 
 
-@check("http-reset", "HTTP-1", cause="the body is required, or the answer has another form", fix=_FORM)
+@check(
+    "http-reset", "HTTP-1", cause="the body is required, or the answer has another form", fix=_FORM
+)
 def reset_answers(server: ServerUnderTest) -> None:
     """`POST /reset` answers with or without a body."""
     for body in (None, {}, {"seed": 1, "episode_id": "conformance", "conformance": [1]}):
@@ -41,7 +43,9 @@ def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
     _require_unprocessable(server, "/reset", {"episode_id": "x" * 256})
 
 
-@check("http-step", "HTTP-3", cause="`action` is not read, or the answer has another form", fix=_FORM)
+@check(
+    "http-step", "HTTP-3", cause="`action` is not read, or the answer has another form", fix=_FORM
+)
 def step_answers(server: ServerUnderTest) -> None:
     """`POST /step` accepts an action, with and without options."""
     for options in ({}, {"timeout_s": 30, "request_id": "conformance"}):

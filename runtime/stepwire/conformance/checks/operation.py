@@ -70,7 +70,11 @@ def sessions_are_counted(server: ServerUnderTest) -> None:
         counts = server.http_json("GET", "/sessions")
         active, most = counts.get("active_sessions"), counts.get("max_sessions")
         numbers = isinstance(active, int) and isinstance(most, int)
-        require(numbers and 1 <= active <= most, "at least one session and at most `max_sessions`", counts)
+        require(
+            numbers and 1 <= active <= most,
+            "at least one session and at most `max_sessions`",
+            counts,
+        )
 
 
 @check(

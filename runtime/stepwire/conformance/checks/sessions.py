@@ -42,7 +42,9 @@ def sessions_share_nothing(server: ServerUnderTest) -> None:
             if not alone:
                 other.play(1)
         after = one.state()
-        require(after == before, f"the unchanged state of the first session, {before!r:.200}", after)
+        require(
+            after == before, f"the unchanged state of the first session, {before!r:.200}", after
+        )
     with server.session() as next_one:
         count = next_one.state().get("step_count")
         require(count == 0, "a step count of 0 in the next session", count)
