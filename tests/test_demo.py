@@ -14,7 +14,7 @@ def test_an_episode_over_every_surface(run: Any, columns: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("✓") == len(SURFACES)
     assert done.stdout.count("'Final message', reward 1.3") == 3
-    assert "192 replies in " in done.stdout
+    assert "64 replies in " in done.stdout
     assert "'Final message', length 13" in done.stdout
     assert "What to try next" in done.stdout
 
