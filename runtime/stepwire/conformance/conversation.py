@@ -25,8 +25,14 @@ class Conversation:
     @contextmanager
     def open(cls, url: str, **options: Any) -> Iterator[Self]:
         """Connect to `url`; `options` are those of `websockets.sync.client.connect`."""
-        plain = {"compression": None, "max_size": None, "proxy": None, "ping_interval": None}
-        with connect(url, **{**plain, **options}) as connection:
+        plain: dict[str, Any] = {
+            "compression": None,
+            "max_size": None,
+            "proxy": None,
+            "ping_interval": None,
+        }
+        connection = connect(url, **{**plain, **options})
+        with connection:
             yield cls(connection)
 
     def send(self, frame: Any) -> None:
