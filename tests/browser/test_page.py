@@ -482,7 +482,7 @@ def _compose(page: Page, message: str) -> None:
     )
     preset = json.dumps({"CRLF": message})
     page.evaluate(
-        "async (preset) => { const m = await import(location.href + '/inspector.js'); "
+        "async (preset) => { const m = await import(location.href + '/composer.js'); "
         "m.compose(JSON.parse(preset).CRLF); }",
         preset,
     )
@@ -738,13 +738,16 @@ def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Pag
     page.goto(server.url + "/web")
     connected(page)
     page.wait_for_load_state("networkidle")
-    assert [url.removeprefix(server.url) for url in requests if "data:" not in url] == [
-        "/web",
-        "/web/inspector.css",
-        "/web/inspector.js",
-        server.ws_url,
-        "/sessions",
-    ]
+    modules = ("inspector", "composer", "dom", "frames", "observation", "session")
+    assert sorted(url.removeprefix(server.url) for url in requests if "data:" not in url) == sorted(
+        [
+            "/web",
+            "/web/inspector.css",
+            *(f"/web/{module}.js" for module in modules),
+            server.ws_url,
+            "/sessions",
+        ]
+    )
     assert (
         sum(file.stat().st_size for file in (root / "runtime/stepwire/server/pages/web").iterdir())
         <= 60_000

@@ -49,7 +49,7 @@ def token_page(settings: Settings, is_wrong: bool) -> HTMLResponse:
 
     It sends the token in the address; `access.py` moves it to a cookie.
     """
-    hint = "That token is wrong." if is_wrong else "The operator of this server knows it."
+    hint = "That token is wrong." if is_wrong else "Ask the operator of this server for it."
     page = render_page("token.html", hint=hint)
     headers = page_headers(settings, style_src=inline_digests(page, "style"), img_src="data:")
     return HTMLResponse(page, 401, {**headers, "Cache-Control": "no-store"})

@@ -1,11 +1,13 @@
-// "The same in code": what the page would send next, for a terminal or a Python file.
+// "The same in code": what the page would send next, as Python and for a terminal.
 
-import { address, composition, copyButton, element, node } from "./inspector.js";
+import { composition } from "./composer.js";
+import { copyButton, node } from "./dom.js";
+import { address } from "./session.js";
 
-const LONGEST_MESSAGE = 20_000; // a command line has limits, and so has patience
+const LONGEST_MESSAGE = 20_000; // a command line has a limit
 const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
-// A JSON string is a Python string too. What cannot be seen is written as an escape.
+// A JSON string is a Python string too. Invisible characters are written as escapes.
 const escaped = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 const literal = (text) => JSON.stringify(text).replace(UNSEEN, escaped);
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -30,7 +32,7 @@ function resetArguments({ seed, episodeId, more }, encode, write) {
   if (seed) parts.push(write("seed", seed));
   if (episodeId) parts.push(write("episode_id", literal(episodeId)));
   let further = {};
-  try { further = JSON.parse(more || "{}"); } catch { /* the server would refuse it */ }
+  try { further = JSON.parse(more || "{}"); } catch { /* the server refuses it */ }
   for (const [name, value] of Object.entries(further)) parts.push(write(name, encode(value)));
   return parts.join(", ");
 }
@@ -70,7 +72,7 @@ asyncio.run(main())
 `,
   },
   curl: {
-    note: "The episode is in the cookie jar: without it each request has a fresh environment.",
+    note: "The cookie jar holds the episode: without it each request has a fresh environment.",
     code: (input) => [
       ["reset", members(input)],
       ["step", `{"action": {"message": ${literal(input.message)}}}`],

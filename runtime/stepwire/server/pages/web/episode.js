@@ -1,6 +1,6 @@
 // The steps of an episode: a table whose rows open their frames, and three small charts.
 
-import { count, element, node, pretty, soon } from "./inspector.js";
+import { count, element, node, pretty, shortened, soon } from "./dom.js";
 
 const MOST_DRAWN = 200, MOST_ROWS = 1000, LONGEST_CELL = 300, LONGEST_FRAME = 20_000;
 const WIDTH = 200, HEIGHT = 50;
@@ -48,8 +48,7 @@ function row(step) {
 function framesOf(step) {
   const pair = node("div", { className: "pair" });
   for (const [title, text] of [["Sent", step.sent], ["Received", step.received]]) {
-    const frame = node("pre", { className: "well", tabIndex: 0 }, pretty(text).slice(0, LONGEST_FRAME));
-    if (text.length > LONGEST_FRAME) frame.append(`… (${count(text.length, "character")} in all)`);
+    const frame = node("pre", { className: "well", tabIndex: 0 }, shortened(pretty(text), LONGEST_FRAME));
     pair.append(node("div", {}, node("p", {}, title), frame));
   }
   return node("tr", { className: "opened" }, node("td", { colSpan: 5 }, pair));
@@ -59,7 +58,7 @@ function framesOf(step) {
 
 function draw() {
   if (drawing) return;
-  drawing = true; // however many steps come before the next picture
+  drawing = true; // once for all steps that come before the next drawing
   soon(() => {
     drawing = false;
     const rows = element("rows");

@@ -1,6 +1,7 @@
 // Tools: listed and called over MCP, in `mcp` frames of this tab's session.
 
-import { announce, ask, isOpen, node, onSubmit } from "./inspector.js";
+import { announce, node, onSubmit } from "./dom.js";
+import { ask, isOpen, on } from "./session.js";
 
 let lastId = 0;
 
@@ -16,15 +17,15 @@ export function showTools(panel) {
   async function show() {
     again.disabled = !isOpen();
     if (!isOpen()) {
-      note.textContent = "Not connected: the tools are those of a session's environment.";
+      note.textContent = "Not connected: tools belong to a session's environment.";
       return list.replaceChildren();
     }
     const { result, error } = await call("tools/list");
-    note.textContent = error ? error.message : result.tools.length ? "Offered over MCP. A call is no step: it leaves the episode as it is." : "This environment offers no tools.";
+    note.textContent = error ? error.message : result.tools.length ? "Offered over MCP. A call is not a step: it leaves the episode as it is." : "This environment offers no tools.";
     list.replaceChildren(...(result?.tools ?? []).map(toolForm));
   }
   again.onclick = show;
-  document.addEventListener("status", show);
+  on("status", show);
   panel.append(node("div", { className: "heading" }, note, again), list);
   show();
 }
@@ -38,6 +39,7 @@ function toolForm({ name, description, inputSchema }) {
   const form = node("form", { className: "row ends", autocomplete: "off" },
     ...fields.map(({ label }) => label), node("button", { ariaLabel: `Call ${name}` }, "Call"));
   onSubmit(form, async () => {
+    if (!isOpen()) return;
     const filled = fields.filter(({ input, schema }) => input.value || schema.type === "string");
     const values = Object.fromEntries(filled.map(({ key, schema, input }) => [key, valueOf(input.value, schema)]));
     const answer = await call("tools/call", { name, arguments: values });
@@ -52,5 +54,5 @@ function toolForm({ name, description, inputSchema }) {
 
 function valueOf(text, schema) {
   if (schema.type === "string") return text;
-  try { return JSON.parse(text); } catch { return text; } // the server says what is wrong with it
+  try { return JSON.parse(text); } catch { return text; } // the server explains the error
 }
