@@ -31,7 +31,7 @@ from stepwire.client.errors import (
 from stepwire.client.handshake import open_websocket
 from stepwire.client.liveness import Liveness
 from stepwire.client.readiness import Readiness
-from stepwire.protocol.frames import NotPlainError, plain_frame, text_frame
+from stepwire.protocol.frames import NotPlainError, client_frame, plain_frame
 
 _READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 2.0
@@ -324,7 +324,7 @@ class Connection:
         self._has_asked = True
         if self._has_ended:
             raise self._lost()
-        frame = text_frame(request)
+        frame = client_frame(request)
         return self._outgoing() + frame if self._owes_bytes else frame
 
     def _outgoing(self) -> bytes:
@@ -377,7 +377,7 @@ class Connection:
             received = self._partial
         try:
             while received:
-                frame = plain_frame(received, self._max_size)
+                frame = plain_frame(received, 0, self._max_size, False)
                 if frame is None:
                     break
                 is_text, begin, end = frame

@@ -30,7 +30,7 @@ from stepwire.server.pages.security import token_page
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import read_settings
 from stepwire.server.tools import tools_of
-from stepwire.server.uvicorn_host.lifecycle import Worker
+from stepwire.server.uvicorn_host.worker import Worker
 from stepwire.server.wire import MessageDecoder
 
 

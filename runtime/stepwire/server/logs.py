@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Log lines: text or JSON, with the session they are about, and never with a token in them.
+"""Log lines: text or JSON, with the session they are about, and without tokens.
 
-What is set up here is set up beside uvicorn: its own lines take the same form.
+uvicorn's own lines get the same form. uvicorn is imported only where it already prints lines.
 """
 
 import json
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from uvicorn.config import LOGGING_CONFIG
-from uvicorn.logging import DefaultFormatter
-
 from stepwire.server.settings import Settings
 
 logger = logging.getLogger("stepwire.server")
 
 _OF_UVICORN = ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error")
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
+_RUNNING = re.compile(r"Uvicorn running on (https?)://(.+):(\d+)")
+# Addresses to listen on, and where a browser on this machine finds such a server.
+_REACHABLE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _TOKEN = re.compile(r"(token=|bearer\s+)[^\s&;,'\"]+", re.IGNORECASE)
 
 
@@ -32,7 +32,7 @@ class _Served(Protocol):
     def episode_id(self) -> str | None: ...
 
 
-# The session that the running code serves, if any.
+# The session that the running code belongs to, if any.
 current_session: ContextVar[_Served | None] = ContextVar("current_session", default=None)
 
 
@@ -44,17 +44,23 @@ def _session_fields() -> dict[str, str]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-class TextFormatter(DefaultFormatter):
-    """uvicorn's form, the session after the message."""
+class TextFormatter(logging.Formatter):
+    """The form of uvicorn's lines, with the session after the message."""
+
+    def __init__(self) -> None:
+        from uvicorn.logging import DefaultFormatter
+
+        super().__init__()
+        self._prefixed = DefaultFormatter("%(levelprefix)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         fields = _session_fields()
-        text = super().formatMessage(record)
+        text = self._prefixed.formatMessage(record)
         return f"{text} {json.dumps(fields)}" if fields else text
 
 
 class JsonFormatter(logging.Formatter):
-    """One object for each line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -71,26 +77,66 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class PageAddresses(logging.Handler):
+    """Follows uvicorn's line with the server's address by one with those of the pages."""
+
+    def __init__(self, with_inspector: bool) -> None:
+        super().__init__()
+        self._pages = {"/docs": "documentation"}
+        if with_inspector:
+            self._pages = {"/web": "inspector", **self._pages}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the addresses if `record` is uvicorn's line."""
+        running = _RUNNING.match(record.getMessage())
+        if running is None:
+            return
+        scheme, host, port = running.groups()
+        host = _REACHABLE.get(host, host)
+        pages = [f"{scheme}://{host}:{port}{path} ({name})" for path, name in self._pages.items()]
+        logger.info("Pages: %s", " ".join(pages))
+
+
+def announce_pages(settings: Settings) -> None:
+    """Have the addresses of the pages logged once the server listens."""
+    printing = logging.getLogger("uvicorn")
+    if not any(isinstance(handler, PageAddresses) for handler in printing.handlers):
+        printing.addHandler(PageAddresses(settings.enable_web_interface))
+
+
 def log_config(settings: Settings) -> dict[str, Any]:
-    """For uvicorn's option of that name: all its processes agree from their first line on."""
+    """The value of uvicorn's option of that name: all its processes use it from the first line."""
+    from uvicorn.config import LOG_LEVELS, LOGGING_CONFIG
+
     config = deepcopy(LOGGING_CONFIG)
+    config["formatters"]["stepwire"] = {"()": TextFormatter}
     if settings.log_format == "json":
         config["formatters"] = {name: {"()": JsonFormatter} for name in config["formatters"]}
+    config["handlers"]["stepwire"] = {**config["handlers"]["default"], "formatter": "stepwire"}
+    config["handlers"]["pages"] = {
+        "()": PageAddresses,
+        "with_inspector": settings.enable_web_interface,
+    }
+    config["loggers"]["uvicorn"]["handlers"].append("pages")
+    config["loggers"][logger.name] = {
+        "handlers": ["stepwire"],
+        "level": LOG_LEVELS[settings.log_level],
+        "propagate": False,
+    }
     return config
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Print the server's lines as uvicorn prints its own, and keep tokens out of both.
+    """Print our lines as uvicorn prints its own, and redact tokens in both.
 
-    For the application, whoever serves it. Where uvicorn prints nothing itself, as in a program
-    that has set up logging in its own way, only the tokens are kept out.
+    In a program that configures logging itself, uvicorn prints nothing; then only tokens are
+    redacted.
     """
     as_json = settings.log_format == "json"
     printing = logging.getLogger("uvicorn").handlers
     if printing and not logger.handlers:
         own = logging.StreamHandler()
-        form = "%(levelprefix)s %(message)s"
-        own.setFormatter(JsonFormatter() if as_json else TextFormatter(form))
+        own.setFormatter(JsonFormatter() if as_json else TextFormatter())
         logger.addHandler(own)
         logger.setLevel(logging.getLogger("uvicorn.error").level)
         logger.propagate = False
@@ -102,9 +148,9 @@ def set_up_logging(settings: Settings) -> None:
         logging.getLogger(name).addFilter(redaction)
 
 
-@dataclass(frozen=True)  # of equal ones, a logger takes one
+@dataclass(frozen=True)  # comparable, so that a logger takes an equal one only once
 class _Redaction:
-    """Takes tokens out of a line: the server's own, and what was sent in the place of one."""
+    """Removes tokens from a line: the server's own, and whatever a client sent as one."""
 
     token: str | None
 

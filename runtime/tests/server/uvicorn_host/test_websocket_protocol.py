@@ -19,11 +19,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
-from stepwire.server.uvicorn_host.websocket_protocol import (
-    NotPlainError,
-    WebSocketProtocol,
-    plain_frame,
-)
+from stepwire.server.uvicorn_host.websocket_protocol import WebSocketProtocol
 
 _LIMIT = 4096
 _PROTOCOLS = {"ours": WebSocketProtocol, "uvicorn's": WebSocketsSansIOProtocol}
@@ -306,22 +302,3 @@ def test_after_its_close_the_application_gets_nothing_and_the_clients_close_is_r
     echo, closed = _run("ours", scenario)
     assert (echo.opcode, bytes(echo.data)) == (Opcode.TEXT, b"1")
     assert (closed.opcode, bytes(closed.data[:2])) == (Opcode.CLOSE, b"\x03\xe8")
-
-
-@given(before=st.binary(max_size=20), payload=st.binary(max_size=300), opcode=st.integers(0, 15))
-def test_a_frame_is_found_when_it_is_all_there_and_not_before(
-    before: bytes, payload: bytes, opcode: int
-) -> None:
-    head = bytes((0x80 | opcode, 0x80 | min(len(payload), 126)))
-    head += len(payload).to_bytes(2, "big") if len(payload) > 125 else b""
-    frame = head + bytes(4) + payload
-    whole = bytearray(before + frame + b"more")
-    is_control = opcode in (Opcode.CLOSE, Opcode.PING, Opcode.PONG)
-    if opcode != Opcode.TEXT and not (is_control and len(payload) <= 125):
-        with pytest.raises(NotPlainError):
-            plain_frame(whole, len(before), _LIMIT)
-        return
-    begin, end = len(before) + len(head) + 4, len(before) + len(frame)
-    assert plain_frame(whole, len(before), _LIMIT) == (opcode == Opcode.TEXT, begin, end)
-    for missing in range(1, len(frame) + 1):
-        assert plain_frame(whole[: end - missing], len(before), _LIMIT) is None

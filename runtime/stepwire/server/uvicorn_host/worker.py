@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The process that runs the application, as far as the application knows it.
+
+What this does starts with the application, so it holds for the `server` command and for plain
+`uvicorn`. Under another ASGI server nothing here applies; that server's own options do.
+"""
+
+import ipaddress
+import sys
+from typing import TYPE_CHECKING
+
+from stepwire.server.logs import announce_pages
+from stepwire.server.sessions import Sessions
+from stepwire.server.settings import Settings
+
+if TYPE_CHECKING:
+    from stepwire.server.uvicorn_host.lifecycle import Lifecycle
+
+
+class Worker:
+    """One of the server's processes; imports nothing of uvicorn unless uvicorn runs it."""
+
+    def __init__(self, sessions: Sessions, settings: Settings) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._lifecycle: Lifecycle | None = None
+        self.host = ""
+        """The address or name that the server listens on; empty when unknown."""
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the server is known to accept connections from this machine only."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def start(self) -> None:
+        """Apply our limits and signal handlers; called when the application starts."""
+        if "uvicorn" not in sys.modules:
+            return
+        from stepwire.server.uvicorn_host.internals import running_server
+        from stepwire.server.uvicorn_host.lifecycle import Lifecycle
+
+        server = running_server()
+        if server is None:
+            return
+        if server.config.uds is None and server.config.fd is None:
+            self.host = server.config.host
+        announce_pages(self._settings)
+        self._lifecycle = Lifecycle(server, self._sessions, self._settings)
+
+    def stop(self) -> None:
+        """Cancel the background tasks; called when the application has stopped."""
+        if self._lifecycle is not None:
+            self._lifecycle.stop()
