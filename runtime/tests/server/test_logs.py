@@ -43,7 +43,7 @@ def start_failing(
     def start(**env: str) -> Any:
         if request.param == "uvicorn":
             return start_server(application=application, env=env)
-        return start_server(command=command, cwd=tmp_path, env={**env, "PYTHONPATH": str(tmp_path)})
+        return start_server(command=command, cwd=tmp_path, env=env)
 
     return start
 

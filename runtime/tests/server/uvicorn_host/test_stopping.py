@@ -272,7 +272,6 @@ app = create_app(Counting, NoteAction, NoteObservation)
         server = start_server(
             command=[sys.executable, "-c", code, "--port", "{port}", "--workers", count],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(tmp_path)},
         )
     answered = dict.fromkeys((f"episode-{number}" for number in range(16)), 0)
     close_codes: list[int | None] = []
