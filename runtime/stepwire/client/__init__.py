@@ -3,9 +3,9 @@
 
 from stepwire.client import errors
 from stepwire.client.errors import *  # noqa: F403
-from stepwire.client.results import AwaitableState
 from stepwire.client.session_client import SessionClient
 from stepwire.client.session_pool import SessionPool
+from stepwire.client.states import AwaitableState
 from stepwire.protocol.stamps import verify_stamp
 
 __all__ = ["AwaitableState", "SessionClient", "SessionPool", "verify_stamp"]

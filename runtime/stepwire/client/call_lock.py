@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whose turn it is: one call of a client at a time, from whichever threads and event loops."""
+"""`CallLock`: one call of a client at a time, from any thread and any event loop."""
 
 import asyncio
 import threading
@@ -7,18 +7,20 @@ from collections import deque
 from contextlib import suppress
 from types import TracebackType
 
+from stepwire.client.loops import running_loop
 
-class Turn:
-    """A lock for threads (`with turn`) and for coroutines (`await turn.take()`, `turn.end()`)."""
+
+class CallLock:
+    """A lock for threads (`with lock`) and for coroutines (`await lock.acquire()`, `release()`)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-        self.loop: asyncio.AbstractEventLoop | None = None  # the loop of the coroutine that has it
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the coroutine that holds the lock
 
-    def is_taken_here(self) -> bool:
-        """Whether a coroutine on the event loop of this thread has the turn."""
-        return self.loop is not None and self.loop is asyncio._get_running_loop()
+    def is_held_here(self) -> bool:
+        """Whether a coroutine on this thread's event loop holds the lock."""
+        return self._loop is not None and self._loop is running_loop()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -29,48 +31,49 @@ class Turn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Released first: woken while the turn is held, the next one would wait for nobody.
+        # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
+        # nothing would wake it a second time.
         self._lock.release()
         if self._waiting:
             self._wake_next()
 
-    def take_at_once(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Take the turn for a coroutine on this loop if nobody has it."""
+    def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""
         if self._lock.acquire(blocking=False):
-            self.loop = loop
+            self._loop = loop
             return True
         return False
 
-    async def take(self) -> None:
-        """Wait for the turn without blocking the loop, which may have to end the present one."""
+    async def acquire(self) -> None:
+        """Wait for the lock without blocking the loop: the holder may be on the same loop."""
         loop = asyncio.get_running_loop()
-        while not self.take_at_once(loop):
+        while not self.acquire_now(loop):
             waiting = (loop, loop.create_future())
             self._waiting.append(waiting)
             try:
-                if self.take_at_once(loop):  # it ended before this one was in the queue
+                if self.acquire_now(loop):  # it was released before this waiter was in the queue
                     return
                 await waiting[1]
             except BaseException:
-                if waiting not in self._waiting:  # woken for nothing: the next one's turn
+                if waiting not in self._waiting:  # already woken: pass that on to the next one
                     self._wake_next()
                 raise
             finally:
                 with suppress(ValueError):
                     self._waiting.remove(waiting)
 
-    def end(self) -> None:
-        """End a coroutine's turn."""
-        self.loop = None
+    def release(self) -> None:
+        """Release the lock that a coroutine holds."""
+        self._loop = None
         self._lock.release()
         if self._waiting:
             self._wake_next()
 
     def _wake_next(self) -> None:
         while self._waiting:
-            loop, turn_ended = self._waiting.popleft()
+            loop, released = self._waiting.popleft()
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, turn_ended)
+                loop.call_soon_threadsafe(_resolve, released)
                 return
 
 

@@ -1,62 +1,51 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One WebSocket connection: a request goes out, its reply comes back.
+"""`Connection`: a request goes out on a WebSocket, its reply comes back.
 
-The protocol itself is the sans-I/O layer of `websockets`, with a short cut for the plain frames of
-requests and replies (`frames`); here is the socket under it. The same connection serves blocking
-callers and callers on an event loop, so a client need not know in advance who will call it, and
-needs no thread and no loop of its own.
+This is the I/O around a `MessageStream`. One connection serves blocking callers and callers on an
+event loop, so a client need not know in advance who will call it, and needs no thread and no loop
+of its own.
 """
 
 import asyncio
 import select
 import socket
 import ssl
-import struct
-import sys
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from stepwire.client.errors import (
-    EnvClientError,
-    ProtocolViolationError,
-    ReplyTimeoutError,
-    SessionLostError,
+from stepwire.client.endings import (
+    connection_ended,
+    is_error,
+    no_reply,
+    session_lost,
+    unrequested_message,
 )
+from stepwire.client.errors import EnvClientError, SessionLostError
 from stepwire.client.handshake import open_websocket
 from stepwire.client.liveness import Liveness
+from stepwire.client.message_stream import MessageStream
 from stepwire.client.readiness import Readiness
-from stepwire.protocol.frames import NotPlainError, client_frame, plain_frame
+from stepwire.client.sockets import (
+    READ_SIZE,
+    TIMED_OUT,
+    WOULD_BLOCK,
+    receive_now,
+    set_timeout,
+    wait_until_writable,
+)
+from stepwire.protocol.frames import client_frame
 
-_READ_SIZE = 65536
 _CLOSE_TIMEOUT_S = 2.0
 _SHORTEST_WAIT_S = 0.001  # a timeout of 0 would make the socket non-blocking
-_DATA_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-# Where the layout of a `struct timeval` is certain, the kernel itself ends a `recv` that waits too
-# long; the error is then the one of a socket that does not block.
-_KERNEL_TIMES_OUT = sys.platform in ("linux", "darwin") and struct.calcsize("l") == 8
-_TIMED_OUT = (TimeoutError, BlockingIOError)
-# What a non-blocking socket raises when there is nothing to read, or no room to write.
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-# What to do about codes that close a session.
-_CLOSED_BY_SERVER: dict[int | None, str] = {
-    1001: "It is going away, or closes sessions that are idle for long: call it more often. ",
-    1009: "A message was larger than it takes: send less at once, or raise the server's limit. ",
-    1012: "It restarts and should be back soon. ",
-}
-_CLOSED_BY_CLIENT: dict[int | None, str] = {
-    1009: "`max_message_size_mb` sets what the client takes. ",
-}
+_HUNG_UP = (BrokenPipeError, ConnectionResetError)
 
 
 class Connection:
-    """An open session with a server. Not for calls at the same time: its client sees to that."""
+    """An open session with a server. Its client makes sure that calls do not overlap."""
 
     def __init__(
         self,
@@ -66,19 +55,15 @@ class Connection:
         max_size: int | None,
         liveness: Liveness,
     ) -> None:
-        """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`."""
+        """Connect, blocking for up to `timeout_s` seconds. Raises `ConnectFailedError`.
+
+        `max_size` is the largest message to accept, in bytes.
+        """
         self.url = url
-        self.is_usable = False  # open, and this process's own
+        self.is_usable = False  # open, and opened by this process
         self.is_of_this_process = True
-        # Held during an exchange; what tends idle connections only ever tries to take it.
+        # Held during an exchange. Whatever reads from idle connections only tries to take it.
         self.in_use = threading.Lock()
-        self._received: deque[bytes] = deque()
-        self._is_plain = True  # whether only plain frames came so far: see `frames`
-        self._partial = bytearray()  # of a plain frame that is not all there
-        self._fragments: list[bytes] = []  # of a message the protocol parsed
-        self._owes_bytes = False  # whether the protocol may have something to send
-        self._has_ended = False  # whether the protocol has said goodbye, or was told to
-        self._max_size = max_size
         self._liveness = liveness
         self._has_asked = False
         self._timeout_s: float | None = None  # the socket's, to set it only when it changes
@@ -86,37 +71,41 @@ class Connection:
         self._poll: Any = None
         self._sock: socket.socket | None = None
         opened = open_websocket(url, headers, timeout_s, max_size)
-        self._sock, self._protocol = opened.sock, opened.protocol
-        self._set_timeout(opened.sock, 0)  # what was left for opening it is no limit of anything
+        self._sock = opened.sock
+        self._stream = MessageStream(opened.protocol, max_size)
+        self._received = self._stream.messages
+        self._set_timeout(opened.sock, 0)  # instead of the connect timeout
         if hasattr(select, "poll") and not isinstance(opened.sock, ssl.SSLSocket):
             self._poll = select.poll()
             self._poll.register(opened.sock, select.POLLIN)
         if opened.received:
-            with suppress(SessionLostError):  # closed again: the first exchange says so
-                self._take(opened.received)
+            with suppress(SessionLostError):  # the first exchange raises it again
+                self._feed(opened.received)
         self.is_usable = True
 
-    def exchange(self, request: bytes, timeout_s: float) -> bytes:
-        """Send a request and block until its reply is there.
+    # One exchange.
 
-        Raises `ReplyTimeoutError`, `SessionLostError` or `ProtocolViolationError`; after any of
-        them the connection is gone.
+    def exchange(self, request: bytes, timeout_s: float) -> bytes:
+        """Send a request and block until its reply is there, for up to `timeout_s` seconds.
+
+        Raises `ReplyTimeoutError`, `SessionLostError` or `ProtocolViolationError`, and drops the
+        connection with each of them.
         """
         if (sock := self._sock) is None:
-            raise self._lost()
+            raise self._ended()
         with self.in_use:
             try:
                 if self._readiness is not None:
                     self._stop_watching()
                 started = time.monotonic()
                 wait_s = min(timeout_s, self._liveness.interval_s)
-                if wait_s != self._timeout_s:  # not so for most of a client's life
+                if wait_s != self._timeout_s:  # rarely: most calls have the same timeout
                     self._set_timeout(sock, wait_s)
                 self._write(sock, self._encode(sock, request))
                 if not self._received:
-                    try:  # noqa: SIM105 - `suppress` is not for free
-                        self._take(sock.recv(_READ_SIZE))
-                    except _TIMED_OUT:
+                    try:  # noqa: SIM105 - `suppress` costs more
+                        self._feed(sock.recv(READ_SIZE))
+                    except TIMED_OUT:
                         pass
                     if not self._received:
                         self._wait_for_the_rest(sock, started, timeout_s)
@@ -126,22 +115,22 @@ class Connection:
                 raise
 
     def _wait_for_the_rest(self, sock: socket.socket, started: float, timeout_s: float) -> None:
-        """Wait on where one `recv` was not all: silence, a ping, a reply in several pieces."""
+        """Go on waiting after one `recv`: for a slow reply, or one in several pieces."""
         deadline = started + timeout_s
         self._liveness.heard(started)
         while not self._received:
             self._ping_if_due(deadline)
-            self._flush(sock)
+            self._send_owed(sock)
             wait_s = self._liveness.wake_at(deadline) - time.monotonic()
             self._set_timeout(sock, max(wait_s, _SHORTEST_WAIT_S))
-            with suppress(*_TIMED_OUT):
-                self._take(sock.recv(_READ_SIZE))
+            with suppress(*TIMED_OUT):
+                self._feed(sock.recv(READ_SIZE))
                 self._liveness.heard(time.monotonic())
 
     async def exchange_async(self, request: bytes, timeout_s: float) -> bytes:
-        """`exchange` without blocking the event loop; when cancelled, the connection is dropped."""
+        """`exchange` without blocking the event loop. Cancelling it drops the connection."""
         if (sock := self._sock) is None:
-            raise self._lost()
+            raise self._ended()
         with self.in_use:
             try:
                 readiness = self._readiness
@@ -151,7 +140,7 @@ class Connection:
                 data = self._encode(sock, request)
                 try:
                     sent = sock.send(data)
-                except (*_WOULD_BLOCK, BrokenPipeError, ConnectionResetError):
+                except (*WOULD_BLOCK, *_HUNG_UP):
                     sent = 0
                 if sent < len(data):
                     await self._write_async(sock, data[sent:], started + timeout_s)
@@ -172,9 +161,22 @@ class Connection:
         self._liveness.heard(started)
         while not self._received:
             self._ping_if_due(deadline)
-            await self._write_async(sock, self._outgoing(), deadline)
+            await self._write_async(sock, self._stream.outgoing(), deadline)
             with suppress(TimeoutError):
                 await readiness.message(self._liveness.wake_at(deadline))
+
+    def read_available(self) -> bool:
+        """Read what has arrived, for `Readiness`; returns whether a whole message is there."""
+        sock = self._require_socket()
+        try:
+            while True:  # with TLS, more may have arrived than the socket shows
+                self._feed(sock.recv(READ_SIZE))
+                if self._received:
+                    return True
+                self._liveness.heard(time.monotonic())
+                self._send_owed(sock)
+        except WOULD_BLOCK:
+            return False
 
     def _watch(self, sock: socket.socket) -> Readiness:
         """Have the running loop read the socket from now on."""
@@ -183,33 +185,23 @@ class Connection:
         self._readiness = Readiness(sock, self)
         return self._readiness
 
+    def _stop_watching(self) -> None:
+        readiness, self._readiness = self._readiness, None
+        if readiness is not None:
+            readiness.stop()
+
     def _ping_if_due(self, deadline: float) -> None:
-        """After silence: ask whether the server lives, or raise that it is too late for a reply."""
+        """Ping after a silence. Raises `TimeoutError` when it is too late for a reply."""
         now = time.monotonic()
         if now >= deadline:
             raise TimeoutError
         if self._liveness.is_ping_due(now):
-            self._protocol.send_ping(b"alive?")
+            self._stream.protocol.send_ping(b"alive?")
 
-    def read_available(self) -> bool:
-        """Take in what can be read, for `Readiness`; say whether a whole message is there."""
-        if (sock := self._sock) is None:
-            raise self._lost()
-        try:
-            while True:  # TLS may hold more than the socket shows
-                self._take(sock.recv(_READ_SIZE))
-                if self._received:
-                    return True
-                self._liveness.heard(time.monotonic())
-                self._flush(sock)  # rare: a ping, or a reply in several pieces
-        except _WOULD_BLOCK:
-            return False
+    # One exchange in two halves, for callers that watch many connections at once.
 
     def send(self, request: bytes, timeout_s: float) -> None:
-        """The first half of an exchange, for whoever watches many connections at once.
-
-        Until `receive` has returned the reply, or `drop` was called, nobody else may use this one.
-        """
+        """Send a request. Nothing else may use the connection until `receive` returns the reply."""
         sock = self._require_socket()
         self.in_use.acquire()
         try:
@@ -221,7 +213,7 @@ class Connection:
             raise
 
     def receive(self) -> bytes | None:
-        """The second half: the reply, or `None` while it is not there, or not all of it."""
+        """The reply to the request that was sent, `None` as long as it is not complete."""
         sock = self._require_socket()
         try:
             if not self._received:
@@ -235,8 +227,10 @@ class Connection:
         return self._received.popleft()
 
     def give_up(self, timeout_s: float) -> None:
-        """Raise `ReplyTimeoutError` for a reply that was waited for long enough."""
+        """Drop the connection and raise `ReplyTimeoutError`: the reply did not come in time."""
         self._drop_after(TimeoutError(), timeout_s)
+
+    # Between exchanges.
 
     def fileno(self) -> int:
         """The socket's descriptor, for a selector; -1 when the connection is gone."""
@@ -244,29 +238,36 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
+        """Whether there is a socket; the server may have closed its end."""
         return self._sock is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is known to be closed, by either side."""
+        return self._sock is None or self._stream.has_ended
+
     def disown(self) -> None:
-        """This process is a fork of the one that connected, which goes on using the socket."""
+        """Leave the socket to the parent process: this process is a fork of it."""
         self.is_usable = self.is_of_this_process = False
 
     def answer_pings(self) -> None:
-        """Answer what has arrived on an idle connection, without waiting for anything."""
+        """Answer what has arrived on an idle connection, without waiting."""
         if self._sock is None or not self.in_use.acquire(blocking=False):
             return
         try:
-            self._flush(self._sock)  # a pong to a ping that came together with a reply
+            self._send_owed(self._sock)  # the pong to a ping that came together with a reply
             self._drain(self._sock)
-        except Exception:  # noqa: BLE001 - the next call finds the connection lost and says so
-            self._lost_while_idle()
+        except Exception:  # noqa: BLE001 - the next exchange raises what it means
+            self._stream.end()
         finally:
             self.in_use.release()
 
-    def close(self, farewell: bytes, *, wait: bool) -> None:
-        """Say goodbye and wait briefly for the server to hang up: then the session's slot is free.
+    def close(self, close_request: bytes, *, wait: bool) -> None:
+        """Send the close request and wait for the server to close, for up to 2 s; never raises.
 
-        An exchange that is still under way is waited for, unless `wait` is false, and then cut off:
-        it raises `SessionLostError`. Never raises itself: there is nobody left to do anything.
+        After that the server has room for another session. An exchange that is under way may
+        finish in the same time if `wait` is true. Otherwise it is cut off and raises
+        `SessionLostError`.
         """
         sock = self._sock
         if sock is None:
@@ -274,251 +275,125 @@ class Connection:
         if self.in_use.acquire(timeout=_CLOSE_TIMEOUT_S if wait else 0):
             try:
                 with suppress(Exception):
-                    self._say_goodbye(sock, farewell)
+                    self._shake_hands(sock, close_request)
                 self.drop()
             finally:
                 self.in_use.release()
         else:
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # wakes the exchange, which then drops the socket
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the exchange, which drops the socket
 
     def drop(self) -> None:
-        """Close the socket without a word."""
+        """Close the socket without a word to the server."""
         self.is_usable = False
         self._stop_watching()
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
-    def _stop_watching(self) -> None:
-        readiness, self._readiness = self._readiness, None
-        if readiness is not None:
-            readiness.stop()
-
-    def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
-        if timeout_s == self._timeout_s:
-            return
-        self._timeout_s = timeout_s
-        if timeout_s and _KERNEL_TIMES_OUT and not isinstance(sock, ssl.SSLSocket):
-            # Saves the system call with which Python waits before each `send` and `recv`.
-            limit = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1e6))
-            sock.settimeout(None)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        else:
-            sock.settimeout(timeout_s)
-
     def __del__(self) -> None:
-        # A client that is dropped without `close()` frees its slot on the server all the same.
+        # A client that is dropped without `close()` gives its slot on the server back all the same.
         self.drop()
 
+    def _shake_hands(self, sock: socket.socket, close_request: bytes) -> None:
+        protocol = self._stream.protocol
+        if protocol.state is not State.OPEN:
+            return
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        self._stop_watching()
+        self._set_timeout(sock, _CLOSE_TIMEOUT_S)
+        protocol.send_text(close_request)
+        self._send_owed(sock)
+        while protocol.state is State.OPEN:
+            self._received.clear()
+            self._feed(sock.recv(READ_SIZE))
+            self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+
+    # Bytes out and in.
+
     def _encode(self, sock: socket.socket, request: bytes) -> bytes:
-        # Whatever is there before the request was sent cannot be its reply. Taken for one, it would
-        # shift every later reply by one. Without `poll` it is not known without trying to read.
+        # Whatever arrives before the request is sent cannot be its reply. Taken for one, it would
+        # shift every later reply by one. Without `poll`, only reading shows whether anything is
+        # there.
         if self._received or self._poll is None or self._poll.poll(0):
             self._drain(sock)
             if self._received:
-                if _is_error(self._received[0]) and not self._has_asked:
-                    return b""  # a server refuses a session (at capacity, say) before it is asked
-                raise self._unasked(self._received[0])
+                if is_error(self._received[0]) and not self._has_asked:
+                    return b""  # a server refuses a session (at capacity, say) before any request
+                raise unrequested_message(self.url, self._stream.protocol, self._received[0])
         self._has_asked = True
-        if self._has_ended:
-            raise self._lost()
+        if self._stream.has_ended:
+            raise self._ended()
         frame = client_frame(request)
-        return self._outgoing() + frame if self._owes_bytes else frame
+        return self._stream.outgoing() + frame if self._stream.owes_bytes else frame
 
-    def _outgoing(self) -> bytes:
-        """What the protocol has to say by itself: the answers to pings and to a close frame."""
-        self._owes_bytes = False
-        return b"".join(self._protocol.data_to_send())
+    def _feed(self, data: bytes) -> None:
+        """Parse received bytes, none at the end.
 
-    def _unasked(self, message: bytes) -> EnvClientError:
-        text = message[:500].decode(errors="replace")
-        if _is_error(message):  # the last words of a server that ends the session (idle, say)
-            return self._lost(last_words=text)
-        return ProtocolViolationError(
-            f"{self.url} sent a reply that belongs to no request: {text[:200]}. The connection "
-            "is dropped, so that it is not taken for another call's; `reset()` starts a new "
-            "episode."
-        )
+        Raises `SessionLostError` when the connection has ended and no message is left.
+        """
+        if self._stream.feed(data):
+            with suppress(OSError):
+                self._send_owed(self._require_socket())  # the answer to the close frame
+            if not self._received:
+                raise self._ended()
 
     def _drain(self, sock: socket.socket) -> None:
-        """Take in what has already arrived."""
+        """Read and answer what has arrived."""
         at_end = False
-        with suppress(*_WOULD_BLOCK):
-            while not at_end:  # of a closed connection there is always “more”: nothing
-                data = self._receive_now(sock)
+        with suppress(*WOULD_BLOCK):
+            while not at_end:  # a closed socket would give nothing again and again
+                data = receive_now(sock)
                 at_end = not data
-                self._take(data)
-                self._flush(sock)
+                self._feed(data)
+                self._send_owed(sock)
 
-    def _receive_now(self, sock: socket.socket) -> bytes:
-        if _KERNEL_TIMES_OUT and not isinstance(sock, ssl.SSLSocket):
-            # Where Python knows of no timeout; where it does, it would wait for that long first.
-            return sock.recv(_READ_SIZE, socket.MSG_DONTWAIT)
-        timeout_s = self._timeout_s or 0
-        self._set_timeout(sock, 0)
-        try:
-            return sock.recv(_READ_SIZE)
-        finally:
-            self._set_timeout(sock, timeout_s)
-
-    def _take(self, data: bytes) -> None:
-        """Take in received bytes, none at the end; whole messages end up in `_received`.
-
-        Raises `SessionLostError` when the connection ended and there is no message left.
-        """
-        if not self._is_plain or not data:
-            self._take_any(data)
-            return
-        received: bytes | bytearray = data
-        if self._partial:
-            self._partial += data
-            received = self._partial
-        try:
-            while received:
-                frame = plain_frame(received, 0, self._max_size, False)
-                if frame is None:
-                    break
-                is_text, begin, end = frame
-                if is_text:
-                    self._received.append(bytes(received[begin:end]))
-                else:
-                    self._take_any(bytes(received[:end]))
-                received = received[end:]
-        except NotPlainError:
-            # The parser has all of it from here on: only it knows where the next frame begins.
-            self._is_plain = False
-            self._partial = bytearray()
-            self._take_any(bytes(received))
-            return
-        if received is not self._partial and (received or self._partial):
-            self._partial = bytearray(received)
-
-    def _take_any(self, data: bytes) -> None:
-        """`_take` by the general parser of `websockets`."""
-        protocol = self._protocol
-        if data:
-            protocol.receive_data(data)
-        else:
-            if self._partial:
-                protocol.receive_data(bytes(self._partial))
-            protocol.receive_eof()
-        self._owes_bytes = True
-        for event in protocol.events_received():
-            if isinstance(event, Frame) and event.opcode in _DATA_OPCODES:
-                self._fragments.append(bytes(event.data))
-                if event.fin:
-                    message, self._fragments = b"".join(self._fragments), []
-                    self._received.append(message)
-        if protocol.state in (State.CLOSING, State.CLOSED):
-            self._has_ended = True
-            with suppress(OSError):
-                self._flush(self._require_socket())  # the answer to the close frame
-            if not self._received:
-                raise self._lost()
-
-    def _lost(self, last_words: str = "") -> SessionLostError:
-        protocol = self._protocol
-        code, reason, how = None, "", "it ended without a close frame"
-        if (close := protocol.close_rcvd or protocol.close_sent) is not None:
-            code, reason = close.code, close.reason
-            who = "the server closed it" if protocol.close_rcvd else "closed by this client"
-            how = f"{who} with code {code}" + (f" ({reason})" if reason else "")
-        if last_words:
-            how = f"the server ended it with {last_words}" + ("" if code is None else f"; {how}")
-        advices = _CLOSED_BY_SERVER if protocol.close_rcvd else _CLOSED_BY_CLIENT
-        advice = advices.get(code, "")
-        return SessionLostError(
-            f"The session with {self.url} is lost: {how}. {advice}The episode ended with it; call "
-            "`reset()` to connect again and start a new one.",
-            code,
-            reason,
-        )
-
-    def _lost_while_idle(self) -> None:
-        # Kept open but marked: the next exchange reads the end again and raises what it means.
-        self._has_ended = True
-        if self._protocol.state is State.OPEN:
-            self._protocol.receive_eof()
-
-    def _drop_after(self, error: BaseException, timeout_s: float) -> None:
-        """A reply may still be under way, so drop the connection; raise what `error` means."""
-        self.drop()
-        if isinstance(error, _TIMED_OUT):
-            raise ReplyTimeoutError(
-                f"{self.url} sent no reply within {timeout_s:g} s. The connection is dropped, so "
-                "that a late reply is not taken for another call's; `reset()` starts a new episode "
-                "(`message_timeout_s` sets the limit)."
-            ) from error
-        if isinstance(error, OSError) and not isinstance(error, EnvClientError):
-            raise SessionLostError(
-                f"The session with {self.url} is lost: {error}. The episode ended with it; call "
-                "`reset()` to connect again and start a new one."
-            ) from error
-
-    def _require_socket(self) -> socket.socket:
-        if self._sock is None:
-            raise self._lost()
-        return self._sock
-
-    def _flush(self, sock: socket.socket) -> None:
-        data = self._outgoing()
+    def _send_owed(self, sock: socket.socket) -> None:
+        """Send what the protocol has to send by itself."""
+        data = self._stream.outgoing()
         if data:
             self._write(sock, data)
 
     def _write(self, sock: socket.socket, data: bytes) -> None:
         try:
             sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            # The server hung up; what it said before that (at capacity, say) may still be read.
-            self._take_the_rest(sock)
-
-    def _take_the_rest(self, sock: socket.socket) -> None:
-        while not self._received:
-            self._take(sock.recv(_READ_SIZE))
+        except _HUNG_UP:
+            self._read_last_words(sock)
 
     async def _write_async(self, sock: socket.socket, data: bytes, deadline: float) -> None:
         while data:
             try:
                 data = data[sock.send(data) :]
-            except _WOULD_BLOCK:
-                await _wait_until_writable(sock, deadline)
-            except (BrokenPipeError, ConnectionResetError):
-                self._take_the_rest(sock)
+            except WOULD_BLOCK:
+                await wait_until_writable(sock, deadline)
+            except _HUNG_UP:
+                self._read_last_words(sock)
                 return
 
-    def _say_goodbye(self, sock: socket.socket, farewell: bytes) -> None:
-        if self._protocol.state is not State.OPEN:
-            return
-        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
-        self._stop_watching()
-        self._set_timeout(sock, _CLOSE_TIMEOUT_S)
-        self._protocol.send_text(farewell)
-        self._flush(sock)
-        while self._protocol.state is State.OPEN:
-            self._received.clear()
-            self._take(sock.recv(_READ_SIZE))
-            self._set_timeout(sock, max(deadline - time.monotonic(), _SHORTEST_WAIT_S))
+    def _read_last_words(self, sock: socket.socket) -> None:
+        """Read what the server sent before it hung up: an error (at capacity, say)."""
+        while not self._received:
+            self._feed(sock.recv(READ_SIZE))
 
+    def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
+        if timeout_s != self._timeout_s:
+            self._timeout_s = timeout_s
+            set_timeout(sock, timeout_s)
 
-async def _wait_until_writable(sock: socket.socket, deadline: float) -> None:
-    """Wait on the running loop for room in a full send buffer: rare, so set up anew each time."""
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
+    # Failures.
 
-    def settle(error: Exception | None) -> None:
-        if not ready.done():
-            ready.set_exception(error) if error else ready.set_result(None)
+    def _require_socket(self) -> socket.socket:
+        if self._sock is None:
+            raise self._ended()
+        return self._sock
 
-    loop.add_writer(sock, settle, None)
-    timer = loop.call_later(deadline - time.monotonic(), settle, TimeoutError())
-    try:
-        await ready
-    finally:
-        timer.cancel()
-        loop.remove_writer(sock)
+    def _ended(self) -> SessionLostError:
+        return connection_ended(self.url, self._stream.protocol)
 
-
-def _is_error(message: bytes) -> bool:
-    return b'"error"' in message[:20]
+    def _drop_after(self, error: BaseException, timeout_s: float) -> None:
+        """Drop the connection, as a reply may be under way; raise what `error` means, if known."""
+        self.drop()
+        if isinstance(error, TIMED_OUT):
+            raise no_reply(self.url, timeout_s) from error
+        if isinstance(error, OSError) and not isinstance(error, EnvClientError):
+            raise session_lost(self.url, f"{error}.") from error

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Looks after sessions that are idle: answers pings, and tells them when the process is a fork.
+"""Looks after idle sessions: answers the server's pings, and disowns connections after a fork.
 
-Servers ping, and drop whoever does not answer (uvicorn: after 40 s). A blocking client only reads
-during its calls, and a trainer may spend minutes between two of them. One daemon thread for all
-connections of the process looks after them every few seconds; it does nothing during a call.
+A server drops a client that does not answer its pings (uvicorn: after 40 s). A blocking client
+reads only during its calls, and a trainer may spend minutes between two of them. So one daemon
+thread reads from all idle connections of the process every few seconds. It skips those in use.
 """
 
 import os
@@ -15,18 +15,18 @@ from typing import Protocol
 _INTERVAL_S = 5.0
 
 
-class _Tended(Protocol):
+class _KeptAlive(Protocol):
     def answer_pings(self) -> None: ...
     def disown(self) -> None: ...
 
 
-_sessions: "weakref.WeakSet[_Tended]" = weakref.WeakSet()
+_sessions: "weakref.WeakSet[_KeptAlive]" = weakref.WeakSet()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def tend(session: _Tended) -> None:
-    """Look after a session until it is garbage."""
+def register_for_keepalive(session: _KeptAlive) -> None:
+    """Look after a session for as long as it is referenced elsewhere."""
     global _thread
     with _lock:
         _sessions.add(session)
@@ -38,10 +38,10 @@ def tend(session: _Tended) -> None:
 def _run() -> None:
     while True:
         time.sleep(_INTERVAL_S)
-        _look_after_all()  # a function, so that no variable keeps a session alive meanwhile
+        answer_all()  # a function of its own: no variable here may keep a session alive
 
 
-def _look_after_all() -> None:
+def answer_all() -> None:
     with _lock:
         sessions = list(_sessions)
     for session in sessions:
@@ -49,7 +49,7 @@ def _look_after_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Neither the thread nor the parent's connections are the child's.
+    # The child has no copy of the thread, and the connections stay the parent's.
     global _lock, _thread
     _lock = threading.Lock()
     _thread = None

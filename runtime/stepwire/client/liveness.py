@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether the server still lives, while a call waits for it: a ping asks, a pong answers.
+"""Pings that find out, while a call waits, whether the server is still there.
 
-A server that computes answers pings all the same, in its protocol; one that is gone, or behind a
-line that is, does not. So a dead line is noticed long before a long reply would be overdue.
+A server that is busy computing answers pings all the same; one that is gone does not. So a dead
+connection is noticed long before the reply is overdue.
 """
 
 import math
 
 
 class Liveness:
-    """When to ping and when to give up, in seconds of the monotonic clock."""
+    """When to ping and when to give up. Times are seconds of the monotonic clock."""
 
     def __init__(self, interval_s: float | None, timeout_s: float | None) -> None:
-        """Ping after `interval_s` of silence; without a pong `timeout_s` later, the line is dead.
+        """Ping after `interval_s` of silence, and give up `timeout_s` later without an answer.
 
-        Without `interval_s` there are no pings, without `timeout_s` no pong is waited for.
+        `None` as interval means no pings, `None` as timeout means that answers are not required.
         """
         self.interval_s = math.inf if interval_s is None else interval_s
         self._timeout_s = timeout_s
@@ -22,24 +22,24 @@ class Liveness:
         self._awaits_pong = False
 
     def heard(self, now: float) -> None:
-        """Something arrived, or a call begins."""
+        """Start the interval anew: something arrived, or a call begins."""
         self._due = now + self.interval_s
         self._awaits_pong = False
 
     def wake_at(self, deadline: float) -> float:
-        """Until when to wait for the reply before `is_ping_due` is to be asked."""
+        """The time until which the call may wait before it asks `is_ping_due` again."""
         return min(deadline, self._due)
 
     def is_ping_due(self, now: float) -> bool:
-        """Whether to ping now; raises `DeadLineError` when the last one was not answered."""
+        """Whether to ping now. Raises `NoPongError` when the last ping was not answered."""
         if now < self._due:
             return False
         if self._awaits_pong:
-            raise DeadLineError(f"it did not answer a ping within {self._timeout_s:g} s")
+            raise NoPongError(f"it did not answer a ping within {self._timeout_s:g} s")
         self._awaits_pong = self._timeout_s is not None
         self._due = now + (self.interval_s if self._timeout_s is None else self._timeout_s)
         return True
 
 
-class DeadLineError(OSError):
-    """Nobody is at the other end any more."""
+class NoPongError(OSError):
+    """The server did not answer a ping."""

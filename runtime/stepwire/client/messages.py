@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a client says and hears: requests as text, and what the replies to them mean."""
+"""The messages of the protocol: requests as bytes, and the results in the replies to them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,13 +15,14 @@ from stepwire.client.errors import (
     ProtocolViolationError,
     ServerError,
 )
-from stepwire.client.results import AwaitableList, AwaitableStepResult, awaitable_state
+from stepwire.client.results import AwaitableList, AwaitableStepResult
+from stepwire.client.states import awaitable_state
 
 ResultT = TypeVar("ResultT")
 
 STATE_REQUEST = b'{"type":"state"}'
-FAREWELL = b'{"type":"close"}'
-# What hooks raise for a reply that lacks something, or has it in another form.
+CLOSE_REQUEST = b'{"type":"close"}'
+# What parsing raises for a reply that lacks something, or has it in another form.
 _UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
 
 
@@ -40,7 +41,8 @@ def read_reply(
 ) -> ResultT:
     """What `parse` makes of the `data` of a reply of the expected type.
 
-    Raises `ServerError` for an `error` frame, `ProtocolViolationError` for anything else.
+    Raises `ServerError` for an `error` frame, `ProtocolViolationError` for any other type and for
+    data that `parse` cannot read.
     """
     data = _data(expected, server, reply)
     try:
@@ -58,7 +60,7 @@ def read_result(
         result = parse(data)
     except _UNREADABLE as error:
         raise _violation("valid", server, reply) from error
-    # Where the hook, or the framework's `StepResult`, has none: the observation's, the frame's.
+    # The results of openenv-core have no metadata, nor have those of most hooks.
     metadata = getattr(result, "metadata", None)
     if metadata is None:
         metadata = getattr(result.observation, "metadata", data.get("metadata"))
@@ -83,7 +85,7 @@ def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
 
 
 def read_tools(server: str, reply: bytes) -> AwaitableList[Tool]:
-    """The tools that an environment has."""
+    """The tools of an environment, from the answer to a `list_tools` action."""
     listed = read_reply(parse_tools, "observation", server, reply)
     return AwaitableList(listed.observation.tools)
 
@@ -103,7 +105,7 @@ def parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
 
 
 def read_tool_value(server: str, reply: bytes) -> Any:
-    """What a tool returned; raises `ServerError` when it could not run."""
+    """The value that a tool returned. Raises `ServerError` when the tool could not run."""
     observation = read_reply(parse_tool_call, "observation", server, reply).observation
     if observation.error is not None:
         data = {
@@ -112,7 +114,7 @@ def read_tool_value(server: str, reply: bytes) -> Any:
         }
         raise ServerError(data, server)
     value = observation.result
-    # Environments on FastMCP answer with its result object, whose value is in `data`.
+    # Environments on FastMCP send its result object, which has the value in `data`.
     return value["data"] if isinstance(value, dict) and "data" in value else value
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Has an event loop read the socket of one connection, and wakes the call that waits for it.
+"""`Readiness`: an event loop reads the socket of one connection and wakes the call that waits.
 
-The loop watches the socket from the first awaited call on, not anew for each: that halves the cost
-of an awaited step. Between calls it lets the connection answer pings.
+The loop watches the socket from the first awaited call on, instead of anew for each call: that
+halves the cost of an awaited step. Between calls it lets the connection answer pings.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
+from stepwire.client.loops import running_loop
+
 
 class _Readable(Protocol):
     def read_available(self) -> bool: ...
@@ -25,22 +27,23 @@ class _Readable(Protocol):
 class Readiness:
     """Watches a socket on the running loop until `stop`.
 
-    It is what a waiting task waits for: an object that asyncio takes for a future by the attribute
-    `_asyncio_future_blocking` (see `asyncio.isfuture`). A future would have the task go on in the
-    loop's next round, with a look at all sockets before it; here it goes on in the very callback
-    that read the message, which saves a tenth of an awaited step.
+    The waiting task awaits this object itself. asyncio takes it for a future because of the
+    attribute `_asyncio_future_blocking` (see `asyncio.isfuture`). A real future would resume the
+    task in the loop's next iteration, after another poll of all sockets. This one resumes it in the
+    callback that read the message, which saves a tenth of an awaited step.
     """
 
     _asyncio_future_blocking = False
 
     def __init__(self, sock: socket.socket, connection: _Readable) -> None:
-        self.loop = self._loop = asyncio.get_running_loop()  # `_loop` is what tasks look at
+        self.loop = self._loop = asyncio.get_running_loop()  # tasks read `_loop`
         self._sock = sock
-        # The loop holds this object; held by it in turn, a dropped client would never be collected.
+        # Weak, because the loop references this object: a client that is dropped without `close()`
+        # must be collected all the same.
         self._connection = weakref.ref(connection)
-        self._go_on: Callable[[Any], Any] | None = None  # wakes the waiting task
+        self._resume: Callable[[Any], Any] | None = None  # resumes the waiting task
         self._context = copy_context()  # of that task
-        self._error: BaseException | None = None  # what to raise in it
+        self._error: BaseException | None = None  # to raise in it
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -48,19 +51,19 @@ class Readiness:
 
     @types.coroutine
     def message(self, deadline: float) -> Generator[Any, None, None]:
-        """Wait until a message is there; raises `TimeoutError` from `deadline` (monotonic) on."""
+        """Wait for a message; raises `TimeoutError` at `deadline` (monotonic clock, seconds)."""
         self._deadline = deadline
-        if deadline < self._timer_due:  # one timer for many calls: most only move the deadline
+        if deadline < self._timer_due:  # one timer serves many calls: most only move the deadline
             self._set_timer(deadline)
         self._asyncio_future_blocking = True
         yield self
 
-    # What a task asks of a future.
+    # The methods of a future that a task calls.
 
     def add_done_callback(
         self, callback: Callable[[Any], Any], *, context: Context | None = None
     ) -> None:
-        self._go_on = callback
+        self._resume = callback
         self._context = copy_context() if context is None else context
 
     def result(self) -> None:
@@ -69,20 +72,20 @@ class Readiness:
             raise error
 
     def cancel(self, msg: Any = None) -> bool:
-        go_on, self._go_on = self._go_on, None
-        if go_on is None:
+        resume, self._resume = self._resume, None
+        if resume is None:
             return False
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        # Later, as it is another task that cancels this one.
-        self.loop.call_soon(go_on, self, context=self._context)
+        # Not at once: another task is running, the one that cancels.
+        self.loop.call_soon(resume, self, context=self._context)
         return True
 
     def stop(self) -> None:
-        """Stop watching, from whichever thread."""
+        """Stop watching. May be called from any thread."""
         if self._timer is not None:
             self._timer.cancel()
-        with suppress(RuntimeError):  # the loop is closed, and watches nothing any more
-            if asyncio._get_running_loop() is self.loop:
+        with suppress(RuntimeError):  # a closed loop watches nothing
+            if running_loop() is self.loop:
                 self.loop.remove_reader(self._sock)
             else:
                 self.loop.call_soon_threadsafe(self.loop.remove_reader, self._sock.fileno())
@@ -91,7 +94,7 @@ class Readiness:
         connection = self._connection()
         if connection is None:
             self.stop()
-        elif self._go_on is None:
+        elif self._resume is None:
             connection.answer_pings()
         else:
             error = None
@@ -103,10 +106,10 @@ class Readiness:
             self._wake(error)
 
     def _wake(self, error: BaseException | None) -> None:
-        go_on, self._go_on = self._go_on, None
-        if go_on is not None:
+        resume, self._resume = self._resume, None
+        if resume is not None:
             self._error = error
-            self._context.run(go_on, self)
+            self._context.run(resume, self)
 
     def _set_timer(self, due: float) -> None:
         if self._timer is not None:
@@ -116,7 +119,7 @@ class Readiness:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_due = None, math.inf
-        if self._go_on is None:
+        if self._resume is None:
             return
         if self._deadline > time.monotonic():
             self._set_timer(self._deadline)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Session`: the calls of one client, one after the other, over a connection that may be lost.
 
-It opens the connection for the first call. When the connection is lost, so is the episode: the call
-in question says so, and so does every further one, until one that starts an episode opens another.
+The first call opens the connection. A session is lost when its connection goes away, and the
+episode with it: the call under way says so, and so does every further one until a call that starts
+an episode opens a new connection.
 """
 
 import asyncio
@@ -13,27 +14,28 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from stepwire.client.call_lock import Turn
+from stepwire.client.call_lock import CallLock
+from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
+from stepwire.client.endings import session_lost
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
     SessionLostError,
     UsageError,
 )
-from stepwire.client.keepalive import tend
+from stepwire.client.keepalive import register_for_keepalive
 from stepwire.client.liveness import Liveness
-from stepwire.client.loop_end import before_the_end
-from stepwire.client.messages import FAREWELL
-from stepwire.client.results import Call
+from stepwire.client.loops import on_loop_shutdown
+from stepwire.client.messages import CLOSE_REQUEST
 
 ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger("stepwire.client")
 
-# A call whose result nobody has awaited or read by then is performed by the loop.
-_UNREAD_AFTER_S = 0.02
-_unread_tasks: set[asyncio.Task[None]] = set()
+# The loop performs a deferred call after this time, unless its result is awaited or read before.
+_FLUSH_AFTER_S = 0.02
+_flush_tasks: set[asyncio.Task[None]] = set()
 
 
 class Session:
@@ -50,81 +52,96 @@ class Session:
         capacity_wait_s: float,
         ping: tuple[float | None, float | None],
     ) -> None:
-        """`url` is the WebSocket's. The others are what `SessionClient` documents."""
+        """`url` is the WebSocket's, `max_message_size` is in bytes, `ping` (interval, timeout).
+
+        The other arguments are those of `SessionClient`.
+        """
         self.url = url
         self.message_timeout_s = message_timeout_s
         self.connection: Connection | None = None
+        self.episode_id: str | None = None  # where a reset or a state has told it
         self._headers = headers
         self._connect_timeout_s = connect_timeout_s
         self._max_message_size = max_message_size
         self._capacity_wait_s = capacity_wait_s
         self._ping = ping
-        self._lost: SessionLostError | None = None
-        self._turn = Turn()  # to perform calls
-        self._noted: deque[Call[Any]] = deque()  # not performed yet
-        self._noted_on: asyncio.AbstractEventLoop | None = None  # which soon performs them
+        self._loss: SessionLostError | None = None  # what every call raises until a new episode
+        self._is_closed = False
+        self._lock = CallLock()  # held while calls are performed
+        self._deferred: deque[Call[Any]] = deque()  # not performed yet
+        self._flushing_loop: asyncio.AbstractEventLoop | None = None  # which performs them soon
+
+    @property
+    def status(self) -> str:
+        """ "unused", "open", "lost" or "closed", as far as is known without I/O."""
+        connection = self.connection
+        if connection is not None and connection.is_usable and not connection.has_ended:
+            return "open"
+        if connection is not None or self._loss is not None:
+            return "lost"
+        return "closed" if self._is_closed else "unused"
 
     # Performing calls.
 
     def perform(self, call: Call[ResultT]) -> ResultT:
-        """The result of a call that was not noted: the ordinary, blocking way."""
+        """Perform a call that was not deferred, blocking, and return its result."""
         self.perform_up_to(call)
         return call.outcome()
 
     def perform_up_to(self, call: Call[Any]) -> None:
-        """Perform, blocking, what was noted before `call`, and `call`."""
-        if self._turn.loop is not None and self._turn.is_taken_here():
+        """Perform the calls that were deferred before `call`, and `call`; blocks."""
+        if self._lock.is_held_here():
             raise UsageError(
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
             )
-        with self._turn:
+        with self._lock:
             while not call.is_done:
-                self._perform_one(self._noted.popleft() if self._noted else call)
+                self._perform_one(self._deferred.popleft() if self._deferred else call)
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
-        """Perform, without blocking the loop, what was noted before `call`, and `call`."""
-        turn = self._turn
-        if not turn.take_at_once(asyncio.get_running_loop()):
-            await turn.take()
+        """`perform_up_to` without blocking the event loop."""
+        lock = self._lock
+        if not lock.acquire_now(asyncio.get_running_loop()):
+            await lock.acquire()
         try:
             while not call.is_done:
-                await self._perform_one_async(self._noted.popleft() if self._noted else call)
+                await self._perform_one_async(self._deferred.popleft() if self._deferred else call)
         finally:
-            turn.end()
+            lock.release()
 
-    def note(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Remember a call made on a running loop, which performs it if nobody asks for it."""
-        self._noted.append(call)
-        if self._noted_on is not loop:  # once for all calls of a while
-            self._noted_on = loop
-            loop.call_later(_UNREAD_AFTER_S, self._perform_unread, loop)
-            before_the_end(loop, self)
+    def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Leave a call to the running loop, unless its result is awaited or read soon."""
+        self._deferred.append(call)
+        if self._flushing_loop is not loop:  # once for all calls of the next 20 ms
+            self._flushing_loop = loop
+            loop.call_later(_FLUSH_AFTER_S, self._start_flush, loop)
+            on_loop_shutdown(loop, self)
 
-    def _perform_unread(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._noted_on = None
-        if self._noted:
-            task = loop.create_task(self.perform_noted_async())
-            _unread_tasks.add(task)
-            task.add_done_callback(_unread_tasks.discard)
+    def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._flushing_loop = None
+        if self._deferred:
+            task = loop.create_task(self.flush_async())
+            _flush_tasks.add(task)
+            task.add_done_callback(_flush_tasks.discard)
 
-    def perform_noted(self) -> None:
-        """Perform, blocking, whatever was noted, unless a call is being awaited here."""
-        if self._noted and not self._turn.is_taken_here():
-            self.perform_up_to(self._noted[-1])
+    def flush(self) -> None:
+        """Perform all deferred calls, blocking. Does nothing while a call is awaited here."""
+        if self._deferred and not self._lock.is_held_here():
+            self.perform_up_to(self._deferred[-1])
 
-    async def perform_noted_async(self) -> None:
-        """Perform whatever was noted."""
-        if self._noted:
-            await self.perform_up_to_async(self._noted[-1])
+    async def flush_async(self) -> None:
+        """Perform all deferred calls."""
+        if self._deferred:
+            await self.perform_up_to_async(self._deferred[-1])
 
     def __del__(self) -> None:
-        if self._noted:
+        if self._deferred:
             logger.error(
-                "%d calls to %s were never performed: they were made on an event loop that ended "
-                "before anybody awaited or read their results, or closed the client.",
-                len(self._noted),
+                "Calls to %s were never performed (%d): they were made on an event loop that ended "
+                "before their results were awaited or read, or the client was closed.",
                 self.url,
+                len(self._deferred),
             )
 
     # One call, blocking and awaited.
@@ -141,7 +158,7 @@ class Session:
                     connection = self._open(reopen=call.starts_episode)
                 call.finish(connection.exchange(call.request, self.message_timeout_s))
                 return
-            except BaseException as error:  # noqa: BLE001 - kept for who asks, or raised again
+            except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
 
     async def _perform_one_async(self, call: Call[Any]) -> None:
@@ -156,13 +173,13 @@ class Session:
                     connection = await self._open_async(reopen=call.starts_episode)
                 call.finish(await connection.exchange_async(call.request, self.message_timeout_s))
                 return
-            except BaseException as error:  # noqa: BLE001 - kept for who asks, or raised again
+            except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
 
     def _pause_after(self, error: BaseException, call: Call[Any], *, is_new: bool) -> float | None:
-        """After how many seconds to try once more; `None` when the call has failed for good.
+        """The seconds to wait before another attempt, or `None` after failing the call for good.
 
-        The failure is kept for whoever asks for the result.
+        `is_new` says that the connection was opened for this attempt.
         """
         if isinstance(error, SessionLostError) and call.starts_episode and not is_new:
             self._drop_connection()  # a new episode does not need the old session
@@ -173,19 +190,20 @@ class Session:
             if (pause := next(call.pauses, None)) is not None:
                 return pause
         if isinstance(error, ProtocolViolationError) and self.connection is not None:
-            self.connection.drop()  # what else it sends means nothing
-        self._note_loss(error)
-        # Interrupted or cancelled is the caller of now: others learn what that led to.
-        call.fail(error if isinstance(error, Exception) else self._lost or error)
+            self.connection.drop()  # further messages of such a server cannot be trusted
+        self._record_loss(error)
+        # KeyboardInterrupt and CancelledError belong to the current caller; later callers get
+        # SessionLostError.
+        call.fail(error if isinstance(error, Exception) else self._loss or error)
         if not isinstance(error, Exception):
-            call.was_asked_for()
+            call.mark_read()
             raise error
         return None
 
     # One call in two halves, for `SessionPool`, which waits for many sessions at once.
 
     def begin(self, call: Call[Any]) -> Connection | None:
-        """Send a call's request; `None` when it failed, and the call with it."""
+        """Send a call's request; returns `None` when that failed, and the call with it."""
         pause: float | None = 0.0
         while pause is not None:
             connection = self.connection
@@ -194,14 +212,14 @@ class Session:
                 if connection is None or not connection.is_usable:
                     connection = self._open(reopen=call.starts_episode)
                 connection.send(call.request, self.message_timeout_s)
-            except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+            except Exception as error:  # noqa: BLE001 - kept in the call
                 pause = self._pause_after(error, call, is_new=is_new)
             else:
                 return connection
         return None
 
-    def go_on(self, call: Call[Any], *, is_overdue: bool) -> bool:
-        """Take in what has arrived; say whether the call is done, one way or the other."""
+    def poll_reply(self, call: Call[Any], *, is_overdue: bool) -> bool:
+        """Read what has arrived for a call that was begun; returns whether the call is done."""
         connection = self.connection
         assert connection is not None
         try:
@@ -210,13 +228,13 @@ class Session:
                 call.finish(reply)
             elif is_overdue:
                 connection.give_up(self.message_timeout_s)
-        except Exception as error:  # noqa: BLE001 - kept for whoever asks for the result
+        except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
-                self._perform_one(call)  # waits for room, and the other sessions with it
+                self._perform_one(call)  # blocks until the server has room, and the pool with it
         return call.is_done
 
     def abandon(self) -> None:
-        """Give up a call between its halves: no later one may get its reply."""
+        """Drop the connection between the halves of a call: no later call may get its reply."""
         if self.connection is not None and self.connection.in_use.locked():
             self._drop_connection()
             self._lose("a reply to it was not waited for.")
@@ -224,52 +242,53 @@ class Session:
     # The connection.
 
     def connect(self) -> None:
-        """Open the session now, a new one if it was lost."""
-        with self._turn:
+        """Open the connection now, and a new one if the session was lost."""
+        with self._lock:
             if self.connection is None or not self.connection.is_usable:
                 self._open(reopen=True)
 
     async def connect_async(self) -> None:
         """`connect` without blocking the loop."""
-        await self._turn.take()
+        await self._lock.acquire()
         try:
             if self.connection is None or not self.connection.is_usable:
                 await self._open_async(reopen=True)
         finally:
-            self._turn.end()
+            self._lock.release()
 
     def close(self) -> None:
-        """Close the connection, if there is one; the next call opens another."""
+        """Close the connection, if there is one. The next call opens another."""
         connection, self.connection = self.connection, None
-        self._lost = None
+        self._loss = None
+        self._is_closed = True
         if connection is not None and connection.is_of_this_process:
-            connection.close(FAREWELL, wait=not self._turn.is_taken_here())
+            connection.close(CLOSE_REQUEST, wait=not self._lock.is_held_here())
 
     def answer_pings(self) -> None:
-        """Answer what has arrived while nothing is asked."""
+        """Answer what has arrived on an idle connection."""
         connection = self.connection
         if connection is not None:
             connection.answer_pings()
 
     def disown(self) -> None:
-        """This process is a fork of the one that made the calls so far: they stay its own."""
-        self._turn = Turn()  # a thread that is not here may have had it
-        self._noted.clear()
+        """Leave all calls so far to the parent process: this process is a fork of it."""
+        self._lock = CallLock()  # a thread that the fork does not have may hold the old one
+        self._deferred.clear()
         if self.connection is not None:
             self.connection.disown()
 
     def _open(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
-        tend(self)
+        register_for_keepalive(self)
         self.connection = self._new_connection()
-        self._lost = None
+        self._loss = self.episode_id = None
         return self.connection
 
     async def _open_async(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
-        tend(self)
+        register_for_keepalive(self)
         self.connection = await asyncio.to_thread(self._new_connection)
-        self._lost = None
+        self._loss = self.episode_id = None
         return self.connection
 
     def _new_connection(self) -> Connection:
@@ -286,25 +305,22 @@ class Session:
         if self.connection is not None and self.connection.is_of_this_process:
             self._lose("its connection was dropped.")
         elif self.connection is not None:
-            # Two processes reading one socket would each get the other's replies.
+            # Two processes that read one socket would each get replies of the other.
             self._lose("it belongs to the process this one was forked from.")
-        if self._lost is not None and not reopen:
-            raise self._lost
+        if self._loss is not None and not reopen:
+            raise self._loss
 
-    def _note_loss(self, error: BaseException) -> None:
+    def _record_loss(self, error: BaseException) -> None:
+        """Note that the session is lost if `error` has dropped its connection."""
         if self.connection is None or self.connection.is_open:
             return
-        self._lose(str(error) or type(error).__name__)
+        self._lose(str(error) or f"{type(error).__name__} interrupted a call.")
         if isinstance(error, SessionLostError):
-            self._lost = error
+            self._loss = error
 
     def _lose(self, why: str) -> None:
-        """The episode is gone with the connection: until `reset()`, every call says so."""
         self.connection = None
-        self._lost = SessionLostError(
-            f"The session with {self.url} is lost: {why} The episode ended with it; call "
-            "`reset()` to open a new one."
-        )
+        self._loss = session_lost(self.url, why)
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None
@@ -313,10 +329,10 @@ class Session:
 
 
 def _pauses(wait_s: float) -> Iterator[float]:
-    """For `wait_s` seconds, pauses between attempts to get a session, doubling up to 2 s."""
+    """Pauses between attempts to get a session: doubling up to 2 s, `wait_s` seconds in all."""
     give_up_at = time.monotonic() + wait_s
     pause = 0.05
     while (left := give_up_at - time.monotonic()) > 0:
-        # Jitter: those who were refused together should not come back together.
+        # Jitter: clients that were refused together must not come back together.
         yield min(pause * random.uniform(0.5, 1.5), left)
         pause = min(pause * 2, 2.0)

@@ -8,6 +8,7 @@ class MyEnv(SessionClient[MyAction, MyObservation, MyState]):
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -23,7 +24,9 @@ from openenv.core.env_server.mcp_types import (
 from openenv.core.env_server.types import State
 from pydantic import BaseModel
 
+from stepwire.client.calls import Call
 from stepwire.client.errors import InvalidActionError, UsageError
+from stepwire.client.loops import running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
     parse_tool_call,
@@ -45,13 +48,12 @@ from stepwire.client.models import (
 from stepwire.client.results import (
     AwaitableList,
     AwaitableStepResult,
-    Call,
     PendingStepResult,
     PendingValue,
-    pending_state_class,
 )
 from stepwire.client.session import Session
 from stepwire.client.starting import StartingClient
+from stepwire.client.states import pending_state_class
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,23 +62,21 @@ ActT = TypeVar("ActT")
 ObsT = TypeVar("ObsT")
 StateT = TypeVar("StateT", bound=State)
 
-_running_loop = asyncio._get_running_loop  # `get_running_loop`, but `None` where there is none
-
 
 class SessionClient(StartingClient[ActT, ObsT, StateT]):
-    """One session with an environment server; the connection is opened by the first call.
+    """One session with an environment server. The first call opens the connection.
 
     Without a running event loop, calls block and return their results: bare, in a `with` block, or
     from several threads, one after the other. On a running loop, in `async with` or not, they may
-    be awaited, or their results simply read (see `pending`). `with` and `sync()` make a client
-    blocking everywhere.
+    be awaited, or their results simply read (see `stepwire.client.results`). `with` and `sync()`
+    make a client block everywhere.
 
-    When the connection is lost, so is the episode. The call in question says so, and so does every
-    further one until `reset()` (or `connect()`) opens a new session.
+    When the connection is lost, so is the episode. The call under way raises `SessionLostError`,
+    and so does every further one until `reset()` (or `connect()`) opens a new session.
 
-    The generic arguments are the environment's models. A subclass whose messages are not plain
-    dumps of its models overrides the framework's hooks `_step_payload`, `_parse_result` and
-    `_parse_state`.
+    The generic arguments are the environment's models: actions are sent as dumps of the first, and
+    replies are validated by the other two. A subclass with other messages overrides the framework's
+    hooks `_step_payload`, `_parse_result` and `_parse_state`.
     """
 
     action_model: ClassVar[type[BaseModel]]
@@ -107,11 +107,13 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
     ) -> None:
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
-        `headers` are sent with the WebSocket handshake; `token` as `Authorization: Bearer`.
-        While the server is at capacity, a session is asked for again for `capacity_wait_s` seconds.
-        While a call waits, the server is pinged after `websocket_ping_interval_s` of silence, and
-        the session is lost without an answer within `websocket_ping_timeout_s`; `None` is never.
-        `provider` is what runs the server, if this client is to stop it when it closes.
+        Opening the connection may take `connect_timeout_s`, each reply `message_timeout_s`.
+        Messages above `max_message_size_mb` (MiB) are refused. `headers` are sent with the
+        WebSocket handshake, and `token` as `Authorization: Bearer`. While the server is at
+        capacity, the client asks again for `capacity_wait_s`. While a call waits, the client pings
+        the server after `websocket_ping_interval_s` of silence, and the session is lost without an
+        answer within `websocket_ping_timeout_s`; `None` turns off either. All times are seconds.
+        `provider` is what runs the server: the client stops it in `close()`.
         """
         self._require_models()
         super().__init__(
@@ -135,7 +137,7 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
             capacity_wait_s=capacity_wait_s,
             ping=(websocket_ping_interval_s, websocket_ping_timeout_s),
         )
-        self._blocking = False  # whether calls block even on a running loop
+        self._is_blocking = False  # whether calls block even on a running loop
         self._being_awaited: Generator[Any, None, Any] | None = None
 
     @property
@@ -143,18 +145,25 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         """The server's address, as given."""
         return self._base_url
 
-    # What users call.
+    def __repr__(self) -> str:
+        session = self._session
+        episode = "" if session.episode_id is None else f", episode {session.episode_id!r}"
+        address = without_secrets(self._base_url)
+        return f"<{type(self).__name__} {address}: session {session.status}{episode}>"
+
+    @property
+    def status(self) -> str:
+        """The session's: "unused", "open", "lost" or "closed", as far as is known without I/O."""
+        return self._session.status
 
     def reset(self, **kwargs: Any) -> AwaitableStepResult[ObsT]:  # type: ignore[override]
-        """Start an episode: `seed`, `episode_id` and whatever else the environment takes.
+        """Start an episode. Takes `seed`, `episode_id` and what else the environment's reset takes.
 
-        Opens a new session where the last one was lost.
+        Opens a new session in the place of a lost one.
         """
-        call = self._reset_call(kwargs)
-        if self._blocking or not (loop := _running_loop()):
-            return self._session.perform(call)
-        self._session.note(call, loop)
-        return PendingStepResult(call)
+        result: AwaitableStepResult[ObsT]
+        result = self._perform(self.prepare_reset(kwargs), PendingStepResult)
+        return result
 
     @overload  # type: ignore[override]
     def step(
@@ -167,31 +176,26 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
     @overload
     def step(self, action: ActT, **_: Any) -> AwaitableStepResult[ObsT]: ...
     def step(self, action: Any, **_: Any) -> AwaitableStepResult[Any]:
-        """Take one step; a tool-style action calls the environment's tools instead.
+        """Take one step. A tool-style action calls one of the environment's tools, or lists them.
 
-        Raises `InvalidActionError` before anything is sent, else what `errors` lists.
+        Raises `InvalidActionError` before anything is sent, otherwise the errors listed in
+        `stepwire.client.errors`.
         """
-        call = self._step_call(action)
-        if self._blocking or not (loop := _running_loop()):
-            return self._session.perform(call)
-        self._session.note(call, loop)
-        return PendingStepResult(call)
+        result: AwaitableStepResult[Any]
+        result = self._perform(self.prepare_step(action), PendingStepResult)
+        return result
 
     def state(self) -> StateT:  # type: ignore[override]
-        """The environment's state: `episode_id`, `step_count` and what else it declares."""
-        read = partial(read_state, self._parse_state, self._ws_url)
-        call = Call(self._session, STATE_REQUEST, read)
-        if self._blocking or not (loop := _running_loop()):
-            return self._session.perform(call)
-        self._session.note(call, loop)
-        pending: StateT = pending_state_class(self.state_model)(call)
-        return pending
+        """The environment's state: `episode_id`, `step_count` and the fields it adds."""
+        call = Call(self._session, STATE_REQUEST, self._read_state)
+        state: StateT = self._perform(call, pending_state_class(self.state_model))
+        return state
 
     def list_tools(self) -> AwaitableList[Tool]:
         """The environment's tools: name, description and the JSON Schema of the arguments."""
-        listed: AwaitableList[Tool]
-        listed = self._call_for_value({"type": "list_tools"}, partial(read_tools, self._ws_url))
-        return listed
+        tools: AwaitableList[Tool]
+        tools = self._call_for_value({"type": "list_tools"}, partial(read_tools, self._ws_url))
+        return tools
 
     def call_tool(self, name: str, /, **arguments: Any) -> Any:
         """Call a tool and return its result. Raises `ServerError` when the tool could not run."""
@@ -199,29 +203,29 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         return self._call_for_value(data, partial(read_tool_value, self._ws_url))
 
     def connect(self) -> "Self":  # type: ignore[override]
-        """Open the session now instead of with the first call; `await` it on a running loop."""
-        if self._blocking or not _running_loop():
+        """Open the session now instead of with the first call. On a running loop, await it."""
+        if self._is_blocking or running_loop() is None:
             self._session.connect()
         return self
 
     def disconnect(self) -> "Closed":  # type: ignore[override]
-        """Close the session. The client can be used again, in a new one."""
-        self._session.perform_noted()
+        """Close the session after performing deferred calls. The next call opens a new one."""
+        self._session.flush()
         self._session.close()
         return Closed()
 
     def close(self) -> "Closed":  # type: ignore[override]
-        """Close the session and stop what this client started. May be called any number of times.
+        """Close the session, and stop the server if this client started it. May be repeated.
 
-        Calls that were made before are performed first. `await env.close()` works as well.
+        Performs deferred calls first. The result may be awaited.
         """
-        self._session.perform_noted()
+        self._session.flush()
         self._close_everything()
         return Closed()
 
     def sync(self) -> "Self":  # type: ignore[override]
-        """This client, blocking from here on, even where an event loop is running."""
-        self._blocking = True
+        """This client, from now on blocking even where an event loop runs."""
+        self._is_blocking = True
         return self
 
     def __enter__(self) -> "Self":
@@ -235,7 +239,7 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
 
     async def __aexit__(self, error_type: Any, *_: Any) -> None:
         if error_type is None:
-            await self._session.perform_noted_async()
+            await self._session.flush_async()
         await asyncio.to_thread(self._close_everything)
 
     def _close_everything(self) -> None:
@@ -252,7 +256,7 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         return self
 
     # With `__await__` and `close` these make the client a coroutine for `asyncio.iscoroutine`:
-    # `AutoEnv` hands what `from_docker_image` returns to `asyncio.run`.
+    # `AutoEnv` passes what `from_docker_image` returns to `asyncio.run`.
 
     def send(self, value: Any) -> Any:
         if self._being_awaited is None:
@@ -272,36 +276,15 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
             self._being_awaited = None
             raise
 
-    @classmethod
-    def _require_models(cls) -> None:
-        """Raise `UsageError` where a hook of ours would lack the model it needs."""
-        needed = {"_step_payload": "action_model", "_parse_result": "observation_model"}
-        for hook, model in needed.items():
-            if not hasattr(cls, model) and getattr(cls, hook) is getattr(SessionClient, hook):
-                raise UsageError(
-                    f"{cls.__name__} has no `{model}`. Declare its models: "
-                    f"`class {cls.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
-                )
+    # Calls.
 
-    # What the framework calls hooks: from actions to payloads, from payloads to results.
-
-    def _step_payload(self, action: ActT) -> dict[str, Any]:
-        return action_payload(require_action(action, self.action_model, type(self).__name__))
-
-    def _parse_result(self, payload: dict[str, Any]) -> StepResult[ObsT]:
-        return parse_observation(self.observation_model, payload)
-
-    def _parse_state(self, payload: dict[str, Any]) -> StateT:
-        state: Any = parse_model(self.state_model, payload)
-        return state  # type: ignore[no-any-return]
-
-    # From arguments to a call.
-
-    def _reset_call(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
-        read = partial(read_result, self._parse_result, self._ws_url)
+    def prepare_reset(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
+        """The call of `reset(**arguments)`, for `SessionPool` to perform."""
+        read = partial(self._read_reset, arguments.get("episode_id"))
         return Call(self._session, reset_request(arguments), read, starts_episode=True)
 
-    def _step_call(self, action: Any) -> Call[AwaitableStepResult[Any]]:
+    def prepare_step(self, action: Any) -> Call[AwaitableStepResult[Any]]:
+        """The call of `step(action)`, for `SessionPool` to perform."""
         parse: Callable[[Any], Any] = self._parse_result
         if isinstance(action, CallToolAction):
             parse = parse_tool_call
@@ -323,15 +306,54 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         return Call(self._session, step_request(data), read)
 
     def _call_for_value(self, data: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
-        call: Call[Any] = Call(self._session, step_request(data), read)
-        if self._blocking or not (loop := _running_loop()):
+        return self._perform(Call(self._session, step_request(data), read), PendingValue)
+
+    def _perform(self, call: Call[Any], pending: Callable[[Call[Any]], Any]) -> Any:
+        """Perform a call and return its result; on a running loop, defer it and return `pending`.
+
+        Clients that block everywhere never defer.
+        """
+        if self._is_blocking or (loop := running_loop()) is None:
             return self._session.perform(call)
-        self._session.note(call, loop)
-        return PendingValue(call)
+        self._session.defer(call, loop)
+        return pending(call)
+
+    def _read_reset(self, episode_id: Any, reply: bytes) -> AwaitableStepResult[ObsT]:
+        result = read_result(self._parse_result, self._ws_url, reply)
+        self._session.episode_id = episode_id
+        return result
+
+    def _read_state(self, reply: bytes) -> StateT:
+        state = read_state(self._parse_state, self._ws_url, reply)
+        self._session.episode_id = getattr(state, "episode_id", None)
+        return state
+
+    @classmethod
+    def _require_models(cls) -> None:
+        """Raise `UsageError` where a hook of ours would lack the model it needs."""
+        needed = {"_step_payload": "action_model", "_parse_result": "observation_model"}
+        for hook, model in needed.items():
+            if not hasattr(cls, model) and getattr(cls, hook) is getattr(SessionClient, hook):
+                raise UsageError(
+                    f"{cls.__name__} has no `{model}`. Declare its models: "
+                    f"`class {cls.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
+                )
+
+    # The framework's hooks.
+
+    def _step_payload(self, action: ActT) -> dict[str, Any]:
+        return action_payload(require_action(action, self.action_model, type(self).__name__))
+
+    def _parse_result(self, payload: dict[str, Any]) -> StepResult[ObsT]:
+        return parse_observation(self.observation_model, payload)
+
+    def _parse_state(self, payload: dict[str, Any]) -> StateT:
+        state: Any = parse_model(self.state_model, payload)
+        return state  # type: ignore[no-any-return]
 
 
 class Closed:
-    """What `close()` returns: nothing, which may be awaited."""
+    """The result of `close()`: nothing, but awaitable."""
 
     def __repr__(self) -> str:
         return "<closed>"
@@ -339,3 +361,8 @@ class Closed:
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
+
+
+def without_secrets(url: str) -> str:
+    """An address without user, password, query and fragment."""
+    return re.sub(r"//[^/]*@", "//", re.sub("[?#].*", "", url))

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`SessionPool`: many sessions on one server, stepped together by one thread.
 
-All requests go out before the first reply is waited for, so the server works on all of them while
-the pool waits once. One selector watches the sockets: no thread and no event loop per session.
+The pool sends all requests before it waits for the first reply, so the server works on all of them
+at once. One selector watches all sockets: there is no thread and no event loop per session.
 """
 
 import selectors
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
 from stepwire.client.errors import UsageError
-from stepwire.client.results import AwaitableStepResult, Call, PendingStepResult
-from stepwire.client.session_client import SessionClient
+from stepwire.client.results import AwaitableStepResult, PendingStepResult
+from stepwire.client.session_client import SessionClient, without_secrets
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# More at once would not connect any sooner, as Python runs one thread at a time.
+# More threads would not connect sooner: Python runs one at a time.
 _CONNECTING_AT_ONCE = 16
 
 ActT = TypeVar("ActT")
@@ -27,37 +29,47 @@ ObsT = TypeVar("ObsT")
 
 
 class SessionPool(Generic[ActT, ObsT]):
-    """`num_envs` sessions; results come in their order, whatever order the replies come in.
+    """`num_envs` sessions. Results have the order of the sessions, not that of the replies.
 
-    A session that fails does not sink the others: its result's `error` is the exception, which is
-    also raised when any other field of that result is read. `reset(only=[index])` revives it.
+    A session that fails does not affect the others: its result's `error` is the exception, and
+    reading any other field of that result raises it. `reset(only=[index])` opens a new session in
+    its place.
     """
 
     client_class: ClassVar[type[SessionClient[Any, Any, Any]]]
     """The class of the pool's sessions; each subclass names its own."""
 
     def __init__(self, base_url: str, num_envs: int, **client_options: Any) -> None:
-        """Make `num_envs` clients of `base_url`; `client_options` are those of the client class."""
+        """Make `num_envs` clients of `base_url`, each with `client_options`."""
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, not {num_envs}")
         if not hasattr(type(self), "client_class"):
-            raise UsageError(f"{type(self).__name__} does not say what its `client_class` is.")
+            raise UsageError(
+                f"{type(self).__name__} has no `client_class`: set it in the class, such as "
+                "`client_class = MyEnv`."
+            )
         self.sessions: list[SessionClient[ActT, ObsT, Any]] = [
             self.client_class(base_url, **client_options).sync() for _ in range(num_envs)
         ]
+        self._base_url = base_url
         self._selector = selectors.DefaultSelector()
         self._watched: list[tuple[Connection, int] | None] = [None] * num_envs
 
     def __len__(self) -> int:
         return len(self.sessions)
 
+    def __repr__(self) -> str:
+        count = Counter(session.status for session in self.sessions)
+        sessions = ", ".join(f"{number} {status}" for status, number in count.items())
+        return f"<{type(self).__name__} {without_secrets(self._base_url)}: sessions {sessions}>"
+
     def reset(
         self, *, only: Sequence[int] | None = None, **kwargs: Any
     ) -> list[AwaitableStepResult[ObsT]]:
         """Start an episode in every session, or in those of the indices in `only`.
 
-        A list or tuple as keyword (`seed=[1, 2, …]`) has one value for each of these sessions, any
-        other value goes to all of them.
+        A list or tuple (`seed=[1, 2, …]`) has one value for each of these sessions. Any other value
+        goes to all of them.
         """
         indices = range(len(self)) if only is None else only
         per_session: list[dict[str, Any]] = [{} for _ in indices]
@@ -67,7 +79,7 @@ class SessionPool(Generic[ActT, ObsT]):
             for arguments, one in zip(per_session, values, strict=True):
                 arguments[name] = one
         calls = {
-            index: self.sessions[index]._reset_call(arguments)
+            index: self.sessions[index].prepare_reset(arguments)
             for index, arguments in zip(indices, per_session, strict=True)
         }
         return self._in_order(calls)
@@ -77,16 +89,16 @@ class SessionPool(Generic[ActT, ObsT]):
     ) -> list[AwaitableStepResult[ObsT]]:
         """Take one step in every session: action i in session i, result i from it.
 
-        With `only`, in those of its indices: action i in session `only[i]`.
+        With `only`, take action i in session `only[i]`.
         """
         return self._in_order(self._step_calls(actions, only))
 
     def step_as_completed(
         self, actions: Sequence[ActT]
     ) -> Iterator[tuple[int, AwaitableStepResult[ObsT]]]:
-        """Take one step in every session; yield (session's index, result) as replies come in.
+        """Take one step in every session; yields (index of the session, result) as replies come in.
 
-        Nothing is sent before the first result is asked for. Whoever leaves early loses the
+        Sends nothing before the first result is requested. A loop that ends early loses the
         sessions whose replies are still under way.
         """
         calls = self._step_calls(actions)
@@ -112,9 +124,9 @@ class SessionPool(Generic[ActT, ObsT]):
     ) -> dict[int, Call[Any]]:
         indices = range(len(self)) if only is None else only
         self._require_length("actions", actions, len(indices))
-        # All of them before any is sent: an invalid action leaves every episode where it was.
+        # Prepare all before sending any: an invalid action then leaves every episode as it was.
         return {
-            index: self.sessions[index]._step_call(action)
+            index: self.sessions[index].prepare_step(action)
             for index, action in zip(indices, actions, strict=True)
         }
 
@@ -125,36 +137,36 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def _perform(self, calls: dict[int, Call[Any]]) -> Iterator[int]:
         """Send all calls, then yield each index when its call is done."""
-        waiting: dict[int, float] = {}  # index → when its reply is overdue
+        overdue_at: dict[int, float] = {}  # of the calls that wait for their reply
         try:
             for index, connection in self._begin(calls):
                 self._watch(index, connection)
                 if connection is None:
                     yield index
                 else:
-                    timeout_s = self.sessions[index]._session.message_timeout_s
-                    waiting[index] = time.monotonic() + timeout_s
-            while waiting:
-                for index, is_overdue in self._wait(waiting):
-                    session = self.sessions[index]._session
-                    if session.go_on(calls[index], is_overdue=is_overdue):
-                        # At once: the number of a closed socket is soon another one's.
+                    timeout_s = calls[index].performer.message_timeout_s
+                    overdue_at[index] = time.monotonic() + timeout_s
+            while overdue_at:
+                for index, is_overdue in self._wait(overdue_at):
+                    session = calls[index].performer
+                    if session.poll_reply(calls[index], is_overdue=is_overdue):
+                        # At once: the descriptor of a closed socket may soon be another's.
                         self._watch(index, session.connection)
-                        del waiting[index]
+                        del overdue_at[index]
                         yield index
         finally:
             for index, call in calls.items():
-                if not call.is_done:  # left half-way: no later call may get its reply
+                if not call.is_done:  # the caller left early: no later call may get its reply
                     self._watch(index, None)
-                    self.sessions[index]._session.abandon()
+                    call.performer.abandon()
 
     def _begin(self, calls: dict[int, Call[Any]]) -> Iterator[tuple[int, Connection | None]]:
-        """Send all requests, connecting first where need be: many sessions at the same time."""
+        """Send all requests. Sessions without a connection connect first, at the same time."""
 
         def begin(index: int) -> tuple[int, Connection | None]:
-            return index, self.sessions[index]._session.begin(calls[index])
+            return index, calls[index].performer.begin(calls[index])
 
-        connected = [index for index in calls if self.sessions[index]._session.connection]
+        connected = [index for index, call in calls.items() if call.performer.connection]
         others = [index for index in calls if index not in connected]
         if len(others) > 1:
             with ThreadPoolExecutor(min(len(others), _CONNECTING_AT_ONCE)) as threads:
@@ -164,21 +176,21 @@ class SessionPool(Generic[ActT, ObsT]):
             connected = list(calls)
         yield from map(begin, connected)
 
-    def _wait(self, waiting: dict[int, float]) -> list[tuple[int, bool]]:
-        """The indices on whose sockets something arrived, and those that waited too long."""
-        first_deadline = min(waiting.values())
-        arrived = [key.data for key, _ in self._selector.select(first_deadline - time.monotonic())]
+    def _wait(self, overdue_at: dict[int, float]) -> list[tuple[int, bool]]:
+        """The indices on whose sockets something arrived, and those that are overdue (`True`)."""
+        first = min(overdue_at.values())
+        arrived = [key.data for key, _ in self._selector.select(first - time.monotonic())]
         for index in arrived:
-            if index not in waiting:  # a ping or an end while nothing is asked of this session
+            if index not in overdue_at:  # a ping or a close frame for a session without a call
                 self._watch(index, None)
         now = time.monotonic()
-        due = {index: False for index in arrived if index in waiting}
-        if now >= first_deadline:
-            due.update({index: True for index, deadline in waiting.items() if now >= deadline})
+        due = {index: False for index in arrived if index in overdue_at}
+        if now >= first:
+            due.update({index: True for index, deadline in overdue_at.items() if now >= deadline})
         return list(due.items())
 
     def _watch(self, index: int, connection: Connection | None) -> None:
-        """Have the selector watch this connection, and no other, for the session."""
+        """Have the selector watch this connection, and no other, for session `index`."""
         watched = self._watched[index]
         if watched is not None and watched[0] is connection:
             return
@@ -188,7 +200,7 @@ class SessionPool(Generic[ActT, ObsT]):
         if connection is not None:
             descriptor = connection.fileno()
             if (closed := self._selector.get_map().get(descriptor)) is not None:
-                # The number of a socket that was closed without this pool, given out again.
+                # The socket that had this descriptor was closed outside this pool.
                 self._watch(closed.data, None)
             self._selector.register(descriptor, selectors.EVENT_READ, index)
             self._watched[index] = (connection, descriptor)
@@ -196,7 +208,9 @@ class SessionPool(Generic[ActT, ObsT]):
     @staticmethod
     def _require_length(name: str, values: Sequence[Any], length: int) -> None:
         if len(values) != length:
-            raise UsageError(f"{name} has {len(values)} values for {length} sessions")
+            raise UsageError(
+                f"`{name}` must have one value for each of {length} sessions, not {len(values)}."
+            )
 
 
 def _result(call: Call[Any]) -> AwaitableStepResult[Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`StartingClient`: a client that may start the server it talks to, and then stops it as well."""
+"""`StartingClient`: starts the server that a client talks to, and stops it with the client."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ObsT = TypeVar("ObsT")
 StateT = TypeVar("StateT", bound=State)
 ClientT = TypeVar("ClientT", bound="StartingClient[Any, Any, Any]")
 
-# What goes to the client; all other options are the server's.
+# The options of the client; all others are the server's.
 _CLIENT_OPTIONS = (
     "connect_timeout_s",
     "message_timeout_s",
@@ -31,10 +31,10 @@ _CLIENT_OPTIONS = (
 
 
 class StartingClient(EnvClient[ActT, ObsT, StateT]):
-    """Makes clients of servers that they start: a container, a `uv` project, a child process."""
+    """Starts servers for clients: a container, a `uv` project or a child process."""
 
     server_module: ClassVar[str | None] = None
-    """The module that `python -m` serves the environment with, for `from_local`."""
+    """The module that serves the environment with `python -m`, for `from_local`."""
 
     @classmethod
     def from_docker_image(  # type: ignore[override]
@@ -45,14 +45,16 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         wait_timeout: float | None = None,
         **options: Any,
     ) -> ClientT:
-        """Start a container at once and return a client connected to it, which may be awaited.
+        """Start a container and return a client connected to it. The client may be awaited.
 
-        `close()` removes the container, and so does the end of this process (unless it is killed:
-        see `launch`) or any failure here, mostly a `ServerStartError`. `options` are `port` (on
-        this machine, where only this machine can reach it), `container_port=8000`, `env_vars`,
-        `docker_args` (further options of `docker run`), `cmd`, and the client's own, such as
-        `message_timeout_s`. The server has `wait_timeout` seconds (60) from the start of the
-        container to be healthy. A `provider` of the framework gets what is not the client's own.
+        `close()` removes the container, and so do the end of this process (unless it is killed:
+        see `stepwire.client.launch`) and any failure here, usually a `ServerStartError`.
+
+        `options` are `port` (on this machine, reachable only from it), `container_port=8000`,
+        `env_vars`, `docker_args` (further options of `docker run`), `cmd` (replaces the image's
+        command), and those of the client, such as `message_timeout_s`. The server must be healthy
+        `wait_timeout` seconds (60) after the start of the container. A `provider` of the framework
+        gets the options that are not the client's.
         """
         provider = DockerContainer() if provider is None else provider
         return cls._started(provider, wait_timeout, options, image)
@@ -67,10 +69,11 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         wait_timeout: float | None = None,
         **options: Any,
     ) -> ClientT:
-        """Start a Hugging Face Space on this machine, as `from_docker_image` does.
+        """Start a Hugging Face Space on this machine; otherwise as `from_docker_image`.
 
-        From its image (`tag="latest"`), or with `use_docker=False` and `uv` from its repository or
-        the folder `project_path`; `wait_timeout` is 300 there, as `uv` may have to install it.
+        By default its image is started (`tag="latest"`). With `use_docker=False`, `uv` starts its
+        repository, or the folder `project_path`; `wait_timeout` is then 300 seconds, as `uv` may
+        have to install the project.
         """
         if use_docker:
             subdomain = re.sub("[^a-z0-9]", "-", repo_id.lower())  # as the Hub makes it
@@ -93,13 +96,13 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     ) -> ClientT:
         """Start the environment's server as a child process, and return a client connected to it.
 
-        For tests and notebooks: it needs only the environment's package. Otherwise as
-        `from_docker_image`; even a client that is killed leaves no server behind.
+        For tests and notebooks: it needs only the environment's package. Even a client that is
+        killed leaves no server behind. Otherwise as `from_docker_image`.
         """
         if cls.server_module is None:
             raise UsageError(
-                f"{cls.__name__} does not say what its server is. Set `server_module` in the "
-                'class, such as "my_env.server.app".'
+                f"{cls.__name__} has no `server_module`: set it in the class, such as "
+                '`server_module = "my_env.server.app"`.'
             )
         options = {"port": port, "env_vars": env_vars, **client_options}
         return cls._started(module_server(cls.server_module), wait_timeout, options)
@@ -112,7 +115,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         options: dict[str, Any],
         *image: str,
     ) -> ClientT:
-        """Have the server started, wait for it and connect; when that fails, stop the server."""
+        """Start the server, wait for it and connect; when that fails, stop the server."""
         own = {name: options.pop(name) for name in _CLIENT_OPTIONS if name in options}
         limit = {} if wait_timeout is None else {"timeout_s": wait_timeout}
         try:
@@ -135,7 +138,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         raise NotImplementedError
 
     def _stop_server(self) -> None:
-        """Stop what this client started. May be called any number of times."""
+        """Stop the server, if this client started it. May be repeated."""
         provider, self._provider = self._provider, None
         if provider is not None:
             _stop(provider)

@@ -19,7 +19,7 @@ def impatient_server(start_shared_server: Any) -> Any:
 
 def test_a_session_that_was_not_used_yet_is_kept(server: Any) -> None:
     with NotesEnv(base_url=server.url, connect_timeout_s=2) as env:
-        keepalive._look_after_all()
+        keepalive.answer_all()
         assert env.step(NoteAction(text="hello")).metadata["step"] == 1
 
 

@@ -95,7 +95,7 @@ def test_a_client_without_a_model_says_how_to_declare_it(arguments: Any) -> None
 
 
 def test_a_pool_without_a_client_class_says_so() -> None:
-    with pytest.raises(UsageError, match="SessionPool does not say what its `client_class` is"):
+    with pytest.raises(UsageError, match="SessionPool has no `client_class`"):
         SessionPool(URL, num_envs=2)
 
 

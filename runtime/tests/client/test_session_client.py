@@ -36,7 +36,7 @@ _REPLY = (
 )
 
 
-_FAREWELL = '{"type":"close"}'
+_CLOSE_REQUEST = '{"type":"close"}'
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_clients_that_were_never_entered_overlap_on_one_loop(rendezvous: Any, na
 def test_connecting_does_not_block_the_loop() -> None:
     async def answer(connection: AsyncServerConnection) -> None:
         async for request in connection:
-            if request == _FAREWELL:
+            if request == _CLOSE_REQUEST:
                 break
             await connection.send(_REPLY)
 
@@ -390,7 +390,7 @@ def recording_server() -> Iterator[tuple[str, list[dict[str, str]]]]:
             {"path": connection.request.path, **dict(connection.request.headers.raw_items())}
         )
         for request in connection:
-            if request == _FAREWELL:
+            if request == _CLOSE_REQUEST:
                 break
             connection.send(_REPLY)
 
@@ -459,6 +459,51 @@ def test_a_path_in_the_address_is_kept() -> None:
 def test_arbitrary_keywords_of_reset(either_server: Any, options: dict[str, Any]) -> None:
     with NotesEnv(base_url=either_server.url, **options) as env:
         assert env.reset(seed=3, task_name="town", nested={"a": [1, None]}).done is False
+
+
+# The repr.
+
+
+def test_the_repr_shows_address_session_and_episode(server: Any) -> None:
+    def shown(what: str) -> bool:
+        return repr(env) == f"<NotesEnv {server.url}: session {what}>" and env.status in what
+
+    env = NotesEnv(base_url=server.url, token="s3cret", headers={"X-Key": "s3cret"})
+    assert shown("unused")
+    env.step(HELLO)
+    assert shown("open")
+    env.reset(episode_id="mine")
+    assert shown("open, episode 'mine'")
+    env.reset()
+    assert shown("open")
+    episode = env.state().episode_id
+    assert shown(f"open, episode {episode!r}")
+    assert env._session.connection is not None
+    env._session.connection.drop()
+    assert shown(f"lost, episode {episode!r}")
+    with pytest.raises(SessionLostError):
+        env.step(HELLO)
+    assert shown(f"lost, episode {episode!r}")
+    env.reset()
+    assert shown("open")
+    env.close()
+    assert shown("closed")
+
+
+def test_the_repr_shows_no_password() -> None:
+    env = NotesEnv(base_url="http://me:s3cret@localhost:8000/notes?key=s3cret#s3cret")
+    assert repr(env) == "<NotesEnv http://localhost:8000/notes: session unused>"
+
+
+def test_the_repr_of_a_pending_call_performs_nothing(server: Any) -> None:
+    async def main() -> str:
+        env = NotesEnv(base_url=server.url)
+        env.reset()
+        shown = repr(env)
+        await env.close()
+        return shown
+
+    assert asyncio.run(main()).endswith("session unused>")
 
 
 # What goes wrong.

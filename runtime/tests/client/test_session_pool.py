@@ -152,9 +152,9 @@ def test_an_invalid_action_leaves_every_episode_where_it_was(pool: NotesEnvPool)
 
 
 def test_the_number_of_values_is_that_of_the_sessions(pool: NotesEnvPool) -> None:
-    with pytest.raises(UsageError, match="actions has 1 values for 3 sessions"):
+    with pytest.raises(UsageError, match="`actions` must have .* each of 3 sessions, not 1"):
         pool.step(_actions("a"))
-    with pytest.raises(UsageError, match="seed has 2 values for 3 sessions"):
+    with pytest.raises(UsageError, match="`seed` must have .* each of 3 sessions, not 2"):
         pool.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="1 or more"):
         NotesEnvPool(pool.sessions[0].base_url, num_envs=0)
@@ -176,3 +176,13 @@ def test_a_pool_can_wait_for_a_server_at_capacity(start_server: Callable[..., An
         assert isinstance(errors[refused], CapacityReachedError)
         pool.sessions[refused - 1].close()  # any other
         assert pool.reset(only=[refused])[0].error is None
+
+
+def test_the_repr_of_a_pool_counts_its_sessions_by_state(server: Any) -> None:
+    pool = NotesEnvPool(f"{server.url}?key=s3cret", num_envs=3)
+    assert repr(pool) == f"<NotesEnvPool {server.url}: sessions 3 unused>"
+    pool = NotesEnvPool(server.url, num_envs=3)
+    pool.reset(only=[0, 2])
+    assert repr(pool) == f"<NotesEnvPool {server.url}: sessions 2 open, 1 unused>"
+    pool.close()
+    assert repr(pool) == f"<NotesEnvPool {server.url}: sessions 3 closed>"

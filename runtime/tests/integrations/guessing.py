@@ -11,8 +11,8 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
-from stepwire.client.results import AwaitableState
 from stepwire.client.session_client import SessionClient
+from stepwire.client.states import AwaitableState
 from stepwire.server.application import create_app
 
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Call`: one request of a client and, once performed, its result or its failure."""
+
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+logger = logging.getLogger("stepwire.client")
+
+ResultT = TypeVar("ResultT")
+
+
+class Performer(Protocol):
+    """What performs the calls of one client, in the order in which they were made: its session."""
+
+    message_timeout_s: float
+
+    @property
+    def connection(self) -> Any: ...
+    def perform_up_to(self, call: "Call[Any]") -> None: ...
+    def perform_up_to_async(self, call: "Call[Any]") -> Coroutine[Any, Any, None]: ...
+    def begin(self, call: "Call[Any]") -> Any: ...
+    def poll_reply(self, call: "Call[Any]", *, is_overdue: bool) -> bool: ...
+    def abandon(self) -> None: ...
+
+
+class Call(Generic[ResultT]):
+    """One request and, once performed, its result or the exception it raised."""
+
+    # Class attributes rather than assignments in `__init__`: a step is a few dozen such lines.
+    is_done = False
+    error: BaseException | None = None
+    pauses: Iterator[float] | None = None  # of the session, between its attempts
+    _coroutine: Coroutine[Any, Any, ResultT] | None = None
+    _unread: "_UnreadFailure | None" = None
+    _result: ResultT
+
+    def __init__(
+        self,
+        performer: Performer,
+        request: bytes,
+        parse: Callable[[bytes], ResultT],
+        *,
+        starts_episode: bool = False,
+    ) -> None:
+        """`parse` makes the result of a reply.
+
+        A call that starts an episode may open a new session in the place of a lost one.
+        """
+        self.performer = performer
+        self.request = request
+        self.starts_episode = starts_episode
+        self._parse = parse
+
+    def finish(self, reply: bytes) -> None:
+        """Take the reply. Raises what is wrong with it, and then the call is not done."""
+        self._result = self._parse(reply)
+        self.is_done = True
+
+    def fail(self, error: BaseException) -> None:
+        """Fail the call. The error is raised wherever the result is asked for."""
+        self.error = error
+        self._unread = _UnreadFailure(error)
+        self.is_done = True
+
+    def outcome(self) -> ResultT:
+        """The result of a call that is done; raises its error if it failed."""
+        if self.error is not None:
+            self.mark_read()
+            raise self.error
+        return self._result
+
+    def read(self) -> ResultT:
+        """The result; performs the call first, blocking, unless it is done."""
+        if not self.is_done:
+            self.performer.perform_up_to(self)
+        return self.outcome()
+
+    async def wait(self) -> ResultT:
+        """The result; performs the call first, without blocking the loop, unless it is done."""
+        if not self.is_done:
+            await self.performer.perform_up_to_async(self)
+        return self.outcome()
+
+    def as_coroutine(self) -> Coroutine[Any, Any, ResultT]:
+        """`wait()`, the same coroutine each time until it has ended."""
+        if (
+            self._coroutine is None
+            or inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CLOSED
+        ):
+            self._coroutine = self.wait()
+        return self._coroutine
+
+    def failure(self) -> BaseException | None:
+        """The error that `read()` would raise; performs the call first, unless it is done."""
+        if not self.is_done:
+            self.performer.perform_up_to(self)
+        self.mark_read()
+        return self.error
+
+    def mark_read(self) -> None:
+        """Note that the caller knows the outcome: a failure is not logged any more."""
+        if self._unread is not None:
+            self._unread.error = None
+
+
+class _UnreadFailure:
+    """Logs the failure of a call whose result was never asked for, as asyncio does for tasks."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
+    def __del__(self) -> None:
+        if self.error is not None:
+            logger.error("A call failed, and its result was never read: %s", self.error)

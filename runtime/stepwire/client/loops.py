@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Event loops: the one that runs here, and a last chance for deferred calls before one is closed.
+
+`asyncio.run` announces the shutdown of a loop only to asynchronous generators, through
+`loop.shutdown_asyncgens`. So one generator per loop waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+
+class _Flushable(Protocol):
+    async def flush_async(self) -> None: ...
+
+
+_Registered = tuple["WeakSet[_Flushable]", AsyncGenerator[None, None]]
+_loops: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Registered]" = WeakKeyDictionary()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def on_loop_shutdown(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
+    """Have `session.flush_async()` awaited before this running loop is closed."""
+    if loop not in _loops:
+        sessions: WeakSet[_Flushable] = WeakSet()
+        generator = _flush_on_shutdown(sessions)
+        with suppress(StopIteration):
+            generator.__anext__().send(None)  # a started generator is one that the loop knows
+        _loops[loop] = (sessions, generator)
+    _loops[loop][0].add(session)
+
+
+async def _flush_on_shutdown(sessions: "WeakSet[_Flushable]") -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for session in list(sessions):
+            await session.flush_async()
