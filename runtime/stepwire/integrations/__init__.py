@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The client as other libraries want it; each module needs the library it is named after."""
+"""Clients for other libraries; each module needs the library that it is named after."""

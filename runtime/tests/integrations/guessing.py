@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An author's own environment: other models, and episodes that end by themselves."""
+"""An author's environment with other types of fields, whose episodes end."""
 
 import stepwire  # noqa: F401 - first: it decides how the framework is imported
 
 # isort: split
 from typing import Any, Literal
 
-from openenv.core.client_types import StepResult
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
 
-from stepwire.client.session_client import SessionClient
-from stepwire.client.states import AwaitableState
-from stepwire.server.application import create_app
+from stepwire.client import SessionClient
+from stepwire.server import create_app
 
 
 class Guess(Action):
@@ -55,17 +53,8 @@ class Guessing(Environment[Guess, Answer, State]):
         return State(step_count=len(self._guesses))
 
 
-class GuessingEnv(SessionClient[Guess, Answer, AwaitableState]):
-    def _step_payload(self, action: Guess) -> dict[str, Any]:
-        return action.model_dump()
-
-    def _parse_result(self, payload: dict[str, Any]) -> StepResult[Answer]:
-        reward, done = payload["reward"], payload["done"]
-        answer = Answer(**payload["observation"], reward=reward, done=done)
-        return StepResult(observation=answer, reward=reward, done=done)
-
-    def _parse_state(self, payload: dict[str, Any]) -> AwaitableState:
-        return AwaitableState(**payload)
+class GuessingEnv(SessionClient[Guess, Answer, State]):
+    pass
 
 
 app = create_app(Guessing, Guess, Answer)

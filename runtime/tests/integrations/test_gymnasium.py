@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Gymnasium's own checks, without a warning; the pool beside its `SyncVectorEnv`; other models."""
+"""Gymnasium's own checks pass without a warning, and the pool behaves like `SyncVectorEnv`."""
 
 import importlib.util
 import sys
@@ -17,23 +17,45 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from openenv.core.env_server.types import Action
 
-from stepwire.client.errors import UsageError
-from stepwire.integrations.gymnasium import AnyText, register, space_of
+from notes_env.client import NotesEnv
+from notes_env.models import NoteObservation, NotesState
+from stepwire.client import SessionClient, UsageError
+from stepwire.integrations.gymnasium import register
+from stepwire.integrations.gymnasium_spaces import AnyText, space_of
 
 pytestmark = pytest.mark.trainer
 
-_ECHO = "openenv/Echo-v0"
+
+class TextAction(Action):
+    """The only field of `NoteAction` that is required."""
+
+    text: str
+
+
+class TextEnv(SessionClient[TextAction, NoteObservation, NotesState]):
+    """A client of the notes server whose actions have a single field."""
+
+    server_module = "notes_env.app"
+
+
+class NoModels(SessionClient[Any, Any, Any]):
+    pass
+
+
+_TEXT, _NOTES, _GUESSING = "tests/Text-v0", "tests/Notes-v0", "author/Guessing-v0"
+register(_TEXT, TextEnv, max_episode_steps=100)
+register(_NOTES, NotesEnv)
 
 
 @pytest.fixture
 def env(server: Any) -> Iterator[Any]:
-    with gymnasium.make(_ECHO, base_url=server.url) as made:
+    with gymnasium.make(_TEXT, base_url=server.url) as made:
         yield made
 
 
 @pytest.fixture
 def envs(server: Any) -> Iterator[Any]:
-    made = gymnasium.make_vec(_ECHO, num_envs=3, base_url=server.url, max_episode_steps=2)
+    made = gymnasium.make_vec(_TEXT, num_envs=3, base_url=server.url, max_episode_steps=2)
     yield made
     made.close()
 
@@ -48,7 +70,7 @@ def guessing(start_shared_server: Any) -> tuple[ModuleType, str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules["guessing"] = module
     spec.loader.exec_module(module)
-    register("author/Guessing-v0", module.GuessingEnv, module.Guess, module.Answer)
+    register(_GUESSING, module.GuessingEnv)
     return module, start_shared_server(application=path).url
 
 
@@ -59,11 +81,11 @@ def test_gymnasium_finds_nothing_wrong(env: Any) -> None:
     check_env(env.unwrapped)
 
 
-def test_a_message_goes_in_and_a_dictionary_comes_out(env: Any) -> None:
+def test_a_text_goes_in_and_a_dictionary_comes_out(env: Any) -> None:
     observation, info = env.reset(seed=7)
     assert observation == {"text": "Ready for notes", "length": 0}
     assert info == {"metadata": {}}
-    observation, reward, terminated, truncated, info = env.step(text="Grüße")
+    observation, reward, terminated, truncated, info = env.step("Grüße")
     assert observation == {"text": "Grüße", "length": 5}
     assert (reward, terminated, truncated) == (0.5, False, False)
     assert info == {"metadata": {"original_text": "Grüße", "step": 1}}
@@ -71,13 +93,14 @@ def test_a_message_goes_in_and_a_dictionary_comes_out(env: Any) -> None:
 
 
 def test_an_episode_is_truncated_after_max_episode_steps(server: Any) -> None:
-    with gymnasium.make(_ECHO, base_url=server.url, max_episode_steps=2) as env:
+    with gymnasium.make(_TEXT, base_url=server.url, max_episode_steps=2) as env:
         env.reset()
-        assert [env.step(text="Hi")[3] for _ in range(2)] == [False, True]
+        assert [env.step("Hi")[3] for _ in range(2)] == [False, True]
 
 
-def test_an_episode_has_100_steps_unless_told_otherwise() -> None:
-    assert gymnasium.spec(_ECHO).max_episode_steps == 100
+def test_the_registered_limit_of_steps_is_the_default() -> None:
+    assert gymnasium.spec(_TEXT).max_episode_steps == 100
+    assert gymnasium.spec(_NOTES).max_episode_steps is None
 
 
 def test_options_are_arguments_of_the_environments_reset(env: Any) -> None:
@@ -102,15 +125,15 @@ def test_the_first_seed_decides_those_of_the_later_episodes(env: Any) -> None:
 
 
 def test_client_options_reach_the_client(server: Any) -> None:
-    with gymnasium.make(_ECHO, base_url=server.url, message_timeout_s=5) as env:
+    with gymnasium.make(_TEXT, base_url=server.url, message_timeout_s=5) as env:
         env.reset()
 
 
 def test_without_an_address_it_runs_a_server_of_its_own() -> None:
-    with gymnasium.make(_ECHO) as env:
+    with gymnasium.make(_TEXT) as env:
         url = env.unwrapped.base_url
         env.reset()
-        assert env.step(text="Hi")[1] == 0.2
+        assert env.step("Hi")[1] == 0.2
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
 
@@ -123,9 +146,9 @@ def test_the_pool_returns_what_gymnasiums_own_vector_environment_does(
     server: Any, mode: AutoresetMode
 ) -> None:
     options: Any = {"num_envs": 3, "base_url": server.url, "max_episode_steps": 3}
-    ours = gymnasium.make_vec(_ECHO, autoreset_mode=mode, **options)
+    ours = gymnasium.make_vec(_TEXT, autoreset_mode=mode, **options)
     in_vector = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": mode}}
-    theirs = gymnasium.make_vec(_ECHO, **in_vector, **options)
+    theirs = gymnasium.make_vec(_TEXT, **in_vector, **options)
     assert ours.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"]
     for space in ("single_action_space", "single_observation_space", "action_space"):
         assert getattr(ours, space) == getattr(theirs, space)
@@ -176,7 +199,7 @@ def test_only_the_sessions_of_the_mask_are_reset(envs: Any) -> None:
 
 def test_without_automatic_resets_a_step_after_the_end_is_refused(server: Any) -> None:
     envs = gymnasium.make_vec(
-        _ECHO, num_envs=1, base_url=server.url, max_episode_steps=1, autoreset_mode="Disabled"
+        _TEXT, num_envs=1, base_url=server.url, max_episode_steps=1, autoreset_mode="Disabled"
     )
     envs.reset()
     envs.step(("a",))
@@ -186,7 +209,7 @@ def test_without_automatic_resets_a_step_after_the_end_is_refused(server: Any) -
 
 
 def test_without_an_address_all_share_a_server_of_their_own() -> None:
-    envs = gymnasium.make_vec(_ECHO, num_envs=2)
+    envs = gymnasium.make_vec(_TEXT, num_envs=2)
     url = envs.unwrapped.base_url
     envs.reset()
     assert envs.step(("a", "bb"))[1].tolist() == [0.1, 0.2]
@@ -199,9 +222,16 @@ def test_without_an_address_all_share_a_server_of_their_own() -> None:
 # Other models
 
 
-def test_an_author_names_other_models(guessing: tuple[ModuleType, str]) -> None:
+def test_an_action_with_several_fields_is_a_dictionary(server: Any) -> None:
+    with gymnasium.make(_NOTES, base_url=server.url) as env:
+        check_env(env.unwrapped, skip_close_check=True)
+        env.reset()
+        assert env.step({"text": "Hi", "weight": np.array(0.5)})[1] == 1
+
+
+def test_the_models_are_those_of_the_client(guessing: tuple[ModuleType, str]) -> None:
     _, url = guessing
-    with gymnasium.make("author/Guessing-v0", base_url=url) as env:
+    with gymnasium.make(_GUESSING, base_url=url) as env:
         check_env(env.unwrapped, skip_close_check=True)
         env.reset(seed=3)
         observation, reward, terminated, _, _ = env.step({"number": np.array(5), "mood": 0})
@@ -214,7 +244,7 @@ def test_an_author_names_other_models(guessing: tuple[ModuleType, str]) -> None:
 
 def test_one_of_many_ends_by_itself(guessing: tuple[ModuleType, str]) -> None:
     _, url = guessing
-    envs = gymnasium.make_vec("author/Guessing-v0", num_envs=2, base_url=url)
+    envs = gymnasium.make_vec(_GUESSING, num_envs=2, base_url=url)
     envs.reset(seed=3)
     guesses = {"number": np.array([3, 3]), "mood": np.array([0, 1])}
     observations, rewards, terminations, truncations, _ = envs.step(guesses)
@@ -233,10 +263,17 @@ def test_a_field_without_a_space_is_named() -> None:
         space_of(Odd)
 
 
-def test_a_client_that_names_no_server_needs_an_address(guessing: Any) -> None:
+def test_a_client_without_models_is_refused(server: Any) -> None:
+    register("tests/NoModels-v0", NoModels)
+    for make in (gymnasium.make, gymnasium.make_vec):
+        with pytest.raises(UsageError, match="NoModels declares no models"):
+            make("tests/NoModels-v0", base_url=server.url)
+
+
+def test_a_client_without_a_server_module_needs_an_address(guessing: Any) -> None:
     for make in (gymnasium.make, gymnasium.make_vec):
         with pytest.raises(UsageError, match="GuessingEnv"):
-            make("author/Guessing-v0")
+            make(_GUESSING)
 
 
 def test_samples_of_any_text_are_short_and_other_text_belongs_to_it_too() -> None:
