@@ -37,7 +37,7 @@ _FLAGS = [
 
 @dataclass
 class Watch:
-    """What the pages of one test said and asked for."""
+    """The console messages and requests of one test's pages."""
 
     console: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Watch:
         page.on("websocket", lambda opened: self.addresses.append(opened.url))
 
     def elsewhere(self) -> list[str]:
-        """Addresses that are neither on this machine nor inside the page itself."""
+        """Addresses that are neither on this machine nor inside the page."""
         parts = [(address, urlsplit(address)) for address in self.addresses]
         return [
             address
@@ -64,7 +64,7 @@ class Watch:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests of a process; each test has a context, as a fresh profile."""
+    """One Chromium per process; each test has its own context, like a fresh profile."""
     executable = shutil.which("chromium")
     assert executable, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
@@ -75,13 +75,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def expected_in_console() -> list[str]:
-    """Patterns of console messages that a test provokes; it appends to the list."""
+    """A test appends the patterns of console messages that it provokes."""
     return []
 
 
 @pytest.fixture
 def watch(expected_in_console: list[str]) -> Iterator[Watch]:
-    """What was said and asked for, checked when the test is over."""
+    """Checked at the end of the test."""
     watch = Watch()
     yield watch
     assert watch.elsewhere() == []
@@ -120,7 +120,7 @@ def open_page(new_context: Callable[..., BrowserContext]) -> Callable[..., Page]
 
 @pytest.fixture
 def serve_page() -> Iterator[Callable[[str], str]]:
-    """Serves one HTML page from an origin of its own; returns its address.
+    """Serves one HTML page from its own origin; returns its address.
 
     With `localhost` in place of `127.0.0.1` it is of another site as well as of another origin.
     """
@@ -148,7 +148,7 @@ def serve_page() -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def serve_below_prefix() -> Iterator[Callable[[Any, str], str]]:
-    """Puts a server below a path prefix, which a proxy strips: `…(server, "/prefix")`."""
+    """Puts a server behind a proxy that strips a path prefix: `…(server, "/prefix")`."""
     with ExitStack() as proxies:
 
         def serve(server: Any, prefix: str) -> str:
@@ -168,7 +168,7 @@ def _serving(server: socketserver.BaseServer) -> Iterator[None]:
 
 
 class _PrefixProxy(socketserver.ThreadingTCPServer):
-    """Takes the prefix off each request and passes on whatever follows, WebSockets included."""
+    """Strips the prefix from each request and forwards the rest, WebSockets included."""
 
     daemon_threads = True
 
@@ -188,7 +188,7 @@ class _PrefixHandler(socketserver.StreamRequestHandler):
             return
         path = path.removeprefix(self.server.prefix)
         headers = [line for line in iter(self.rfile.readline, b"\r\n") if line]
-        # One request a connection: no later one has to be found in the stream.
+        # One request per connection, so that the stream needs no parsing.
         if not any(line.lower().startswith(b"upgrade:") for line in headers):
             headers = [line for line in headers if not line.lower().startswith(b"connection:")]
             headers.append(b"Connection: close\r\n")
@@ -206,7 +206,7 @@ def _pass_on(receive: Callable[[int], bytes], target: socket.socket) -> None:
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # either side may go first
+        pass  # either side may close first
 
 
 @pytest.fixture(scope="session")

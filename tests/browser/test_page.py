@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/web`, the protocol inspector, as a person uses it."""
+"""`/web`, the protocol inspector, as a user operates it."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def test_reset_takes_seed_episode_id_and_further_arguments(page: Page) -> None:
     expect(page.locator("#reward")).to_have_text("7.5")  # not length × 0.1
 
 
-def test_further_arguments_that_are_no_json_are_the_servers_to_refuse(page: Page) -> None:
+def test_the_server_refuses_further_arguments_that_are_not_json(page: Page) -> None:
     page.get_by_label("Further arguments").fill("scenario")
     button(page, "Reset").click()
     expect(page.get_by_role("alert")).to_contain_text("INVALID_JSON")
@@ -129,7 +129,7 @@ def test_close_ends_the_session_and_reconnecting_starts_another(page: Page) -> N
         ("1 MB", "x" * 1_000_000, "1,000,000 code points, 1,000,000 bytes"),
     ],
 )
-def test_a_preset_comes_back_as_it_was_sent(page: Page, name: str, message: str, size: str) -> None:
+def test_a_preset_returns_as_it_was_sent(page: Page, name: str, message: str, size: str) -> None:
     button(page, name).click()
     expect(page.locator("#equality")).to_have_text("✓ Equals what was sent")
     with page.expect_download() as download:
@@ -143,7 +143,7 @@ def test_a_preset_comes_back_as_it_was_sent(page: Page, name: str, message: str,
     assert page.locator("body").inner_text().count("x" * 20_001) == 0
 
 
-# --- What came back -------------------------------------------------------------------------------
+# --- Observations ---------------------------------------------------------------------------------
 
 
 def test_the_observation_is_readable(page: Page) -> None:
@@ -300,7 +300,7 @@ def test_a_frame_over_the_limit_ends_the_session(page: Page) -> None:
     connected(page)
 
 
-def test_a_dropped_connection_is_said(page: Page) -> None:
+def test_a_dropped_connection_is_reported(page: Page) -> None:
     button(page, "Drop the connection").click()
     expect(page.locator("#status")).to_have_text("Disconnected (code 1005): the episode is lost")
 
@@ -338,7 +338,7 @@ def test_a_restarted_server_is_connected_to_again(
     expect(rows(page)).to_have_count(1)
 
 
-def test_a_full_server_is_said_and_tried_again(
+def test_a_full_server_is_reported_and_can_be_tried_again(
     one_session_server: Any, open_page: Callable[..., Page]
 ) -> None:
     address = one_session_server.url + "/web"
@@ -474,7 +474,7 @@ def test_code_follows_what_is_composed(page: Page) -> None:
 
 
 def _compose(page: Page, message: str) -> None:
-    """Have a message that a text area cannot hold, and arguments of each kind."""
+    """Compose a message that a text area cannot hold, and arguments of each kind."""
     page.get_by_label("Seed").fill("7")
     page.get_by_label("Episode id").fill("it's")
     page.get_by_label("Further arguments").fill(
@@ -489,7 +489,7 @@ def _compose(page: Page, message: str) -> None:
 
 
 def _paste(commands: str, folder: Path, **variables: str) -> str:
-    """What a shell prints, with this interpreter as its `python3`."""
+    """What a shell prints that runs the commands with this interpreter as `python3`."""
     python = folder / "python3"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -517,7 +517,7 @@ def test_tools_are_listed_and_called(page: Page) -> None:
     result = page.get_by_label("Result of echo_with_length")
     expect(result).to_contain_text('"length": 4')
     button(page, "State").click()
-    expect(page.locator("#state-answer")).to_contain_text("0 steps")  # a call is no step
+    expect(page.locator("#state-answer")).to_contain_text("0 steps")  # a call is not a step
 
 
 def test_without_a_session_there_are_no_tools(page: Page) -> None:
@@ -528,7 +528,7 @@ def test_without_a_session_there_are_no_tools(page: Page) -> None:
     expect(page.locator(".tool h3")).to_have_count(2)
 
 
-# --- By whom and where ----------------------------------------------------------------------------
+# --- Access and embedding -------------------------------------------------------------------------
 
 
 def test_all_of_it_works_by_keyboard(page: Page) -> None:
@@ -575,7 +575,7 @@ def test_all_of_it_works_by_keyboard(page: Page) -> None:
 def test_axe_finds_nothing(
     server: Any, open_page: Callable[..., Page], scheme: str, viewport: Any
 ) -> None:
-    # The checker is a script of its own, and sets styles; the page's policy allows neither.
+    # The page's policy forbids the script and the styles of the checker.
     page = connected(
         open_page(server.url + "/web", color_scheme=scheme, viewport=viewport, bypass_csp=True)
     )
@@ -639,7 +639,7 @@ def test_the_page_works_behind_nginx(
     expect(echo(page)).to_have_text("Hello")
 
 
-def test_who_is_not_allowed_to_embed_the_page_does_not(
+def test_other_sites_cannot_embed_the_page(
     server: Any,
     serve_page: Callable[[str], str],
     open_page: Callable[..., Page],
@@ -665,7 +665,7 @@ def test_the_page_works_embedded_in_another_site(
     expect(frame.locator("#echo")).to_have_text("Hello, World!")
     copy = frame.locator("#frames li").first.get_by_role("button")
     copy.click()
-    expect(copy).to_have_text("Copied")  # the old way: a frame has no clipboard
+    expect(copy).to_have_text("Copied")  # by the older command: a frame has no clipboard
 
 
 def test_a_page_of_another_origin_cannot_use_the_server(

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.browser
 
 
 def _operation(page: Page, path: str) -> Locator:
-    """An operation of Swagger UI, opened."""
+    """Open an operation of Swagger UI."""
     operation = page.locator(".opblock", has=page.locator(f'[data-path="{path}"]'))
     operation.locator(".opblock-summary-control").click()
     return operation
 
 
 def _execute(operation: Locator) -> Any:
-    """What the server answered with 200, once "Execute" was clicked."""
+    """Click "Execute"; returns the answer, which must be a 200."""
     with operation.page.expect_response(lambda response: "openapi" not in response.url) as response:
         operation.get_by_role("button", name="Execute").click()
     assert response.value.status == 200
@@ -29,7 +29,7 @@ def _execute(operation: Locator) -> Any:
 
 
 @pytest.mark.parametrize("prefix", ["", "/some/prefix"])
-def test_execute_goes_on_with_one_episode(
+def test_execute_continues_one_episode(
     server: Any,
     serve_below_prefix: Callable[..., str],
     open_page: Callable[..., Page],

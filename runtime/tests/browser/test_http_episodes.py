@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""HTTP episodes in a browser: the cookie in a page of ours, and in one that another site embeds."""
+"""HTTP episodes in a browser: the cookie in our page, opened directly or embedded elsewhere."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def context(new_context: Callable[..., BrowserContext]) -> BrowserContext:
 
 
 def _embedded(page: Page, address: str, serve_page: Callable[[str], str]) -> Frame:
-    """`address` in a page of `localhost`: another site than `127.0.0.1`."""
+    """Embeds `address` in a page of `localhost`, which is another site than `127.0.0.1`."""
     page.goto(
         serve_page(f'<iframe src="{address}/web"></iframe>').replace("127.0.0.1", "localhost")
     )
@@ -50,7 +50,7 @@ def test_embedded_by_another_site_over_https_it_keeps_its_episode(
     assert frame.evaluate(f"() => {{ {not_kept} }}") == ""
 
 
-def test_on_its_own_over_https_it_has_another_episode(
+def test_opened_directly_over_https_it_has_another_episode(
     tls_url: str, context: BrowserContext, serve_page: Callable[[str], str]
 ) -> None:
     frame = _embedded(context.new_page(), tls_url, serve_page)
@@ -61,7 +61,7 @@ def test_on_its_own_over_https_it_has_another_episode(
     assert frame.evaluate(_STEP) == 2
 
 
-def test_embedded_by_another_site_over_http_each_request_is_on_its_own(
+def test_embedded_by_another_site_over_http_requests_share_no_episode(
     start_server: Callable[..., Any],
     context: BrowserContext,
     serve_page: Callable[[str], str],

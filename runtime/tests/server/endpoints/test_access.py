@@ -19,11 +19,11 @@ _WRONG = "wrong-horse-battery-staple"
 
 @pytest.fixture(scope="module")
 def guarded(serve: Callable[..., Any]) -> Any:
-    """A server with a token, one further origin and one further name."""
+    """A server with a token, an allowed origin and allowed hosts."""
     env = {
         "API_TOKEN": _TOKEN,
         "ALLOWED_ORIGINS": "https://friend.example",
-        "ALLOWED_HOSTS": "echo.example,*.below.example",
+        "ALLOWED_HOSTS": "notes.example,*.below.example",
     }
     return serve(env)
 
@@ -41,11 +41,11 @@ def _bearer(token: str = _TOKEN) -> str:
 
 @pytest.fixture
 def handshake(connect: Any) -> Callable[..., int]:
-    """The status with which a handshake with these headers is answered; 101 has to work."""
+    """Returns the status of a handshake with these headers; after 101, checks that it works."""
 
     def shake(server: Any, **headers: str) -> int:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        # The client has its own way of sending these two.
+        # The client library sets these two itself.
         origin, host = names.pop("Origin", None), names.pop("Host", None)
         sock = None if host is None else socket.create_connection(("127.0.0.1", server.port))
         url = server.ws_url if host is None else f"ws://{host}/ws"
@@ -74,7 +74,7 @@ class TestOrigin:
             "",
         ],
     )
-    def test_a_page_of_another_origin_changes_nothing(
+    def test_a_page_of_another_origin_cannot_change_anything(
         self, server: Any, handshake: Callable[..., int], origin: str
     ) -> None:
         assert handshake(server, Origin=origin) == 403
@@ -83,32 +83,35 @@ class TestOrigin:
             assert refused.status_code == 403
             assert repr(origin) in refused.json()["detail"]
             assert "ALLOWED_ORIGINS" in refused.json()["detail"]
-        read = _ask(server, Origin=origin)  # which a browser does not show to that page
+        read = _ask(server, Origin=origin)  # a browser hides the answer from that page
         assert read.status_code == 200
         assert "access-control-allow-origin" not in read.headers
 
-    def test_a_page_of_the_server_itself_may_use_it(
+    def test_the_servers_own_pages_may_use_it(
         self, server: Any, handshake: Callable[..., int]
     ) -> None:
         own = server.url
         assert handshake(server, Origin=own) == 101
         assert _ask(server, "POST", "/reset", Origin=own).status_code == 200
 
-    def test_a_page_behind_a_proxy_is_known_by_the_name_it_was_asked_for(
+    def test_behind_a_proxy_the_origin_is_compared_with_the_forwarded_host(
         self, server: Any, handshake: Callable[..., int]
     ) -> None:
-        headers = {"Origin": "https://echo.example", "X-Forwarded-Host": "echo.example:443, proxy"}
+        headers = {
+            "Origin": "https://notes.example",
+            "X-Forwarded-Host": "notes.example:443, proxy",
+        }
         assert handshake(server, **headers) == 101
         assert _ask(server, "POST", "/reset", **headers).status_code == 200
 
-    def test_a_page_without_tls_is_another_origin_than_one_with(
+    def test_http_and_https_are_different_origins(
         self, server: Any, handshake: Callable[..., int]
     ) -> None:
-        headers = {"X-Forwarded-Host": "echo.example", "X-Forwarded-Proto": "https"}
-        assert handshake(server, Origin="https://echo.example", **headers) == 101
-        assert handshake(server, Origin="http://echo.example", **headers) == 403
+        headers = {"X-Forwarded-Host": "notes.example", "X-Forwarded-Proto": "https"}
+        assert handshake(server, Origin="https://notes.example", **headers) == 101
+        assert handshake(server, Origin="http://notes.example", **headers) == 403
 
-    def test_a_further_origin_is_let_in_and_told_so(
+    def test_an_allowed_origin_may_use_the_server_and_read_its_answers(
         self, guarded: Any, handshake: Callable[..., int]
     ) -> None:
         headers = {"Origin": "https://friend.example", "Authorization": _bearer()}
@@ -118,7 +121,7 @@ class TestOrigin:
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
         assert handshake(guarded, **{**headers, "Origin": "https://evil.example"}) == 403
 
-    def test_a_further_origin_is_answered_before_it_sends(self, guarded: Any) -> None:
+    def test_preflight_requests_are_answered_for_allowed_origins_only(self, guarded: Any) -> None:
         asked = {
             "Origin": "https://friend.example",
             "Access-Control-Request-Method": "POST",
@@ -128,7 +131,7 @@ class TestOrigin:
         refused = _ask(guarded, "OPTIONS", "/step", **{**asked, "Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in refused.headers
 
-    def test_every_origin_may_be_let_in(
+    def test_a_star_allows_every_origin(
         self, start_server: Callable[..., Any], handshake: Callable[..., int]
     ) -> None:
         server = start_server(env={"ALLOWED_ORIGINS": "*"})
@@ -143,7 +146,7 @@ class TestHost:
     @pytest.mark.parametrize(
         "host", ["evil.example", "evil.example:8000", "localhost.evil.example"]
     )
-    def test_an_unknown_name_is_refused_where_only_this_machine_connects(
+    def test_on_loopback_an_unknown_host_is_refused(
         self, server: Any, handshake: Callable[..., int], host: str
     ) -> None:
         for method, path in [("GET", "/state"), ("POST", "/reset"), ("GET", "/health")]:
@@ -151,34 +154,36 @@ class TestHost:
             assert refused.status_code == 403
             assert repr(host) in refused.json()["detail"]
             assert "ALLOWED_HOSTS" in refused.json()["detail"]
-        # As it is with a page whose name was made to point here: same origin, wrong name.
+        # DNS rebinding: a page of the attacker's host whose requests have the same origin.
         assert handshake(server, Host=host, Origin=f"http://{host}") == 403
 
     @pytest.mark.parametrize(
         "host",
-        ["localhost", "LOCALHOST:1", "echo.localhost", "127.0.0.1", "[::1]:8000", "10.0.0.1"],
+        ["localhost", "LOCALHOST:1", "notes.localhost", "127.0.0.1", "[::1]:8000", "10.0.0.1"],
     )
-    def test_this_machine_and_addresses_are_known(self, server: Any, host: str) -> None:
+    def test_localhost_and_ip_addresses_are_always_allowed(self, server: Any, host: str) -> None:
         assert _ask(server, Host=host).status_code == 200
 
-    def test_further_names_are_let_in(self, guarded: Any, handshake: Callable[..., int]) -> None:
-        for host in ("echo.example", "Echo.Example:8000", "a.below.example", "127.0.0.1"):
+    def test_configured_hosts_are_allowed(
+        self, guarded: Any, handshake: Callable[..., int]
+    ) -> None:
+        for host in ("notes.example", "Notes.Example:8000", "a.below.example", "127.0.0.1"):
             assert _ask(guarded, Host=host, Authorization=_bearer()).status_code == 200
             assert handshake(guarded, Host=host, Authorization=_bearer()) == 101
-        for host in ("below.example", "other.example", "echo.example.evil.example"):
+        for host in ("below.example", "other.example", "notes.example.evil.example"):
             assert _ask(guarded, Host=host, Authorization=_bearer()).status_code == 403
 
     @pytest.mark.parametrize("application", [None, "notes_env.app:app"])
-    def test_where_others_connect_any_name_will_do(
+    def test_off_loopback_any_host_is_allowed(
         self, start_server: Callable[..., Any], handshake: Callable[..., int], application: Any
     ) -> None:
         server = start_server("--host", "0.0.0.0", application=application)
-        assert _ask(server, Host="echo.example").status_code == 200
-        assert handshake(server, Host="echo.example", Origin="http://echo.example") == 101
+        assert _ask(server, Host="notes.example").status_code == 200
+        assert handshake(server, Host="notes.example", Origin="http://notes.example") == 101
 
 
 class TestToken:
-    def test_all_but_health_and_readiness_asks_for_it(
+    def test_everything_but_health_and_readiness_needs_it(
         self, guarded: Any, handshake: Callable[..., int]
     ) -> None:
         described = _ask(guarded, path="/openapi.json", Authorization=_bearer()).json()
@@ -195,7 +200,7 @@ class TestToken:
         assert handshake(guarded) == 401
 
     @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "Bearer  {}"])
-    def test_the_header_is_enough(
+    def test_the_authorization_header_is_accepted(
         self, guarded: Any, handshake: Callable[..., int], form: str
     ) -> None:
         assert _ask(guarded, Authorization=form.format(_TOKEN)).status_code == 200
@@ -205,7 +210,7 @@ class TestToken:
     @pytest.mark.parametrize(
         "sent", [_bearer(_WRONG), _bearer(_TOKEN[:-1]), _bearer(_TOKEN + "x"), "Bearer \xe9"]
     )
-    def test_another_one_is_refused(
+    def test_a_wrong_token_is_refused(
         self, guarded: Any, handshake: Callable[..., int], sent: str
     ) -> None:
         refused = _ask(guarded, Authorization=sent.encode("latin-1"))  # type: ignore[arg-type]
@@ -215,10 +220,10 @@ class TestToken:
             assert handshake(guarded, Authorization=sent) == 401
 
     @pytest.mark.parametrize("sent", [f"Basic {_TOKEN}", _TOKEN, "Bearer", ""])
-    def test_what_is_no_token_is_none(self, guarded: Any, sent: str) -> None:
+    def test_a_malformed_header_counts_as_no_token(self, guarded: Any, sent: str) -> None:
         assert _ask(guarded, Authorization=sent).headers["www-authenticate"] == "Bearer"
 
-    def test_a_browser_gives_it_once_and_has_a_cookie_then(
+    def test_a_token_in_the_address_of_a_page_becomes_a_cookie(
         self, guarded: Any, connect: Any
     ) -> None:
         first = _ask(guarded, path=f"/web?a=b%20c&token={_TOKEN}&d=")
@@ -243,7 +248,7 @@ class TestToken:
             "; Path=/; HttpOnly; SameSite=None; Secure; Partitioned"
         )
 
-    def test_an_address_is_no_place_for_it_but_for_a_page(self, guarded: Any, connect: Any) -> None:
+    def test_a_token_in_any_other_address_is_ignored(self, guarded: Any, connect: Any) -> None:
         assert _ask(guarded, "POST", f"/reset?token={_TOKEN}").status_code == 401
         assert _ask(guarded, path=f"/web?token={_WRONG}").status_code == 401
         with pytest.raises(InvalidStatus) as refused:
@@ -257,7 +262,7 @@ class TestToken:
             with pytest.raises(ConnectFailedError, match="401"):
                 NotesEnv(base_url=guarded.url, token=token).reset()
 
-    def test_no_line_of_the_log_has_one(self, guarded: Any, connect: Any) -> None:
+    def test_tokens_never_reach_the_log(self, guarded: Any, connect: Any) -> None:
         for token in (_TOKEN, _WRONG):
             requests.get(f"{guarded.url}/web?token={token}", timeout=60)
             _ask(guarded, Authorization=_bearer(token), Cookie=f"openenv_token={token}")
@@ -270,7 +275,7 @@ class TestToken:
         assert _WRONG not in guarded.log
 
 
-def test_answers_are_not_to_be_taken_for_another_type(server: Any) -> None:
+def test_answers_have_safe_headers(server: Any) -> None:
     for path in ("/web", "/docs", "/state", "/nothing"):
         headers = _ask(server, path=path).headers
         assert headers["x-content-type-options"] == "nosniff"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP routes, as `PROTOCOL.md` of the wire contract has them."""
+"""The HTTP routes, as the wire contract describes them."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ _READY = {"metadata": {}, "text": "Ready for notes", "length": 0}
 
 @pytest.fixture
 def post(server: Any) -> Any:
-    """POSTs JSON, or text and bytes as they are."""
+    """POSTs a value as JSON; text and bytes unchanged."""
 
     def post_one(path: str, body: Any = None, url: str = server.url) -> requests.Response:
         raw = body if isinstance(body, bytes | str | None) else json.dumps(body)
@@ -65,7 +65,7 @@ def test_step_answers_with_the_observation_and_its_metadata(post: Any, more: Any
 
 
 @pytest.mark.parametrize("message", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
-def test_text_goes_there_and_back_unchanged(post: Any, message: str) -> None:
+def test_text_returns_unchanged(post: Any, message: str) -> None:
     observation = post("/step", {"action": {"text": message}}).json()["observation"]
     assert observation["text"] == message
     assert observation["length"] == len(message)
@@ -193,7 +193,7 @@ def test_openapi_describes_the_contract(get: Any) -> None:
         assert name in openapi["components"]["schemas"]
 
 
-def test_every_reference_in_openapi_leads_somewhere(get: Any) -> None:
+def test_every_reference_in_openapi_resolves(get: Any) -> None:
     text = get("/openapi.json").text
     names = {part.split('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}
     assert names
@@ -228,12 +228,14 @@ def test_an_environment_that_fails_is_a_server_error(
     assert "secret" not in response.text
 
 
-def test_a_reward_that_is_no_number_in_json_is_null(environments: Any, post: Any) -> None:
+def test_a_reward_that_json_cannot_express_is_null(environments: Any, post: Any) -> None:
     response = post("/failing/step", {"action": {"text": "not a number"}}, environments.url)
     assert response.json()["reward"] is None
 
 
-def test_arguments_the_environment_does_not_take_are_left_out(environments: Any, post: Any) -> None:
+def test_arguments_that_the_environment_does_not_accept_are_left_out(
+    environments: Any, post: Any
+) -> None:
     body = {"action": {"text": "Hi"}, "timeout_s": 2.5, "request_id": "r", "render": True}
     step = post("/counting/step", body, environments.url).json()
     assert step["observation"]["text"] == "timeout 2.5"

@@ -28,7 +28,7 @@ _SERVED_ENVIRONMENTS = Path(__file__).parent.parent / "served_environments.py"
 
 
 class Jar(requests.Session):
-    """A client with cookies that comes over a new connection each time, to whatever worker."""
+    """A client with cookies that opens a new connection for each request, to any worker."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def two_workers(start_shared_server: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def keyed(start_shared_server: Callable[..., Any]) -> Any:
-    """The environments of `served_environments.py` with a key that is known."""
+    """Serves `served_environments.py` with a known key."""
     return start_shared_server(application=_SERVED_ENVIRONMENTS, env={"SECRET_KEY": _KEY})
 
 
@@ -97,7 +97,7 @@ def test_sessions_never_mix(two_workers: Any) -> None:
     assert episodes == [_after(seed, 10) for seed in range(16)]
 
 
-def test_workers_of_one_start_share_a_key_that_nobody_set(start_server: Any) -> None:
+def test_workers_of_one_start_share_a_random_key(start_server: Any) -> None:
     options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
     server = start_server(*options, application=_SERVED_ENVIRONMENTS)
     jar, steps, workers = Jar(server.url + "/remembering"), 0, set()
@@ -121,7 +121,7 @@ def test_an_episode_survives_a_restart_with_the_same_key(start_server: Any) -> N
     assert "SECRET_KEY" not in first.log + second.log
 
 
-def test_without_a_key_an_episode_ends_with_the_server_which_says_so(
+def test_without_a_key_an_episode_ends_with_the_server_and_the_log_says_so(
     server: Any, start_server: Any
 ) -> None:
     installed = Path(sys.executable).with_name("server")
@@ -134,7 +134,7 @@ def test_without_a_key_an_episode_ends_with_the_server_which_says_so(
     assert (server.log.count(said), other.log.count(said)) == (1, 1)
 
 
-def test_an_episode_begins_with_the_first_step_too(jar: Jar) -> None:
+def test_a_step_without_a_reset_starts_an_episode(jar: Jar) -> None:
     steps = [jar.step("Hi").json()["metadata"]["step"] for _ in range(3)]
     assert steps == [1, 2, 3]
     assert jar.state().json()["step_count"] == 3
@@ -163,7 +163,7 @@ def test_a_request_that_fails_leaves_the_episode_as_it_is(environments: Any) -> 
     assert jar.step("Hi").json()["metadata"]["step"] == 2
 
 
-def test_a_cookie_that_is_sent_again_replays_its_state(jar: Jar) -> None:
+def test_sending_an_earlier_cookie_replays_its_state(jar: Jar) -> None:
     jar.step("one")
     earlier = jar.cookie
     jar.step("two")
@@ -172,7 +172,7 @@ def test_a_cookie_that_is_sent_again_replays_its_state(jar: Jar) -> None:
 
 
 def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", age: int = 0) -> str:
-    """A cookie as the server makes them: only who has its key can."""
+    """A cookie as the server with this key would make it."""
 
     class Earlier(TimestampSigner):
         def get_timestamp(self) -> int:
@@ -189,7 +189,7 @@ _STATE = {"episode_id": "forged", "step_count": 41, "characters": 7}
 _DAY_S = 24 * 3600
 
 
-def test_what_the_forger_would_need_is_the_key(two_workers: Any) -> None:
+def test_a_cookie_signed_with_the_key_is_accepted(two_workers: Any) -> None:
     jar = Jar(two_workers.url)
     jar.reset()
     jar.cookie = _sign(_STATE, age=29 * _DAY_S)
@@ -229,7 +229,7 @@ def test_what_the_forger_would_need_is_the_key(two_workers: Any) -> None:
         "no ASCII",
     ],
 )
-def test_a_cookie_that_the_server_did_not_make_is_not_believed(
+def test_a_forged_or_damaged_cookie_is_refused(
     two_workers: Any, forge: Callable[[str], str]
 ) -> None:
     jar = Jar(two_workers.url)
@@ -246,7 +246,7 @@ def test_a_cookie_that_the_server_did_not_make_is_not_believed(
     assert jar.step("Hi").json()["metadata"]["step"] == 1
 
 
-def test_a_state_the_environment_cannot_resume_is_its_error(keyed: Any) -> None:
+def test_a_state_that_the_environment_refuses_is_an_execution_error(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
     jar.step("of a former version")
     refused = jar.step("Hi")
@@ -254,8 +254,8 @@ def test_a_state_the_environment_cannot_resume_is_its_error(keyed: Any) -> None:
     assert refused.json()["detail"] == "That was before the notes were numbered"
 
 
-def test_the_cookie_of_another_server_of_the_host_does_not_hide_ours(keyed: Any, jar: Jar) -> None:
-    """One at `/` gets its own cookie behind that of `/remembering`, or before it."""
+def test_another_servers_cookie_on_the_same_host_does_not_hide_ours(keyed: Any, jar: Jar) -> None:
+    """A browser sends the cookies of `/` and of `/remembering`, in either order."""
     jar.step("Hi")
     here = Jar(keyed.url + "/remembering")
     here.step("Hi")
@@ -270,7 +270,7 @@ def test_the_cookie_of_another_server_of_the_host_does_not_hide_ours(keyed: Any,
         assert answer.json()["observation"]["length"] == 2
 
 
-def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed: Any) -> None:
+def test_state_is_compressed_and_refused_when_too_large_for_a_cookie(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
     assert jar.step("x" * 100_000).status_code == 200
     assert len(jar.cookie) < 400
@@ -287,7 +287,7 @@ def test_state_is_compressed_and_what_is_too_large_for_a_cookie_is_refused(keyed
     assert jar.step("").json()["observation"]["length"] == 2
 
 
-def test_the_largest_cookie_there_is_is_kept(keyed: Any) -> None:
+def test_the_largest_possible_cookie_is_accepted(keyed: Any) -> None:
     jar = Jar(keyed.url + "/remembering")
     while (answer := jar.step("\N{SNOWMAN}" + str(hash(time.time())))).status_code == 200:
         steps = answer.json()["observation"]["length"]
@@ -322,7 +322,7 @@ def test_over_https_the_cookie_is_for_iframes_of_other_sites(
 
 
 @pytest.mark.parametrize("forwarded", ["https", "HTTPS, http"])
-def test_a_proxy_that_speaks_https_says_so(jar: Jar, forwarded: str) -> None:
+def test_a_proxys_https_counts_as_https(jar: Jar, forwarded: str) -> None:
     jar.headers["X-Forwarded-Proto"] = forwarded
     assert _attributes(jar.reset()) == _IN_AN_IFRAME
 
@@ -334,7 +334,7 @@ def test_below_a_prefix_the_cookie_is_for_that_prefix(environments: Any, start_s
 
 
 def test_without_cookies_each_request_has_a_fresh_environment(server: Any) -> None:
-    # As on the stock servers; that an answer offers a cookie is all there is to see of it.
+    # As on the stock servers, except that answers offer a cookie.
     for _ in range(3):
         answer = Jar(server.url).step("Hi")
         assert answer.json()["metadata"]["step"] == 1
@@ -342,7 +342,7 @@ def test_without_cookies_each_request_has_a_fresh_environment(server: Any) -> No
 
 
 @pytest.mark.parametrize("path", ["/state", "/metadata", "/schema", "/health", "/openapi.json"])
-def test_what_changes_nothing_sets_no_cookie(server: Any, path: str) -> None:
+def test_requests_that_change_nothing_set_no_cookie(server: Any, path: str) -> None:
     assert "Set-Cookie" not in requests.get(server.url + path, timeout=60).headers
 
 
@@ -357,7 +357,7 @@ def test_an_environment_that_cannot_be_resumed_has_no_cookie(environments: Any, 
 _WITHOUT_ITSDANGEROUS = """
 import sys
 
-sys.modules["itsdangerous"] = None  # what is there is not found
+sys.modules["itsdangerous"] = None  # as if it were not installed
 sys.argv = ["server", "--port", "{port}"]
 from notes_env.app import main
 
@@ -365,7 +365,7 @@ main()
 """
 
 
-def test_where_itsdangerous_is_not_installed_requests_share_no_episode(start_server: Any) -> None:
+def test_without_itsdangerous_requests_share_no_episode(start_server: Any) -> None:
     server = start_server(command=[sys.executable, "-c", _WITHOUT_ITSDANGEROUS])
     jar = Jar(server.url)
     jar.reset()

@@ -36,7 +36,7 @@ def over_http(server: Any) -> Any:
 
 @pytest.fixture(params=["over POST /mcp", "in a frame"])
 def ask(request: pytest.FixtureRequest, over_http: Any, connect: Any) -> Any:
-    """Sends one JSON-RPC request, on each of the two ways there are."""
+    """Sends one JSON-RPC request, over HTTP or in a frame."""
     if request.param == "over POST /mcp":
         return over_http
     session = connect()
@@ -105,9 +105,7 @@ def test_the_answer_has_the_id_of_the_request(ask: Any, request_id: Any) -> None
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_request_that_cannot_be_honoured_is_explained(
-    ask: Any, request_: Any, code: int, message: str
-) -> None:
+def test_an_invalid_request_is_explained(ask: Any, request_: Any, code: int, message: str) -> None:
     error = ask(request_)["error"]
     assert error["code"] == code
     assert message in error["message"]
@@ -115,13 +113,13 @@ def test_a_request_that_cannot_be_honoured_is_explained(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5000])
-def test_what_is_no_json_is_a_parse_error(server: Any, body: bytes) -> None:
+def test_invalid_json_is_a_parse_error(server: Any, body: bytes) -> None:
     response = requests.post(server.url + "/mcp", data=body, timeout=60)
     assert response.status_code == 200
     assert response.json()["error"]["code"] == -32700
 
 
-def test_calling_a_tool_is_no_step(conversation: Any) -> None:
+def test_calling_a_tool_is_not_a_step(conversation: Any) -> None:
     conversation.ask({"type": "mcp", "data": _call("read_note", text="Hi")})
     conversation.ask({"type": "step", "data": {"type": "list_tools"}})
     assert conversation.ask({"type": "state"})["data"]["step_count"] == 0
@@ -210,9 +208,9 @@ def test_an_environment_without_tools_offers_none(environments: Any, over_http: 
     assert "offered: none" in over_http(_call("shout"), url)["error"]["message"]
 
 
-def test_a_tool_with_a_name_of_the_protocol_is_refused_when_the_application_is_made() -> None:
+def test_a_tool_with_a_reserved_name_is_refused_when_the_application_is_built() -> None:
     def reset() -> None:
-        """A name that the protocol keeps for itself."""
+        """Has a reserved name."""
 
     class WithReservedTool(NotesEnvironment):
         TOOLS = (reset,)

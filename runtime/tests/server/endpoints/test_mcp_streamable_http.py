@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Standard MCP on `POST /mcp`: its own clients, and what tells it from bare JSON-RPC."""
+"""Standard MCP on `POST /mcp`: real clients, and the distinction from bare JSON-RPC."""
 
 import asyncio
 import json
@@ -27,13 +27,13 @@ _INITIALIZE = {
         "clientInfo": {"name": "test", "version": "1"},
     },
 }
-# FastMCP 4 tries the standard without a handshake first; FastMCP 3 knows only the one with it.
+# FastMCP 4 first tries without a handshake; FastMCP 3 always sends one.
 _MODES = [{}] if fastmcp.__version__.startswith("3.") else [{"mode": "auto"}, {"mode": "legacy"}]
 
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: Any) -> Any:
-    """Two workers, published under another name than that of this machine."""
+    """Two workers, with a public host name."""
     options = ("--workers", "2", "--timeout-worker-healthcheck", "120")
     application = "notes_env.app:app"
     return start_shared_server(
@@ -48,7 +48,7 @@ def _post(url: str, payload: Any, **headers: str) -> requests.Response:
 
 
 def _wire(value: Any) -> Any:
-    """The message itself: its classes name their fields differently in each version."""
+    """The message as JSON: the field names of its class differ between versions."""
     return value.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
@@ -92,7 +92,7 @@ def test_the_client_of_fastmcp_lists_and_calls_tools(server: Any, mode: dict[str
 def test_several_workers_serve_one_client(server: Any, mode: dict[str, str]) -> None:
     async def use() -> list[Any]:
         results = []
-        for number in range(6):  # a connection each, to whatever worker
+        for number in range(6):  # one connection each, to any worker
             async with fastmcp.Client(server.url + "/mcp", **mode) as client:
                 result = await client.call_tool("read_note", {"text": str(number)})
                 results.append(result.data)
@@ -135,7 +135,7 @@ def test_a_tool_is_called_where_steps_are(environments: Any) -> None:
     assert asyncio.run(ask("tools")) == "MainThread"
 
 
-def test_what_a_client_may_do_wrong_is_not_in_the_log(server: Any) -> None:
+def test_a_clients_mistake_is_not_logged(server: Any) -> None:
     call = {"name": "read_note", "arguments": {"text": 5}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     before = server.log
@@ -177,7 +177,7 @@ def test_ping_needs_no_handshake(server: Any, headers: dict[str, str]) -> None:
     [({}, True), ({"Accept": "application/json"}, True), (_STANDARD, False)],
     ids=["any", "json", "standard"],
 )
-def test_who_accepts_no_event_stream_speaks_bare_json_rpc(
+def test_a_client_that_accepts_no_event_stream_gets_bare_json_rpc(
     server: Any, headers: dict[str, str], has_data: bool
 ) -> None:
     call = {"name": "read_note", "arguments": {"text": "Hi"}}
@@ -187,7 +187,7 @@ def test_who_accepts_no_event_stream_speaks_bare_json_rpc(
     assert result["structuredContent"] == {"result": "Hi"}
 
 
-def test_what_only_bare_json_rpc_has_is_answered_to_everyone(environments: Any) -> None:
+def test_methods_of_bare_json_rpc_only_are_answered_to_every_client(environments: Any) -> None:
     url = environments.url + "/tools"
     assert _post(url, {}, **_STANDARD).json()["error"]["code"] == -32600
     create = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
@@ -203,13 +203,13 @@ def test_what_only_bare_json_rpc_has_is_answered_to_everyone(environments: Any) 
         (b'{"method":' * 5000, {-32700}),
         ({**_INITIALIZE, "id": {"no": "id"}}, {-32600}),
         ({**_INITIALIZE, "params": {"protocolVersion": 5}}, {-32602}),
-        # Of this one, FastMCP 3 says that it is invalid.
+        # FastMCP 3 calls this one invalid.
         ({"jsonrpc": "2.0", "id": 1, "method": "dance"}, {-32601, -32602}),
         ({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": [1]}, {-32600}),
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_bad_message_is_an_error_of_json_rpc(server: Any, body: Any, codes: set[int]) -> None:
+def test_an_invalid_message_is_a_json_rpc_error(server: Any, body: Any, codes: set[int]) -> None:
     response = _post(server.url, body, **_STANDARD)
     assert response.status_code == 200
     assert response.json()["error"]["code"] in codes
@@ -225,14 +225,14 @@ def test_a_message_may_have_4_mib(server: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_there_is_no_stream_to_get_and_no_session_to_delete(server: Any, method: str) -> None:
+def test_get_and_delete_are_not_allowed(server: Any, method: str) -> None:
     response = requests.request(method, server.url + "/mcp", headers=_STANDARD, timeout=60)
     assert response.status_code == 405
 
 
-def test_a_host_that_the_server_is_published_as_is_not_refused(server: Any) -> None:
-    """FastMCP can check it too; here `access.py` does, for every route alike."""
-    headers = {"Host": "me-echo.hf.space", "Origin": "https://me-echo.hf.space"}
+def test_fastmcp_does_not_refuse_a_host_that_access_control_allows(server: Any) -> None:
+    """FastMCP could check hosts too; `access.py` does it for every route."""
+    headers = {"Host": "me-notes.hf.space", "Origin": "https://me-notes.hf.space"}
     response = _post(server.url, _INITIALIZE, **_STANDARD, **headers)
     assert response.status_code == 200
 
@@ -265,7 +265,7 @@ def test_steps_go_on_while_fastmcp_is_loaded_and_it_stops_with_the_server(
 _WITHOUT_FASTMCP = """
 import sys
 
-sys.modules["fastmcp"] = None  # what is there is not found
+sys.modules["fastmcp"] = None  # as if it were not installed
 sys.argv = ["server", "--port", "{port}"]
 from notes_env.app import main
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Requests made from `/openapi.json`, good and bad, get what it says they get."""
+"""Requests generated from `/openapi.json`, valid and invalid, are answered as it says."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ _CHECKS = (
 
 
 @pytest.mark.fuzz
-def test_every_request_is_answered_as_the_description_says(server: Any, run: Any) -> None:
+def test_every_request_is_answered_as_described(server: Any, run: Any) -> None:
     done = run(
         *("-c", "from schemathesis.cli import schemathesis; schemathesis()"),
         *("run", f"{server.url}/openapi.json", "--checks", ",".join(_CHECKS)),

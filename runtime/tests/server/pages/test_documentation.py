@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/docs` and `/openapi.json`: what they say is true, and they need no other server."""
+"""`/docs` and `/openapi.json` are accurate and need no other server."""
 
 import json
 import re
@@ -37,11 +37,11 @@ def test_every_request_succeeds_as_prefilled(server: Any, openapi: Any) -> None:
     assert {"/reset", "/step", "/state", "/mcp", "/schema", "/metadata", "/health"} <= asked
 
 
-def test_the_address_of_the_server_is_relative(openapi: Any) -> None:
+def test_the_servers_address_is_relative(openapi: Any) -> None:
     assert openapi["servers"] == [{"url": ".", "description": "this server"}]
 
 
-def test_the_frames_of_the_description_are_answered_as_it_says(
+def test_the_frames_in_the_description_are_answered_as_described(
     openapi: Any, conversation: Any
 ) -> None:
     rows = re.findall(
@@ -102,7 +102,7 @@ def server_without_page(start_shared_server: Callable[..., Any]) -> Any:
 _WITHOUT_FASTAPI_OFFLINE = """
 import sys
 
-sys.modules["fastapi_offline"] = None  # what is there is not found
+sys.modules["fastapi_offline"] = None  # as if it were not installed
 sys.argv = ["server", "--port", "{port}"]
 from notes_env.app import main
 
@@ -155,5 +155,5 @@ def test_an_example_is_a_valid_action() -> None:
     assert example_action(NoteAction) == {"text": "Buy milk"}
 
 
-def test_there_is_no_example_rather_than_a_wrong_one() -> None:
+def test_no_example_is_better_than_an_invalid_one() -> None:
     assert example_action(Impossible) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/web` and what leads to it; every address is relative, so that a path prefix changes nothing."""
+"""`/web` and the addresses that lead to it, also below a path prefix."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def test_the_page_works_below_a_path_prefix(environments: Any) -> None:
     assert response.headers["Content-Type"].startswith("text/html")
 
 
-def test_the_page_loads_nothing_from_elsewhere(server: Any) -> None:
+def test_the_page_loads_nothing_from_other_servers(server: Any) -> None:
     page = requests.get(server.url + "/web", timeout=60).text
     assert "<html" in page
     for address in ('src="http', 'src="/', 'href="http', 'href="/', "url(http"):
@@ -111,7 +111,7 @@ def test_a_browser_without_the_token_gets_a_form(start_server: Callable[..., Any
         policy = answer.headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert policy.endswith("frame-ancestors 'none'")
-    assert requests.get(server.url + "/web", timeout=60).json()["detail"]  # no browser
+    assert requests.get(server.url + "/web", timeout=60).json()["detail"]  # not a browser
 
 
 def test_the_pictures_in_the_readme_are_there_and_small(root: Path) -> None:
