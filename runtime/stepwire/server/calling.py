@@ -15,6 +15,8 @@ debug mode) warns about every call that blocks the event loop, `async` methods i
 import asyncio
 import inspect
 import logging
+import os
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -28,8 +30,17 @@ from openenv.core.env_server.interfaces import Environment
 logger = logging.getLogger("stepwire.server")
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
+Function: TypeAlias = Callable[..., Any]
+Arguments: TypeAlias = tuple[Any, ...]
+Keywords: TypeAlias = dict[str, Any]
 
 _MOST_BLOCKED_S = 0.1
+# uvicorn switches the loop's debug mode off on Python 3.11, so what turns it on is read here too.
+_DEVELOPMENT_MODE = sys.flags.dev_mode or bool(os.environ.get("PYTHONASYNCIODEBUG"))
+
+
+def _in_development() -> bool:
+    return _DEVELOPMENT_MODE or asyncio.get_running_loop().get_debug()
 
 
 class CallingConvention:
@@ -55,14 +66,14 @@ class CallingConvention:
         return Method(name, _keywords(getattr(environment_cls, name)), call)
 
     async def _call_in_thread(
-        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+        self, function: Function, arguments: Arguments, keywords: Keywords
     ) -> Any:
         # The context goes along: log lines of the environment name their session.
-        run = partial(copy_context().run, function, *arguments, **keywords)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        call = partial(copy_context().run, function, *arguments, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _call_on_loop(
-        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+        self, function: Function, arguments: Arguments, keywords: Keywords
     ) -> Any:
         began = perf_counter()
         try:
@@ -72,27 +83,33 @@ class CallingConvention:
                 self._report(function, blocked_s)
 
     def _await(
-        self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+        self, function: Function, arguments: Arguments, keywords: Keywords
     ) -> Awaitable[Any]:
         awaitable: Awaitable[Any] = function(*arguments, **keywords)
-        if asyncio.get_running_loop().get_debug():
+        if _in_development():
             return _Timed(awaitable, partial(self._report, function))
         return awaitable
 
-    def _report(self, function: Callable[..., Any], blocked_s: float) -> None:
+    def _report(self, function: Function, blocked_s: float) -> None:
         is_due = not (self._is_blocking or self._has_warned)
-        if not is_due and not asyncio.get_running_loop().get_debug():
+        if not is_due and not _in_development():
             return
         self._has_warned = True
         name = getattr(function, "__name__", repr(function))
         if isinstance(getattr(function, "__self__", None), Environment):
             name = f"{self._class_name}.{name}"
         if self.reset.is_async or self.step.is_async:
-            advice = "Await what blocks, or leave the async methods out, to be called in threads."
+            advice = "Await what waits, or leave out the async methods, to be called in threads."
         else:
-            advice = f"Remove BLOCKING = False from {self._class_name}, to be called in threads."
+            advice = (
+                f"Unless the machine was busy, remove BLOCKING = False from {self._class_name}, to "
+                "be called in threads."
+            )
         logger.warning(
-            "%s blocked the event loop, and every session, for %.1f s. %s", name, blocked_s, advice
+            "%s took %.1f s on the event loop and held up every session. %s",
+            name,
+            blocked_s,
+            advice,
         )
 
 
@@ -102,19 +119,17 @@ class Method:
 
     name: str
     keywords: frozenset[str] | None  # those it accepts; None: any
-    call: Callable[..., Awaitable[Any]]
+    call: Callable[[Function, Arguments, Keywords], Awaitable[Any]]
     is_async: bool = False
 
-    def __call__(
-        self, environment: AnyEnvironment, keywords: dict[str, Any], /, *arguments: Any
-    ) -> Awaitable[Any]:
-        """Call it; `keywords` that it does not accept are left out."""
-        if keywords and self.keywords is not None:
-            keywords = {name: keywords[name] for name in keywords if name in self.keywords}
-        return self.call(getattr(environment, self.name), *arguments, **keywords)
+    def accepted(self, keywords: Keywords) -> Keywords:
+        """Those of `keywords` that the method accepts."""
+        if self.keywords is None:
+            return keywords
+        return {name: keywords[name] for name in keywords if name in self.keywords}
 
 
-def _keywords(method: Callable[..., Any]) -> frozenset[str] | None:
+def _keywords(method: Function) -> frozenset[str] | None:
     parameters = inspect.signature(method).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None

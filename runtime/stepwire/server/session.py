@@ -11,7 +11,7 @@ from openenv.core.env_server.types import Action, Observation, State
 from stepwire.server.calling import AnyEnvironment, CallingConvention
 from stepwire.server.errors import log_failure
 
-_NO_ARGUMENTS: dict[str, Any] = {}
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class Connection(Protocol):
@@ -34,12 +34,14 @@ class Session:
     """
 
     __slots__ = (
+        "_call_step",
         "_calls",
         "_connection",
         "_convention",
         "_idle_since",
         "_is_abandoned",
         "_is_ending",
+        "_step",
         "ends_with_connection",
         "environment",
         "id",
@@ -50,6 +52,8 @@ class Session:
         self.environment = environment
         self.ends_with_connection = True
         self._convention = convention
+        self._call_step = convention.step.call
+        self._step = getattr(environment, convention.step.name)
         self._connection: Connection | None = None
         self._calls = 0  # in flight
         self._idle_since: float | None = None
@@ -68,13 +72,16 @@ class Session:
 
     def reset(self, arguments: dict[str, Any]) -> Awaitable[Observation]:
         """Start an episode; arguments that the environment does not accept are left out."""
-        return self._convention.reset(self.environment, arguments)
+        method = self._convention.reset
+        function = getattr(self.environment, method.name)
+        return method.call(function, (), method.accepted(arguments))
 
     def step(
         self, action: Action, arguments: dict[str, Any] | None = None
     ) -> Awaitable[Observation]:
         """Take one step; the environment's exceptions are raised where the result is awaited."""
-        return self._convention.step(self.environment, arguments or _NO_ARGUMENTS, action)
+        keywords = self._convention.step.accepted(arguments) if arguments else _NO_KEYWORDS
+        return self._call_step(self._step, (action,), keywords)
 
     def state(self) -> State:
         return self.environment.state  # type: ignore[no-any-return]
@@ -91,7 +98,7 @@ class Session:
         self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
     ) -> Awaitable[Any]:
         """Call a function of the environment the way its steps are called."""
-        return self._convention.call(function, *arguments, **keywords)
+        return self._convention.call(function, arguments, keywords)
 
     async def close(self) -> None:
         """Close the environment, unless an abandoned call may still use it."""

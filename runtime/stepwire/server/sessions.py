@@ -52,7 +52,7 @@ class SessionFactory:
     async def create(self) -> Session:
         """Raises `EnvironmentFactoryError` when the environment's constructor raises."""
         try:
-            environment = await self._convention(self.environment_cls).call(self._make)
+            environment = await self._convention(self.environment_cls).call(self._make, (), {})
         except Exception as error:
             name = getattr(self._make, "__name__", type(self._make).__name__)
             raise EnvironmentFactoryError(name) from error

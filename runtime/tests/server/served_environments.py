@@ -89,6 +89,23 @@ class OneThread(Counting):
         return NoteObservation(text=f"{same} {self.made_in}")
 
 
+class Patient(Counting):
+    """A step returns when another session has been asked for its state."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    _asked = threading.Event()
+
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
+        self._asked.clear()
+        answered = self._asked.wait(_HANG_S)
+        return NoteObservation(text="another session was answered" if answered else "none was")
+
+    @property
+    def state(self) -> State:
+        self._asked.set()
+        return super().state
+
+
 def name_thread() -> str:
     """Where this is called."""
     return threading.current_thread().name
@@ -214,6 +231,7 @@ app = Starlette(
         Mount("/factory", _serve(make_counting)),
         Mount("/meeting", _serve(Meeting)),
         Mount("/async-meeting", _serve(AsyncMeeting)),
+        Mount("/patient", _serve(Patient)),
         Mount("/one-thread", _serve(OneThread)),
         Mount("/in-threads", _serve(InThreads)),
         Mount("/failing", _serve(Failing)),
