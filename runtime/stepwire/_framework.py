@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How this package imports the OpenEnv framework: only the modules it uses, from one distribution.
+"""Imports of the OpenEnv framework: only the modules in use, from one distribution.
 
-`import openenv.core.env_server.types` first runs two package initialisers that load a web
-framework for user interfaces and an MCP implementation: seconds of CPU and about 100 MB that
-neither our client nor our server uses. Here those two packages are registered unexecuted; whoever
-asks one of them for a name it does not have yet (`openenv.core.EnvClient`) runs its initialiser
-then, whole and unchanged. Nothing is lost, only postponed.
+`import openenv.core.env_server.types` would first run the initialisers of two packages. They load a
+web framework for user interfaces and an MCP implementation: seconds of CPU and about 100 MB that
+neither our client nor our server uses. So the two packages are registered here without running
+their initialisers. Each runs, whole and unchanged, as soon as a name is missing in its package
+(`openenv.core.EnvClient`).
 """
 
 import importlib.util
@@ -20,29 +20,39 @@ _POSTPONED_PACKAGES = ("openenv.core", "openenv.core.env_server")
 _DISTRIBUTIONS = ("openenv-core", "openenv")
 
 
+# One for all packages, as one initialiser may run another.
+_lock = threading.RLock()
+_initialising: set[str] = set()
+
+
 class PostponedPackage(ModuleType):
     """A package whose submodules import as usual and whose `__init__` runs when first needed."""
 
     def __getattr__(self, name: str) -> Any:
-        # Dunder look-ups are how tools inspect modules (`__file__`, `__wrapped__`), not a use of
-        # the package; `__all__` is the exception, it is what `import *` asks for.
+        # Tools read dunder names to inspect modules (`__file__`, `__wrapped__`), which must not run
+        # the initialiser. The exception is `__all__`, which `import *` reads.
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        state = self.__dict__
-        with state["__init_lock__"]:
-            if self.__class__ is PostponedPackage:
-                # Before running it: the initialiser reads itself.
-                self.__class__ = ModuleType  # type: ignore[assignment]
-                try:
-                    self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
-                except BaseException:
-                    self.__class__ = PostponedPackage
-                    raise
-        return getattr(self, name)
+        with _lock:  # other threads wait here until the package is whole
+            _initialise(self)
+        return ModuleType.__getattribute__(self, name)
+
+
+def _initialise(package: ModuleType) -> None:
+    """Run `__init__`, unless that is done or this thread is doing it: `__init__` reads itself."""
+    name = package.__name__
+    if type(package) is not PostponedPackage or name in _initialising:
+        return
+    _initialising.add(name)
+    try:
+        package.__spec__.loader.exec_module(package)  # type: ignore[union-attr]
+        package.__class__ = ModuleType  # type: ignore[assignment] # other threads wait until here
+    finally:
+        _initialising.remove(name)
 
 
 def postpone(package: str) -> None:
-    """Register `package` without running its `__init__`; does nothing where it already ran."""
+    """Register `package` without running its `__init__`. Does nothing if it is imported already."""
     if package in sys.modules:
         return
     spec = importlib.util.find_spec(package)
@@ -54,14 +64,13 @@ def postpone(package: str) -> None:
     module.__loader__ = spec.loader
     module.__package__ = package
     module.__path__ = spec.submodule_search_locations  # type: ignore[assignment]
-    module.__dict__["__init_lock__"] = threading.RLock()
     sys.modules[package] = module
     parent, _, child = package.rpartition(".")
     setattr(sys.modules[parent], child, module)
 
 
 def warn_if_both_distributions_are_installed() -> None:
-    """Warn when `openenv-core` and `openenv` share an environment: each overwrote the other."""
+    """Warn when both `openenv-core` and `openenv` are installed: each overwrites the other."""
     installed = []
     for name in _DISTRIBUTIONS:
         try:
@@ -70,11 +79,12 @@ def warn_if_both_distributions_are_installed() -> None:
             continue
     if len(installed) > 1:
         warnings.warn(
-            f"{' and '.join(installed)} are both installed; they overwrite each other's files, so "
-            "what is imported is a mixture. Keep one: `pip uninstall -y openenv openenv-core`, "
-            "then `pip install openenv-core` (or `pip install openenv`).",
+            f"{' and '.join(installed)} are both installed. They overwrite each other's files, so "
+            "the framework is now a mixture of both. Keep one: "
+            "`pip uninstall -y openenv openenv-core`, then `pip install openenv-core` (or "
+            "`pip install openenv`).",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=4,  # the line that imports `stepwire`
         )
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The framework is imported as far as it is used, and is whole for whoever else uses it."""
+"""Only the modules in use are imported of the framework, and all of it works for other code."""
 
 import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def prints(run: Callable[..., Any]) -> Callable[..., str]:
     return prints
 
 
-@pytest.mark.parametrize("module", ["echo_env", "notes_env.app"])
+@pytest.mark.parametrize("module", ["notes_env.client", "notes_env.app"])
 def test_neither_client_nor_server_load_what_they_do_not_use(
     prints: Callable[..., str], module: str
 ) -> None:
@@ -48,23 +50,25 @@ import openenv.core, openenv.core.env_server, openenv.core.env_server.types
 from openenv.core import *
 assert EnvClient is openenv.core.EnvClient is openenv.core.env_client.EnvClient
 assert openenv.core.env_server.create_app
-assert issubclass(echo_env.NoteAction, openenv.core.env_server.Action)
+assert issubclass(notes_env.models.NoteAction, openenv.core.env_server.Action)
 assert openenv.core.env_server.types.Action is openenv.core.env_server.Action
 assert not hasattr(openenv.core, "no_such_name") and not hasattr(openenv.core, "__wrapped__")
 print(openenv.core.__name__, type(openenv.core).__name__)"""
 
 
-@pytest.mark.parametrize("first", ["echo_env", "openenv.core"])
+@pytest.mark.parametrize("first", ["notes_env.models", "openenv.core"])
 def test_the_framework_is_whole_in_either_order_of_imports_where_gradio_is_not_installed(
     prints: Callable[..., str], first: str
 ) -> None:
-    printed = prints(_WITHOUT_GRADIO, f"import {first}, echo_env", _USE_OF_THE_WHOLE_FRAMEWORK)
+    printed = prints(
+        _WITHOUT_GRADIO, f"import {first}, notes_env.models", _USE_OF_THE_WHOLE_FRAMEWORK
+    )
     assert printed == "openenv.core module"
 
 
 def test_the_framework_and_gradio_are_whole_after_the_package(prints: Callable[..., str]) -> None:
     printed = prints(
-        "import stepwire",
+        "import notes_env.models",
         _USE_OF_THE_WHOLE_FRAMEWORK,
         "from openenv.core.env_server import create_web_interface_app",
         "assert openenv.core.create_web_interface_app is create_web_interface_app",
@@ -75,7 +79,7 @@ def test_the_framework_and_gradio_are_whole_after_the_package(prints: Callable[.
 
 def test_the_server_works_where_gradio_is_not_installed(prints: Callable[..., str]) -> None:
     printed = prints(_WITHOUT_GRADIO, "import notes_env.app as module", "print(module.app.title)")
-    assert printed == "echo_env HTTP API"
+    assert printed == "notes_env HTTP API"
 
 
 @pytest.fixture
@@ -129,6 +133,58 @@ def test_a_postponed_package_that_fails_is_tried_again(
     assert module.value == 5
 
 
+def test_a_package_that_reads_itself_while_it_runs_finds_what_is_there(
+    packages: Callable[[str, str], None],
+) -> None:
+    packages("postponing", "")
+    source = "import sys\nself = sys.modules[__name__]\nfound = hasattr(self, 'late')\nlate = 5"
+    packages("postponing.reflexive", source)
+    _framework.postpone("postponing.reflexive")
+    module = importlib.import_module("postponing.reflexive")
+    assert (module.found, module.late) == (False, 5)
+
+
+def test_threads_that_need_a_package_at_the_same_time_all_get_it_whole(
+    packages: Callable[[str, str], None],
+) -> None:
+    packages("postponing", "")
+    packages("postponing.raced", "import time\ntime.sleep(0.3)\nvalue = 5\nruns = [1]")
+    _framework.postpone("postponing.raced")
+    module = importlib.import_module("postponing.raced")
+    start = threading.Barrier(4)
+
+    def touch(_: int) -> Any:
+        start.wait()
+        return module.value
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(touch, range(4))) == [5] * 4
+
+
+def test_threads_that_first_touch_the_framework_together_all_get_it(
+    prints: Callable[..., str],
+) -> None:
+    assert prints(_WITHOUT_GRADIO, _RACE) == "{'create_app'} {'EnvClient'}"
+
+
+_RACE = """
+import stepwire, openenv.core, threading
+from concurrent.futures import ThreadPoolExecutor
+start = threading.Barrier(8)
+
+def touch(index):
+    start.wait()
+    if index % 2:
+        from openenv.core import EnvClient
+        return EnvClient.__name__
+    return openenv.core.env_server.create_app.__name__
+
+with ThreadPoolExecutor(8) as threads:
+    found = list(threads.map(touch, range(8)))
+print(set(found[::2]), set(found[1::2]))
+"""
+
+
 def test_what_is_loaded_or_does_not_exist_is_not_postponed() -> None:
     _framework.postpone("json")
     assert type(sys.modules["json"]).__name__ == "module"
@@ -154,7 +210,10 @@ def test_importing_the_package_warns_when_both_distributions_are_installed(
     distributions: Callable[..., Path], run: Callable[..., Any]
 ) -> None:
     folder = distributions("openenv", "openenv-core")
-    done = run("-c", "import stepwire", env={"PYTHONPATH": str(folder)})
+    program = folder / "program.py"
+    program.write_text("import stepwire")
+    done = run(program, env={"PYTHONPATH": str(folder)})
+    assert f"{program}:1: RuntimeWarning" in done.stderr
     assert "openenv-core 1 and openenv 1 are both installed" in done.stderr
     assert "pip uninstall -y openenv openenv-core" in done.stderr
     assert done.returncode == 0

@@ -152,9 +152,9 @@ def test_an_invalid_action_leaves_every_episode_where_it_was(pool: NotesEnvPool)
 
 
 def test_the_number_of_values_is_that_of_the_sessions(pool: NotesEnvPool) -> None:
-    with pytest.raises(UsageError, match="`actions` must have .* each of 3 sessions, not 1"):
+    with pytest.raises(UsageError, match=r"`actions` must have .* each of 3 sessions, not 1"):
         pool.step(_actions("a"))
-    with pytest.raises(UsageError, match="`seed` must have .* each of 3 sessions, not 2"):
+    with pytest.raises(UsageError, match=r"`seed` must have .* each of 3 sessions, not 2"):
         pool.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="1 or more"):
         NotesEnvPool(pool.sessions[0].base_url, num_envs=0)
