@@ -1,93 +1,89 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What may import what, how large the core may grow, and which names are taken."""
+"""What echo's modules may import, how large they may grow, and which names are taken."""
 
-import ast
 import re
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from source_code import imports, private_names
 
 _ROOT = Path(__file__).resolve().parent.parent
-_SERVER = sorted((_ROOT / "server").rglob("*.py"))
-_CLIENT_SIDE = [_ROOT / "client.py", *sorted((_ROOT / "transport").rglob("*.py"))]
-_KIT = sorted((_ROOT / "conformance").rglob("*.py"))
-_KNOWS_ECHO = {"app.py", "echo_env_environment.py"}
+_MODULES = sorted([*_ROOT.glob("*.py"), *(_ROOT / "server").rglob("*.py")])
+_PUBLIC = {"stepwire.client", "stepwire.client.errors", "stepwire.server", "stepwire.testing"}
 
 
-def _imports(source: Path) -> set[str]:
-    """The absolute names of all modules that `source` imports of this package."""
-    package = ["echo_env", *source.relative_to(_ROOT).parent.parts]
-    imported: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parents = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*parents, node.module] if node.module else parents)
-            imported |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return {name for name in imported if name.split(".")[0] in {"echo_env", "_checkout"}}
+def _id(source: Path) -> str:
+    return str(source.relative_to(_ROOT))
 
 
-def _modules(names: set[str]) -> set[str]:
-    """`names` without those of things inside a module, such as classes."""
+def _imported(source: Path) -> set[str]:
+    return imports(source, ".".join(["echo_env", *source.relative_to(_ROOT).parent.parts]))
+
+
+def _is_module(name: str) -> bool:
+    """Whether this name of the runtime is one of a module, not of something in it."""
+    path = _ROOT / "runtime" / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def _own(source: Path) -> set[str]:
+    """The modules of echo that a module imports, without the names of things inside them."""
+    names = {name for name in _imported(source) if name.startswith(("echo_env", "_checkout"))}
     return {name for name in names if name.rpartition(".")[2].islower()}
 
 
 def test_the_models_stand_alone() -> None:
-    assert _imports(_ROOT / "models.py") == set()
+    assert _own(_ROOT / "models.py") == set()
 
 
 def test_the_environment_imports_only_its_models() -> None:
-    imported = _modules(_imports(_ROOT / "server" / "echo_env_environment.py"))
-    assert imported == {"_checkout", "echo_env.models"}
+    environment = _ROOT / "server" / "echo_env_environment.py"
+    assert _own(environment) == {"_checkout", "echo_env.models"}
 
 
-@pytest.mark.parametrize(
-    "source", [p for p in _SERVER if p.name not in _KNOWS_ECHO], ids=lambda p: p.name
-)
-def test_the_server_does_not_know_which_environment_it_serves(source: Path) -> None:
-    assert not re.search(r"EchoEnvironment|EchoAction|EchoObservation", source.read_text())
-    for name in _imports(source):
-        assert not name.startswith(("echo_env.models", "echo_env.server.echo_env_environment"))
+@pytest.mark.parametrize("source", _MODULES, ids=_id)
+def test_only_the_public_packages_of_the_runtime_are_imported(source: Path) -> None:
+    runtime = {name for name in _imported(source) if name.partition(".")[0] == "stepwire"}
+    modules = {name for name in runtime if _is_module(name)}
+    assert modules <= {"stepwire", *_PUBLIC}
 
 
-@pytest.mark.parametrize("source", _SERVER, ids=lambda p: p.name)
+@pytest.mark.parametrize("source", _MODULES, ids=_id)
+def test_no_module_uses_private_names_of_another(source: Path) -> None:
+    assert private_names(source) <= {"None._checkout"}  # `from . import _checkout`
+
+
+@pytest.mark.parametrize("source", [*(_ROOT / "server").rglob("*.py")], ids=_id)
 def test_the_server_does_not_import_the_client(source: Path) -> None:
-    assert not {n for n in _imports(source) if n.startswith(("echo_env.client", "echo_env.trans"))}
+    assert not {name for name in _own(source) if name.startswith("echo_env.client")}
 
 
-@pytest.mark.parametrize("source", _CLIENT_SIDE, ids=lambda p: p.stem)
-def test_the_client_does_not_import_the_server(source: Path) -> None:
-    assert not {name for name in _imports(source) if name.startswith("echo_env.server")}
-
-
-@pytest.mark.parametrize("source", [*_SERVER, *_CLIENT_SIDE], ids=lambda p: p.name)
-def test_nothing_imports_the_conformance_kit_or_an_integration(source: Path) -> None:
-    later = ("stepwire.conformance", "stepwire.integrations")
-    assert not {name for name in _imports(source) if name.startswith(later)}
-
-
-@pytest.mark.parametrize("source", _KIT, ids=lambda p: p.stem)
-def test_the_conformance_kit_does_not_know_which_environment_it_checks(source: Path) -> None:
-    assert {name.split(".")[1] for name in _imports(source) if "." in name} <= {"conformance"}
+def test_the_client_does_not_import_the_server() -> None:
+    assert not {name for name in _own(_ROOT / "client.py") if name.startswith("echo_env.server")}
 
 
 @pytest.mark.parametrize(
     ("file", "lines"),
-    [("server/echo_env_environment.py", 100), ("models.py", 60), ("server/app.py", 80)],
+    [
+        ("server/echo_env_environment.py", 100),
+        ("models.py", 60),
+        ("server/app.py", 40),
+    ],
 )
 def test_what_an_author_reads_first_stays_small(file: str, lines: int) -> None:
-    assert len((_ROOT / file).read_text().splitlines()) <= lines
+    assert len((_ROOT / file).read_text(encoding="utf-8").splitlines()) <= lines
+
+
+def test_echo_is_small() -> None:
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 350
 
 
 # The root and `server/` are on the path of `uvicorn server.app:app` and `python server/….py`, where
 # `models` and `client` are the names that the framework's tools look for.
 def test_no_module_is_named_like_one_of_the_standard_library_or_a_dependency() -> None:
-    modules = [path for folder in (_ROOT, _ROOT / "server") for path in folder.glob("*.py")]
-    folders = [path.parent for path in (_ROOT / "server").glob("*/*") if "__" not in path.parts[-2]]
-    own = {path.stem for path in modules} - {"__init__"} | {path.name for path in folders}
+    own = {path.stem for path in _MODULES if not re.fullmatch("__.*__", path.stem)}
     taken = set(sys.stdlib_module_names)
     taken |= {
         name

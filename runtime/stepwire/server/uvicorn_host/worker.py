@@ -37,7 +37,7 @@ class Worker:
 
     def start(self) -> None:
         """Apply our limits and signal handlers; called when the application starts."""
-        if "uvicorn" not in sys.modules:
+        if sys.modules.get("uvicorn") is None:
             return
         from stepwire.server.uvicorn_host.internals import running_server
         from stepwire.server.uvicorn_host.lifecycle import Lifecycle

@@ -177,7 +177,7 @@ class TestTimes:
         reason = "The session was idle for 1 seconds (SESSION_IDLE_TIMEOUT_S)"
         assert idle.receive() == {
             "type": "error",
-            "data": {"text": reason, "code": "SESSION_ERROR"},
+            "data": {"message": reason, "code": "SESSION_ERROR"},
         }
         with pytest.raises(ConnectionClosed) as closed:
             idle.connection.recv(timeout=60)
