@@ -72,9 +72,8 @@ class AccessControl:
             if "websocket.http.response" in scope.get("extensions", {}):
                 await refusal(scope, receive, send)
             else:
-                await send(
-                    {"type": "websocket.close"}
-                )  # before acceptance: the client gets a plain 403
+                # Before it is accepted, a close is a plain 403.
+                await send({"type": "websocket.close"})
         else:
             await self._app(scope, receive, send)
 
@@ -82,12 +81,12 @@ class AccessControl:
         """The answer that keeps the connection from the application; None when it may pass."""
         scope = connection.scope
         for host in connection.headers.getlist("host"):
-            if not self._is_own_name(host):
+            if not self._is_own_host(host):
                 reason = f"This server does not answer to the name {host[:80]!r}"
                 return _refuse(403, f"{reason}; add it to ALLOWED_HOSTS to allow it")
         if scope["type"] == "websocket" or scope["method"] not in _READING:
             for origin in connection.headers.getlist("origin"):
-                if not self._may_come_from(origin, connection):
+                if not self._is_allowed_origin(origin, connection):
                     reason = f"A page of {origin[:80]!r} may not use this server"
                     return _refuse(403, f"{reason}; add it to ALLOWED_ORIGINS to allow it")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -95,7 +94,7 @@ class AccessControl:
             return self._ask_for_token(connection, self._token)
         return None
 
-    def _is_own_name(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         """Whether a `Host` header names this server.
 
         Any name does, unless names are configured or only this machine can connect. IP addresses
@@ -111,7 +110,7 @@ class AccessControl:
             for allowed in (*self._hosts, self._listener.host)
         )
 
-    def _may_come_from(self, origin: str, connection: HTTPConnection) -> bool:
+    def _is_allowed_origin(self, origin: str, connection: HTTPConnection) -> bool:
         if "*" in self._origins or origin in self._origins:
             return True
         scheme, _, host = origin.lower().partition("://")
