@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Episodes over plain HTTP: the session keeps a cookie, and the cookie the episode."""
+"""An episode over plain HTTP: the cookie holds it, so use one session for all requests."""
 
 import sys
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The loop of an MCP agent, with the official SDK: list the tools, choose one, call it, look.
 
-`choose` is where a language model would be asked; here a few lines stand in for it, so that the
-example needs none.
+A real agent would ask a language model in `choose`. A few lines stand in for it here.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ Call = tuple[str, dict[str, Any]]
 
 
 def choose(tools: list[str], seen: list[Any]) -> Call | None:
-    """The next call, for what was seen so far: echo, and measure, until the text is long enough."""
+    """The next call, given the results so far: a longer text each time, then `None`."""
     text = "ha" if not seen else seen[-1]["message"] + "ha"
     if len(text) > 8:
         return None

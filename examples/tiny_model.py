@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A model for `trl_grpo.py --tiny`, made here: nothing is downloaded.
+"""Creates the model of `trl_grpo.py --tiny`, without any download.
 
-It has Qwen2's architecture, random weights and a tokenizer of a few hundred tokens. Supervised
-training of some seconds teaches it to call the tool `echo` with a word or a few. To send more of
-them is left to the reinforcement learning.
+The model has Qwen2's architecture, random weights and a tokenizer of a few hundred tokens. A few
+seconds of supervised training teach it to call the tool `echo` with one to four words. Reinforcement
+learning then teaches it to send longer messages.
 """
 
 import random
@@ -75,7 +75,7 @@ def _make_tokenizer(
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     arguments: Any = {
-        # By this template TRL knows how tool calls are written and read.
+        # TRL recognises this template, and so knows how to parse tool calls.
         "chat_template": files("trl").joinpath("chat_templates/qwen2_5.jinja").read_text("utf-8"),
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
@@ -90,7 +90,7 @@ def _make_tokenizer(
             show_progress=False,
         ),
     )
-    # The frame of a call as two tokens: what is left to learn is when to write which.
+    # Each half of a call's JSON is one token, so that the model can learn calls quickly.
     core.add_tokens(
         ['<tool_call>\n{"name": "echo", "arguments": {"message": "', '"}}\n</tool_call>']
     )
@@ -105,7 +105,7 @@ def _teach(
     prompt_length: int,
     chance: random.Random,
 ) -> None:
-    """Supervised training on everything after the prompt."""
+    """Train on everything after the prompt."""
 
     def tokens(messages: Messages, **options: Any) -> list[int]:
         return tokenizer.apply_chat_template(messages, tools=tools, return_dict=False, **options)
@@ -127,4 +127,4 @@ def _teach(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    print(f"The tiny model was taught to call the tool: loss {loss.item():.2f}")
+    print(f"Taught the tiny model to call the tool, loss {loss.item():.2f}")

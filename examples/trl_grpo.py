@@ -4,8 +4,8 @@
 python examples/trl_grpo.py --tiny
 python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --env-url http://localhost:8000
 
-Without `--env-url` it starts a server on this machine. The run's log and its reward curve are
-written to the folder `--output`.
+Without `--env-url`, the script starts a server on this machine. It writes TRL's measurements and a
+plot of the rewards to the folder `--output`.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns of `environment_factory`
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `environment_factory` is experimental
 
 import matplotlib as mpl
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from echo_env import EchoEnv
@@ -29,7 +30,7 @@ GENERATIONS = 16
 
 
 class EchoTools:
-    """TRL makes one for each generation; its public methods are the model's tools."""
+    """TRL creates one for each generation. Its public methods are the model's tools."""
 
     def __init__(self, url: str) -> None:
         self._env = EchoEnv(base_url=url)
@@ -54,7 +55,7 @@ class EchoTools:
 
 
 class AsyncEchoTools(EchoTools):
-    """The same with an `async` tool: TRL has all of a model's calls under way at once."""
+    """The same with an `async` tool: TRL runs all calls of a model at the same time."""
 
     async def echo(self, message: str) -> str:
         """
@@ -75,13 +76,26 @@ def reward(environments: list[EchoTools], **_: Any) -> list[float]:
     return [environment.reward for environment in environments]
 
 
+class PrintRewards(TrainerCallback):
+    """Prints one line per step, in place of a dictionary of all measurements."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "reward" in logs:
+            calls = logs["tools/call_frequency"]
+            print(
+                f"step {state.global_step:3}: reward {logs['reward']:.2f}, {calls:.1f} tool calls"
+                f" per generation, {logs['step_time']:.1f} s",
+                flush=True,
+            )
+
+
 def train(options: argparse.Namespace, url: str) -> list[dict[str, float]]:
-    """One entry for each step, with TRL's names for what it measured."""
+    """Returns one entry per step, with TRL's names for its measurements."""
     model, tokenizer = options.model, None
     if options.tiny:
         from tiny_model import make_tiny_model
 
-        torch.set_num_threads(1)  # more of them only get in each other's way
+        torch.set_num_threads(1)  # more threads are slower for a model of this size
         model, tokenizer = make_tiny_model(PROMPT, EchoTools.echo)
     tools = AsyncEchoTools if options.use_async else EchoTools
     trainer = GRPOTrainer(
@@ -99,14 +113,17 @@ def train(options: argparse.Namespace, url: str) -> list[dict[str, float]]:
             per_device_train_batch_size=GENERATIONS,
             num_generations=GENERATIONS,
             max_completion_length=64 if options.tiny else 256,
-            min_p=0.05,  # no token that is hardly ever right: a slip spoils the call
+            min_p=0.05,  # exclude unlikely tokens: one wrong token spoils a tool call
             bf16=torch.cuda.is_available(),
             use_cpu=options.tiny,
             logging_steps=1,
+            disable_tqdm=True,
             save_strategy="no",
             report_to="none",
         ),
+        callbacks=[PrintRewards()],
     )
+    trainer.remove_callback(PrinterCallback)
     weights = trainer.model.get_input_embeddings().weight
     before = weights.detach().clone()
     trainer.train()
@@ -133,10 +150,10 @@ def plot(rewards: list[float], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env-url", help="the server (default: one that this starts)")
-    parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="on the Hub, or a folder")
-    parser.add_argument("--tiny", action="store_true", help="a model made here: offline, on a CPU")
-    parser.add_argument("--use-async", action="store_true", help="the tool is `async`")
+    parser.add_argument("--env-url", help="address of a server (default: start one)")
+    parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="a model of the Hub, or a folder")
+    parser.add_argument("--tiny", action="store_true", help="create a model here: offline, on a CPU")
+    parser.add_argument("--use-async", action="store_true", help="use an `async` tool")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, help="default: 5e-4 if tiny, else 1e-6")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """verifiers' own OpenEnv taskset against a server, with a stand-in for the model.
 
-The stand-in speaks the part of OpenAI's API that verifiers uses, on this machine, and answers with
-longer and longer messages. To evaluate a model, put its address and name where the stand-in's are.
+The stand-in serves the part of OpenAI's API that verifiers uses, and answers with longer and longer
+messages. To evaluate a real model, replace the stand-in's address and name in `CONFIG`.
 """
 
 import json
@@ -29,7 +29,7 @@ api_key_var = "STAND_IN_KEY"
 [env.taskset]
 id = "openenv"
 base_url = "{url}"
-# An echo never ends an episode, but a scenario may.
+# Echo never ends an episode by itself; this scenario ends it at step 3.
 resets = [{{ seed = 7, scenario = {{ done_at = 3 }} }}]
 
 [env.player]
@@ -65,7 +65,7 @@ class StandIn(BaseHTTPRequestHandler):
         self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
 
     def log_message(self, *_: object) -> None:
-        """It says what it does by itself."""
+        """No access log: `do_POST` prints what matters."""
 
 
 with tempfile.TemporaryDirectory() as folder, ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as it:

@@ -2,7 +2,7 @@
 """The image, built and run by a real engine: `tests/engine.sh --base-image pytest -m engine`.
 
 What a client does with it is in `transport/test_launch.py`, the README's commands are in
-`test_readme.py`, the framework's in `test_openenv_cli.py`.
+`documents/test_readme.py`, the framework's in `test_openenv_cli.py`.
 """
 
 import json
@@ -184,7 +184,8 @@ class TestServing:
     ) -> None:
         """Run as `docs/operating.md` says, but under no name, and on a free port."""
         page = (root / "docs" / "operating.md").read_text()
-        block = page.split("```bash\n", 1)[1].split("```", 1)[0].replace("\\\n", " ")
+        section = page.split("## In a container\n", 1)[1]
+        block = section.split("```bash\n", 1)[1].split("```", 1)[0].replace("\\\n", " ")
         options = block.replace("--publish 127.0.0.1:8000:8000", "").replace("--name echo-env", "")
         *command, image = shlex.split(options)
         assert command[:3] == ["docker", "run", "--detach"]

@@ -112,10 +112,3 @@ def test_a_browser_without_the_token_gets_a_form(start_server: Callable[..., Any
         assert "unsafe" not in policy
         assert policy.endswith("frame-ancestors 'none'")
     assert requests.get(server.url + "/web", timeout=60).json()["detail"]  # not a browser
-
-
-def test_the_pictures_in_the_readme_are_there_and_small(root: Path) -> None:
-    pictures = re.findall(r'<img src="([^"]+)"', (root / "README.md").read_text())
-    assert pictures == ["docs/web.png", "docs/web-phone.png"]
-    for picture in pictures:
-        assert (root / picture).stat().st_size < 64_000

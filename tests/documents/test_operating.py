@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`docs/operating.md`: each of its blocks is used as it stands, or checked by whom it is for.
+"""`docs/operating.md`: its settings are the server's, its files are used as printed or checked.
 
-Most of it needs Debian's nginx and systemd and carries the marker `operating`; `tests/engine.sh`
-brings what the block with `docker run` needs. That one is run in `test_image.py`.
+nginx, systemd and Kubernetes carry the marker `operating`; they need what Debian's packages bring.
 """
 
 import json
@@ -14,47 +13,105 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urljoin
 
 import pytest
 import requests
 import yaml
 
+from document import ROOT, Document
 from echo_env import EchoAction, EchoEnv
-from stepwire.client.errors import ConnectFailedError
-from stepwire.server.settings import Settings
+from stepwire.client import ConnectFailedError
+from stepwire.server import Settings
 
+page = Document("docs/operating.md")
 _PATIENCE_S = 60.0
+_SPACE = "As a Hugging Face Space"
 
 
-@pytest.fixture(scope="module")
-def blocks(root: Path) -> dict[str, str]:
-    """The code blocks of the page, by their language; each has one of its own, but for `bash`."""
-    text = (root / "docs" / "operating.md").read_text()
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return {f"{language} {block.split()[0]}": block for language, block in found}
+@page.tests("Operating the server, 1")
+def test_server_takes_port_and_reload(serve_block: Any, free_port: int) -> None:
+    code = page.code("Operating the server, 1")
+    assert "--port 8001 --reload" in code
+    url = serve_block(code.replace("8001", str(free_port)), free_port)
+    assert requests.get(f"{url}/health", timeout=10).json() == {"status": "healthy"}
 
 
-def test_every_block_is_known(blocks: dict[str, str]) -> None:
-    assert list(blocks) == [
-        "bash docker",
-        "nginx map",
-        "ini [Unit]",
-        "yaml apiVersion:",
-        "bash openenv",
-    ]
+@page.tests("Operating the server, 2")
+def test_uvicorn_serves_the_application(serve_block: Any, free_port: int) -> None:
+    code = page.code("Operating the server, 2").strip()
+    url = serve_block(f"{code} --port {free_port}", free_port)  # 8000 may be taken
+    assert requests.get(f"{url}/state", timeout=10).json()["step_count"] == 0
 
 
-def test_the_settings_it_names_exist(root: Path) -> None:
-    text = (root / "docs" / "operating.md").read_text()
-    not_ours = {"SIGTERM", "FORWARDED_ALLOW_IPS", "NAME"}  # the second is uvicorn's
-    names = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)*)=", text))
-    names |= set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", text))
+def test_the_settings_table_is_the_settings() -> None:
+    documented = {}
+    for variable, option, default, allowed, meaning in page.table("Settings"):
+        documented[variable] = (option, default, allowed, meaning.split(";")[0])
+    options = _options()
+    expected = {
+        f"`{name.upper()}`": (
+            f"`--{name.replace('_', '-')}`" if name in options else "",
+            _default(field.default),
+            _allowed(field),
+            str(field.description).split(";")[0],
+        )
+        for name, field in Settings.model_fields.items()
+    }
+    assert documented == expected
+
+
+def _options() -> set[str]:
+    command = [sys.executable, "-m", "echo_env.server.app", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {option.replace("-", "_") for option in re.findall(r"^ +--([\w-]+)", text, re.MULTILINE)}
+
+
+def _default(value: Any) -> str:
+    if value in (None, ()):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _allowed(field: Any) -> str:
+    bounds = {
+        key: getattr(bound, key)
+        for bound in field.metadata
+        for key in ("ge", "le", "min_length")
+        if hasattr(bound, key)
+    }
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    if "ge" in bounds:
+        return f"{bounds['ge']} to {bounds['le']}"
+    if bounds.get("min_length", 1) > 1:
+        return f"at least {bounds['min_length']} characters"
+    return ""
+
+
+def test_the_image_sets_the_host_that_the_table_says() -> None:
+    assert "the image sets `0.0.0.0`" in page.text
+    assert "HOST=0.0.0.0" in (ROOT / "server" / "Dockerfile").read_text()
+
+
+def test_the_variables_it_names_are_settings() -> None:
+    not_ours = {"SIGTERM", "SIGINT", "FORWARDED_ALLOW_IPS", "NAME", "DIRECTORY"}
+    not_ours |= {"VALIDATION_ERROR", "SESSION_ERROR", "CAPACITY_REACHED", "GET"}
+    names = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)*)=", page.text))
+    names |= set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page.text))
     assert {name.lower() for name in names - not_ours} <= set(Settings.model_fields)
 
 
+@page.tests("In a container, 1")
+def test_the_container_is_run_by_the_images_tests() -> None:
+    """`test_image.py` runs it, with 200 sessions."""
+    tests = (ROOT / "tests" / "test_image.py").read_text()
+    assert "In a container" in tests
+
+
 @pytest.mark.operating
+@page.tests("Behind nginx, 1")
 class TestBehindNginx:
     @pytest.fixture
     def url(self, server: Any, behind_nginx: Callable[[Any], str]) -> str:
@@ -123,12 +180,13 @@ class TestBehindNginx:
 
 
 @pytest.mark.operating
+@page.tests("With systemd, 1")
 class TestSystemdUnit:
     @pytest.fixture
-    def unit(self, blocks: dict[str, str]) -> str:
+    def unit(self) -> str:
         """The unit, with the command of this environment in place of that in `/opt`."""
         command = Path(sys.executable).with_name("server")
-        return blocks["ini [Unit]"].replace("/opt/echo-env/bin/server", str(command))
+        return page.code("With systemd, 1").replace("/opt/echo-env/bin/server", str(command))
 
     @pytest.fixture
     def unit_file(self, unit: str, tmp_path: Path) -> Path:
@@ -173,10 +231,11 @@ class TestSystemdUnit:
 
 
 @pytest.mark.operating
+@page.tests("In Kubernetes, 1")
 class TestKubernetes:
     @pytest.fixture
-    def objects(self, blocks: dict[str, str]) -> dict[str, Any]:
-        documents = yaml.safe_load_all(blocks["yaml apiVersion:"])
+    def objects(self) -> dict[str, Any]:
+        documents = yaml.safe_load_all(page.code("In Kubernetes, 1"))
         return {document["kind"]: document for document in documents}
 
     @pytest.fixture
@@ -220,18 +279,40 @@ class TestKubernetes:
         assert f"\nUSER {security['runAsUser']}\n" in (root / "server" / "Dockerfile").read_text()
 
 
-def test_variables_of_a_space_are_told_to_a_stand_in_for_the_hub(
-    blocks: dict[str, str], root: Path, tmp_path: Path
+@page.tests(*(f"{_SPACE}, {place}" for place in (1, 2, 3, 4)))
+@pytest.mark.parametrize("place", [1, 2, 3, 4])
+def test_push_to_a_stand_in_for_the_hub(
+    place: int, push_to_stand_in: Callable[[str], Path]
 ) -> None:
-    program, *arguments = shlex.split(blocks["bash openenv"])
-    assert program == "openenv"
-    subprocess.run(
-        [sys.executable, root / "tests" / "stand_in_hub.py", *arguments],
-        cwd=root,
-        env=os.environ | {"UPLOADS": str(tmp_path)},
-        capture_output=True,
-        timeout=_PATIENCE_S,
-        check=True,
-    )
-    told = json.loads((tmp_path / "0.json").read_text())
-    assert (told["repo_id"], told["variables"]) == ("my-org/echo", {"MAX_CONCURRENT_ENVS": "100"})
+    code = page.code(f"{_SPACE}, {place}")
+    kept = push_to_stand_in(code)
+    commands = [shlex.split(line) for line in code.splitlines()]
+    assert len(list(kept.glob("*.json"))) == len(commands)
+    for number, command in enumerate(commands):
+        told = json.loads((kept / f"{number}.json").read_text())
+        space = command[command.index("--repo-id") + 1] if "--repo-id" in command else "me/echo_env"
+        assert (told["repo_id"], told["private"]) == (space, "--private" in command)
+        variables = {"MAX_CONCURRENT_ENVS": "100"} if "--env-var" in command else {}
+        assert told["variables"] == variables
+        uploaded = kept / str(number)
+        assert (uploaded / "server" / "app.py").exists()
+        assert (uploaded / "runtime" / "stepwire" / "server" / "application.py").exists()
+        assert (uploaded / "openenv.yaml").exists()
+        dockerfile = (ROOT / "server" / "Dockerfile").read_text()
+        if "--base-image" in command:
+            base = command[command.index("--base-image") + 1]
+            dockerfile = dockerfile.replace("FROM ${BASE_IMAGE}", f"FROM {base}")
+        assert (uploaded / "Dockerfile").read_text() == dockerfile
+
+
+def test_documented_push_options_exist(run_shell: Callable[..., str]) -> None:
+    listed = re.findall(r"^- (`.*)$", page.section(_SPACE), re.MULTILINE)
+    options = set(re.findall(r"`(-[\w-]+|DIRECTORY)`", " ".join(listed)))
+    assert len(options) == 7
+    assert "`uv run openenv push --help`" in page.text
+    found = run_shell("uv run openenv push --help", COLUMNS="200", NO_COLOR="1", TERM="dumb")
+    listed_by_it = {*re.findall(r"--?[a-z][\w-]*", found), *re.findall(r"DIRECTORY", found)}
+    assert options | {"--env-var", "--secret"} <= listed_by_it
+
+
+test_blocks = page.test_the_other_blocks()

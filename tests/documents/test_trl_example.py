@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
+from document import ROOT, Document
+
 pytestmark = pytest.mark.trainer
 
-_ROOT = Path(__file__).resolve().parent.parent
 _STEPS = 30
 _SEEDS = (1, 2, 3)
 _PATIENCE_S = 900.0
@@ -32,10 +33,9 @@ def python(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter for which the installation's line of the README was run."""
     folder = tmp_path_factory.mktemp("trl")
     venv.create(folder, symlinks=True, with_pip=True)
-    text = (checkout / "examples" / "README.md").read_text()
-    install = re.search(r"^pip install \. .*$", text, re.MULTILINE)
-    assert install
-    _run(folder / "bin" / "python", "-m", *install[0].split(), cwd=checkout)
+    install = Document("examples/README.md").code("TRL, 1").splitlines()[0]
+    assert install.startswith("pip install ./runtime . ")
+    _run(folder / "bin" / "python", "-m", *install.split(), cwd=checkout)
     return folder / "bin" / "python"
 
 
@@ -60,7 +60,7 @@ class Run:
 
     def __init__(self, python: Path, folder: Path, *options: str, **variables: str) -> None:
         folder.mkdir()
-        example = _ROOT / "examples" / "trl_grpo.py"
+        example = ROOT / "examples" / "trl_grpo.py"
         command = (python, example, "--tiny", "--steps", str(_STEPS), *options)
         self.printed = _run(*command, cwd=folder, **variables)
         self.plot = folder / "trl_grpo" / "rewards.png"

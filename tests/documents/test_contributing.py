@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`CONTRIBUTING.md`: its tree is the repository's, its marks and commands exist."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import tomllib
+
+from document import ROOT, Document
+
+page = Document("CONTRIBUTING.md")
+_TREE = "Two packages, 1"
+
+
+def _documented_tree() -> set[str]:
+    paths: set[str] = set()
+    folders: list[str] = []
+    for line in page.code(_TREE).splitlines()[1:]:
+        match = re.match(r"([│ ]*)[├└]── (\S+)", line)
+        assert match, line
+        folders[len(match[1]) // 4 :] = [match[2].rstrip("/")]
+        paths.add("/".join(folders) + ("/" if match[2].endswith("/") else ""))
+    return paths
+
+
+def _own_files() -> Iterator[str]:
+    """What is in git; where git does not know, everything that is not made by tools."""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-c", "safe.directory=*", "ls-files"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        yield from (path for path in listed.stdout.splitlines() if (ROOT / path).exists())
+        return
+    made = re.compile(
+        r"(^|/)(\.git|\.venv[^/]*|__pycache__|\.\w+_cache|[^/]+\.egg-info|build|dist)/"
+        r"|^(\.coverage[^/]*|uv\.lock)$|\.pyc$"
+    )
+    for path in ROOT.rglob("*"):
+        relative = path.relative_to(ROOT).as_posix()
+        if path.is_file() and not made.search(relative):
+            yield relative
+
+
+@page.tests(_TREE)
+def test_the_tree_is_the_repositorys() -> None:
+    documented = _documented_tree()
+    for path in documented:
+        assert (ROOT / path).exists(), f"{path} is in CONTRIBUTING.md only"
+    # A folder whose contents are not listed stands for them.
+    parents = {path.rstrip("/").rpartition("/")[0] + "/" for path in documented}
+    closed = tuple(path for path in documented if path.endswith("/") and path not in parents)
+    for path in _own_files():
+        assert path in documented or path.startswith(closed), f"{path} is not in CONTRIBUTING.md"
+
+
+def test_the_marks_are_those_of_pytest() -> None:
+    project: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    marks = {mark.split(":")[0] for mark in project["tool"]["pytest"]["ini_options"]["markers"]}
+    groups = set(project["dependency-groups"]) | set(project["project"]["optional-dependencies"])
+    rows = page.table("From a clone to green")
+    assert {mark.strip("`") for mark, *_ in rows} == marks
+    for mark, _, command in rows:
+        assert f"pytest -m {mark.strip('`')}" in command
+        assert set(re.findall(r"--(?:group|extra) (\w+)", command)) <= groups
+
+
+@page.tests("From a clone to green, 1", "From a clone to green, 2", "Dependencies, 1")
+def test_the_commands_are_those_of_ci() -> None:
+    """Running them here would run this test again, or change the lock."""
+    commands = page.code("From a clone to green, 1").splitlines()
+    assert " && ".join(commands) == Document("README.md").code("Run it, 2").strip()
+    scripts = "".join(file.read_text() for file in (ROOT / ".ci").iterdir())
+    (check,) = page.code("From a clone to green, 2").splitlines()
+    assert (ROOT / re.findall(r"scripts/\w+", check)[0]).exists()
+    assert "scripts/check" in scripts
+    lock = (ROOT / "requirements.lock").read_text()
+    for pruned in re.findall(r"--prune ([\w-]+)", page.code("Dependencies, 1")):
+        assert not re.search(rf"^{pruned}==", lock, re.MULTILINE)
+
+
+@page.tests("From a clone to green, 3")
+def test_the_benchmarks_are_there() -> None:
+    for file in re.findall(r"benchmarks/\w+\.py", page.code("From a clone to green, 3")):
+        assert (ROOT / file).exists()
+
+
+test_blocks = page.test_the_other_blocks()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`docs/performance.md`: its figures are those of the committed runs, and keep their targets."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from document import ROOT, Document
+
+page = Document("docs/performance.md")
+_BENCHMARKS = ROOT / "benchmarks"
+_PROSE = " ".join(page.text.split())
+
+
+def test_every_command_is_that_of_a_benchmark_that_is_there(run: Any) -> None:
+    commands = re.findall(r"`uv run [\w -]*?python (\S+)` \(\[source\]\(\.\./(\S+)\)\)", _PROSE)
+    assert len(commands) == 4
+    for program, source in commands:
+        assert program == source
+        assert (ROOT / program).exists()
+    for name, option in (("clients", "--rounds"), ("scaling", "--sessions")):
+        assert option in run(_BENCHMARKS / f"{name}.py", "--help").stdout
+
+
+def test_the_clients_figures_keep_their_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(_BENCHMARKS)
+    figures = runpy.run_path(str(_BENCHMARKS / "clients.py"))["_FIGURES"]
+    targets = {figure.label: figure.target for figure in figures}
+    rows = page.table("The client")
+    assert [row[0] for row in rows] == list(targets)
+    for label, stock, ours, ratio in rows:
+        assert float(ours) / float(stock) == pytest.approx(float(ratio), abs=0.01)
+        relation, target = targets[label].split()
+        assert float(ratio) <= float(target) if relation == "≤" else float(ratio) >= float(target)
+
+
+def test_the_servers_figures_are_those_of_the_committed_runs(run: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "bars.svg"
+    options = ("--read", _BENCHMARKS / "servers.json", "--markdown", "--svg", picture)
+    assert run(_BENCHMARKS / "servers.py", *options).stdout in page.text
+    assert picture.read_text() == (_BENCHMARKS / "servers.svg").read_text()
+    figures = {row[0]: row[1:] for row in page.table("The server")}
+    to_stock, to_c = map(float, figures["CPU per step, 32 sessions (µs)"][-2:])
+    assert to_stock <= 0.25
+    assert to_c <= 1.4
+    rounds = json.loads((_BENCHMARKS / "servers.json").read_text())["rounds"]
+    for other, form in (
+        ("in C, same work", "{:.2f} to {:.2f} × its CPU"),
+        ("stock", "{:.2f} to {:.2f} × the stock server's"),
+    ):
+        ratios = [one["ours"]["cpu_us 32"] / one[other]["cpu_us 32"] for one in rounds]
+        assert form.format(min(ratios), max(ratios)) in _PROSE
+    assert float(figures["start-up, CPU (s)"][-2]) <= 0.45
+    assert float(figures["RSS per session (KB)"][1]) <= 32
+    assert set(figures["steps lost"][:2]) == {"0"}
+
+
+def test_the_figures_at_full_size_are_those_of_the_committed_run() -> None:
+    full = json.loads((_BENCHMARKS / "servers-full.json").read_text())
+    (sizes,) = full["rounds"]
+    stock, ours, soak = sizes["stock"], sizes["ours"], full["soak"]
+    held = (
+        f"held {ours['sessions']:,.0f} sessions, each reset and stepped, {ours['lost']:.0f} steps"
+        f" lost, {ours['rss_kb']:.1f} KB each; the stock server did so with"
+        f" {stock['sessions'] * stock['threads']:,.0f} threads, {stock['rss_kb']:.1f} KB each."
+    )
+    assert held in _PROSE
+    assert (ours["sessions"], ours["lost"]) == (16384, 0)
+    grown = f"{soak['rss_growth_kb']:,.0f} KB more memory after the last {soak['steps']:,.0f}"
+    assert f"A soak of 1,000,000 steps: {soak['lost']:.0f} lost, {grown}." in _PROSE
+
+
+def test_the_scaling_figures_are_those_of_the_committed_run() -> None:
+    measured = json.loads((_BENCHMARKS / "scaling.json").read_text())
+    rows = [
+        [
+            f"{row['sessions']:,}",
+            f"{row['success']:.1%}",
+            *(f"{row[key]:.2f}" for key in ("p50_s", "p99_s")),
+            *(f"{row[key]:.0f}" for key in ("rss_mb", "threads")),
+        ]
+        for row in measured
+    ]
+    assert page.table("Many sessions at once") == rows
+
+
+test_blocks = page.test_the_other_blocks()
