@@ -2,8 +2,8 @@
 """Creates the model of `trl_grpo.py --tiny`, without any download.
 
 The model has Qwen2's architecture, random weights and a tokenizer of a few hundred tokens. A few
-seconds of supervised training teach it to call the tool `echo` with one to four words. Reinforcement
-learning then teaches it to send longer messages.
+seconds of supervised training teach it to call the tool `echo` with one to four words, and
+reinforcement learning then teaches it to send longer messages.
 """
 
 import random

@@ -151,8 +151,8 @@ def plot(rewards: list[float], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env-url", help="address of a server (default: start one)")
-    parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="a model of the Hub, or a folder")
-    parser.add_argument("--tiny", action="store_true", help="create a model here: offline, on a CPU")
+    parser.add_argument("--model", default="Qwen/Qwen3-0.6B", help="from the Hub, or a folder")
+    parser.add_argument("--tiny", action="store_true", help="create a model: offline, on a CPU")
     parser.add_argument("--use-async", action="store_true", help="use an `async` tool")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)

@@ -23,7 +23,9 @@ _PATIENCE_S = 300.0
 @pytest.fixture(scope="session")
 def clone(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone to run shell blocks in, which may write to it."""
-    return Path(shutil.copytree(checkout, tmp_path_factory.mktemp("shell") / "echo"))
+    folder = Path(shutil.copytree(checkout, tmp_path_factory.mktemp("shell") / "echo"))
+    shutil.copy(ROOT / ".gitignore", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ A block is named by the heading above it and its place there. A block of text or
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,20 @@ class Document:
         self._tested.update(names)
         return lambda test: test
 
-    def test_the_other_blocks(self) -> Any:
-        """A test of each block that has no test of its own yet."""
+    def test_the_other_blocks(self, slow: Collection[str] = ()) -> Any:
+        """A test of each block that has no test of its own yet; `None` where all have one."""
+        names = [
+            pytest.param(name, marks=pytest.mark.slow if name in slow else ())
+            for name in self.blocks
+            if name not in self._tested
+        ]
 
-        @pytest.mark.parametrize("name", [name for name in self.blocks if name not in self._tested])
+        @pytest.mark.parametrize("name", names)
         def test(name: str, run_block: Callable[[Block], str]) -> None:
             block = self.blocks[name]
             block.require_printed(run_block(block))
 
-        return test
+        return test if names else None
 
 
 def _blocks(text: str) -> Iterator[tuple[str, Block]]:

@@ -30,8 +30,8 @@ def _documented_options(heading: str) -> dict[str, str]:
 def _require_defaults(documented: dict[str, str], defaults: dict[str, Any]) -> None:
     assert set(documented) == set(defaults)
     for name, default in defaults.items():
-        assert documented[name].startswith("`") == (default is not None), name
-        assert default is None or documented[name] == f"`{default:g}`"
+        assert documented[name].startswith("`") == bool(default), name
+        assert not default or documented[name] == f"`{default:g}`"
 
 
 def test_client_options_are_the_parameters_of_the_client() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from document import Document
 
 page = Document("docs/environment.md")
 _FILES = {
+    "__init__.py": "Writing your own environment, 1",
     "models.py": "Models, 1",
     "environment.py": "Environment, 1",
     "client.py": "Client, 1",
@@ -26,7 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package `guess` as the page writes it."""
     folder = tmp_path_factory.mktemp("author")
     (folder / "guess").mkdir()
-    (folder / "guess" / "__init__.py").touch()
     for file, name in _FILES.items():
         assert f"`guess/{file}`" in page.text
         (folder / "guess" / file).write_text(page.code(name))
@@ -76,7 +77,7 @@ def test_it_serves_with_the_options_of_every_environment(
         command=[sys.executable, *command[1].split(), "--port", "{port}"],
         env={"PYTHONPATH": os.fspath(folder)},
     )
-    assert "guess" in server.log
+    assert requests.get(f"{server.url}/metadata", timeout=10).json()["name"]
 
 
 @pytest.mark.trainer

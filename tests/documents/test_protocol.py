@@ -56,4 +56,4 @@ def test_curl_keeps_an_episode(run_shell: Callable[..., str], server: Any) -> No
     assert answers == [("Hello", "1"), ("World", "2")]
 
 
-test_blocks = page.test_the_other_blocks()
+test_blocks = page.test_the_other_blocks(slow=["MCP, 1"])  # it loads FastMCP on both sides
