@@ -36,7 +36,6 @@ def _frame(payload: bytes, first: int = 0x81) -> bytes:
 
 
 _RESET = _frame(b'{"type":"reset","data":{}}')
-_STEP = _frame(b'{"type":"step","data":{"message":"Hello, World!"}}')
 _STATE = _frame(b'{"type":"state"}')
 
 
@@ -101,8 +100,9 @@ class Session(asyncio.Protocol):
 class Load:
     """Sessions with one server process."""
 
-    def __init__(self, port: int, pid: int) -> None:
+    def __init__(self, port: int, pid: int, action: str) -> None:
         self._port = port
+        self._step = _frame(f'{{"type":"step","data":{action}}}'.encode())
         self._pid = pid
         self._clock = process_clock(pid)
         self._sessions: list[Session] = []
@@ -168,7 +168,7 @@ class Load:
             return latencies
         done = asyncio.get_running_loop().create_future()
         stepping = len(self._sessions)
-        clock = time.perf_counter
+        clock, step = time.perf_counter, self._step
 
         def begin(session: Session) -> None:
             def on_reply(reply: bytes | None) -> None:
@@ -180,7 +180,7 @@ class Load:
                     if session.steps_left and session.transport is not None:
                         session.asked_at = now
                         session.on_reply = on_reply
-                        session.transport.write(_STEP)
+                        session.transport.write(step)
                         return
                 stepping -= 1
                 if not stepping:
@@ -192,7 +192,7 @@ class Load:
             if session.transport is None:
                 on_reply(None)
             else:
-                session.transport.write(_STEP)
+                session.transport.write(step)
 
         for session in self._sessions:
             begin(session)
@@ -211,8 +211,8 @@ class Load:
         return lost
 
 
-async def _drive(port: int, pid: int, sessions: int, steps: int) -> dict[str, float]:
-    load = Load(port, pid)
+async def _drive(port: int, pid: int, action: str, sessions: int, steps: int) -> dict[str, float]:
+    load = Load(port, pid, action)
     return {**await load.open(sessions), **await load.step(steps)}
 
 
@@ -220,6 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("port", "pid", "sessions", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument(
+        "--action", default='{"message":"Hello, World!"}', help="the action of each step, as JSON"
+    )
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -41,15 +41,15 @@ def create_app(
     env_name: str | None = None,
     max_concurrent_envs: int | None = None,
 ) -> FastAPI:
-    """Build the application; a call written for OpenEnv's own `create_app` works as it is.
+    """Build the application; a call written for OpenEnv's own `create_app` works unchanged.
 
-    `env` is an environment class or a function that returns an environment, called once for each
-    session. `max_concurrent_envs` limits the sessions of one worker; when it is not given,
-    `MAX_CONCURRENT_ENVS` does, or 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`.
-    A bad setting ends the process with one line on stderr and exit code 2.
+    `env` is an environment class, or a function that returns an environment; it is called once for
+    each session. `max_concurrent_envs` limits the sessions of one worker. Its default is the
+    setting `MAX_CONCURRENT_ENVS`, or 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`.
 
-    Raises `ConcurrencyConfigurationError` when more than one session is asked for and the
-    environment does not support that, `TypeError` when `env` cannot be called.
+    Raises `ConcurrencyConfigurationError` for more sessions than the environment supports, and
+    `TypeError` when `env` cannot be called. A bad setting ends the process with one line on stderr
+    and exit code 2.
     """
     if not callable(env):
         raise TypeError(
@@ -59,12 +59,13 @@ def create_app(
     settings = read_settings()
     set_up_logging(settings)
     sessions = Sessions(env, max_concurrent_envs, settings)
-    worker = Worker(sessions, settings)
+    environment_cls = sessions.environment_cls
+    tools_of(environment_cls)  # an invalid tool fails here, not at its first call
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
-    tools_of(sessions.environment_cls)  # an invalid tool fails here, not at its first call
     json_rpc = JsonRpc(sessions)
     streamable_http = StreamableHttp(sessions)
-    episodes = HttpEpisodes(sessions.environment_cls, settings.secret_key)
+    episodes = HttpEpisodes(environment_cls, settings.secret_key)
+    worker = Worker(sessions, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -78,12 +79,9 @@ def create_app(
 
     name = env_name or str(getattr(env, "__name__", "OpenEnv"))
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
+    # FastAPI's own /docs and /redoc are off: they load their scripts from another server.
     app = FastAPI(
-        title=f"{name} HTTP API",
-        version="1.0.0",
-        lifespan=lifespan,
-        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
-        redoc_url=None,
+        title=f"{name} HTTP API", version="1.0.0", lifespan=lifespan, docs_url=None, redoc_url=None
     )
     router = APIRouter(route_class=Route)
     EpisodeRoutes(sessions, decoder, episodes).add_to(router)
@@ -91,13 +89,12 @@ def create_app(
     OperationRoutes(sessions).add_to(router)
     McpRoute(decoder, json_rpc, streamable_http).add_to(router)
     app.include_router(router)
+    answer_message_errors(app)
     endpoint = WebSocketEndpoint(sessions, decoder, json_rpc)
     app.router.routes.append(WebSocketRoute("/ws", endpoint))
-    answer_message_errors(app)
-    module = sessions.environment_cls.__module__
     if settings.enable_web_interface:
-        add_inspector(app, name, module, settings)
-    add_documentation(app, decoder, action_cls, module, settings)
+        add_inspector(app, name, environment_cls.__module__, settings)
+    add_documentation(app, decoder, action_cls, environment_cls.__module__, settings)
     app.add_middleware(
         AccessControl,
         settings=settings,

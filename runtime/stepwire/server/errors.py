@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a client is told when something fails: the one place that turns exceptions into errors.
+"""Errors for clients: the one place that turns exceptions into `error` frames and responses.
 
-`MessageError` is raised where a message is found wanting; any other exception comes out of an
+The server raises `MessageError` for an invalid message. Any other exception comes from an
 environment. Codes are those of the OpenEnv wire contract (`WSErrorCode`).
 """
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("stepwire.server")
 
 _MOST_ERRORS = 20
 _LONGEST_INPUT = 500
-# Raised by machinery between an environment and its client, not by an environment's author.
+# Raised by libraries, not on purpose by an environment's author: their text may hold internals.
 _INTERNAL_VALUE_ERRORS = (UnicodeError, ValidationError, PydanticSerializationError)
 
 
 class MessageError(Exception):
-    """A client's message that cannot be honoured; `errors` are in pydantic's form."""
+    """A client's message is invalid; `errors` are in pydantic's form."""
 
     def __init__(
         self, code: WSErrorCode, message: str, errors: list[dict[str, Any]] | None = None
@@ -40,7 +40,7 @@ class MessageError(Exception):
     def invalid(
         cls, kind: str, location: tuple[str | int, ...], reason: str, value: Any
     ) -> "MessageError":
-        """A `VALIDATION_ERROR` with a single entry, for what pydantic cannot check itself."""
+        """A `VALIDATION_ERROR` with a single entry, for a check that pydantic does not make."""
         error = {
             "type": kind,
             "loc": _shortened_parts(location),
@@ -53,7 +53,7 @@ class MessageError(Exception):
     def from_validation(
         cls, error: ValidationError, location: tuple[str | int, ...] = ()
     ) -> "MessageError":
-        """A `VALIDATION_ERROR` with pydantic's entries, `location` put before each `loc`."""
+        """A `VALIDATION_ERROR` with pydantic's entries; each `loc` starts with `location`."""
         entries = error.errors(include_url=False, include_context=False)
         errors: list[dict[str, Any]] = [
             {
@@ -71,14 +71,14 @@ class MessageError(Exception):
 
 
 class StoppingError(OpenEnvError):
-    """What is not done, or not finished, because the server is about to stop."""
+    """The server is stopping: it opens no session, or abandons a request."""
 
     def __init__(self) -> None:
         super().__init__("The server is stopping")
 
 
 def _shortened(value: Any) -> Any:
-    """`value` as it was received or, when it is long, its beginning; always encodable as JSON."""
+    """`value`, or its beginning when it is long; always encodable as JSON."""
     if isinstance(value, str):
         return _encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
     try:
@@ -91,20 +91,20 @@ def _shortened(value: Any) -> Any:
 
 
 def _shortened_parts(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    # Parts of a location are the client's too: they are the keys of its objects.
+    # A location holds keys of the client's objects, which can be of any length too.
     return tuple(_shortened(part) for part in location)
 
 
 def _encodable(text: str) -> str:
-    """`text` with lone surrogates, which no encoding takes, shown as `\\ud800`."""
+    """`text` with lone surrogates, which cannot be encoded, as escapes such as `\\ud800`."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def describe(error: Exception) -> dict[str, Any]:
-    """What the client is told: `message`, `code` and, depending on the code, more.
+    """The error as the client gets it: `message`, `code` and, depending on the code, more fields.
 
-    An environment's `ValueError` is taken as addressed to its user and keeps its text. Any other
-    exception may hold internals: the client gets a fixed text with an id, the log the traceback.
+    An environment's `ValueError` is meant for its user and keeps its text. Any other exception may
+    hold internals: the client gets a fixed text with an id, and the log gets the traceback.
     """
     if isinstance(error, MessageError):
         described: dict[str, Any] = {"message": str(error), "code": error.code}
@@ -138,7 +138,7 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 def log_failure(error: Exception) -> str:
-    """Log an environment's exception with its traceback; return the id it is logged under."""
+    """Log an environment's exception with its traceback, under the id that is returned."""
     correlation_id = uuid4().hex[:12]
     logger.error("Environment failed (id %s)", correlation_id, exc_info=error)
     return correlation_id

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Misbehaviour on request: `reset(seed=7, scenario={"delay_s": 1.0, "fail_rate": 0.1})`.
 
-For engineers who want to see how their client or trainer copes. Nothing is random: what happens at
-a step is a pure function of the episode's seed, the scenario and the number of the step.
+For engineers who test how their client or trainer copes. Nothing is random: what happens at a step
+depends only on the episode's seed, the scenario and the number of the step.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Scenario(BaseModel):
 
 
 def draw(seed: int, what: str, step: int) -> float:
-    """A number from 0 to below 1, the same on every machine and in every language.
+    """A number in [0, 1), the same on every machine and in every language.
 
     It is the first 53 bits of the SHA-256 digest of `<seed>/<what>/<step>`, divided by 2**53.
     """
@@ -90,7 +90,7 @@ class ScenarioRun:
     steps: int = 0  # requested so far, including those that failed
 
     def draw(self, what: str) -> float:
-        """A number from 0 to below 1 for the current step."""
+        """A number in [0, 1) for the current step."""
         return draw(self.seed or 0, what, self.steps)
 
     def apply_to(
@@ -203,7 +203,7 @@ class ScenarioSession(Session):
 
     def _validate(self, requested: Any) -> Scenario:
         if not self._allowed:
-            reason = "This server takes no scenarios (SCENARIOS=off)"
+            reason = "Scenarios are off on this server (SCENARIOS=off)"
             raise MessageError.invalid("scenarios_off", ("scenario",), reason, requested)
         try:
             return Scenario.model_validate(requested)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A bounded pool of threads that does not outlive its process, whatever its calls do."""
+"""A bounded pool of threads that never keeps its process alive."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -11,10 +11,10 @@ ResultT = TypeVar("ResultT")
 
 
 class DaemonThreads(Executor):
-    """For `run_in_executor`: the standard pool, but for what happens at the end.
+    """An executor for `run_in_executor` whose threads are daemons.
 
-    That one has the interpreter wait for its threads, so a single call that never returns keeps a
-    process that was told to stop.
+    At exit the interpreter waits for the threads of a `ThreadPoolExecutor`, so a single call that
+    never returns would keep a stopping server alive.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -27,7 +27,7 @@ class DaemonThreads(Executor):
     def submit(
         self, function: Callable[..., ResultT], /, *arguments: Any, **keywords: Any
     ) -> "Future[ResultT]":
-        """Call `function` in a thread, a new one when all are busy and there may be more."""
+        """Call `function` in an idle thread, or in a new one while there are fewer than `most`."""
         future: Future[ResultT] = Future()
         self._calls.put((future, lambda: function(*arguments, **keywords)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
@@ -38,7 +38,7 @@ class DaemonThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """End the threads, each when its call has returned; nobody waits for that."""
+        """End each thread when its call has returned; does not wait for them."""
         for _ in self._threads:
             self._calls.put(None)
 
@@ -48,17 +48,17 @@ class DaemonThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
-                except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+                except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                     future.set_exception(_as_error(error))
-            del item, future, call  # or the last result lives until the next call
+            del item, future, call  # otherwise the result lives until the next call
             self._idle.release()
 
 
 def _as_error(raised: BaseException) -> Exception:
-    """`raised`, or an error of what asyncio does not just raise where the call is awaited.
+    """`raised`, or a `RuntimeError` in its place when asyncio would not deliver it to the caller.
 
-    One that ends a thread, an iteration or a task would end the server, keep the caller waiting
-    for ever or be taken for the caller's own end.
+    `SystemExit` and `KeyboardInterrupt` would end the server, `StopIteration` leave the caller
+    waiting, and `CancelledError` look like a cancellation of the caller.
     """
     if isinstance(raised, Exception) and not isinstance(raised, StopIteration | CancelledError):
         return raised

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Messages in and out: the one place that decodes what clients send and encodes what they get.
+"""The wire format: the one place that decodes clients' messages and encodes the replies.
 
-A valid message costs one pass of pydantic-core, from text to typed message. Only when that fails is
-the text decoded again, step by step, to say exactly what is wrong with it, in the form in which the
-stock servers say it.
+A valid message costs one pass of pydantic-core, from text to typed message. Only an invalid one is
+decoded again, step by step, to explain what is wrong with it in the form of the stock servers.
 """
 
 import json
@@ -59,8 +58,8 @@ class McpMessage(BaseMessage):
     data: dict[str, Any]
 
 
-# The framework's tool-style actions have `type` by default; on the wire it is what tells them apart
-# from the environment's own action, so here it is required.
+# In the framework's tool-style actions `type` has a default. On the wire it tells them apart from
+# the environment's own action, so here it is required.
 class ListTools(ListToolsAction):
     type: Literal["list_tools"]
 
@@ -72,7 +71,7 @@ class CallTool(CallToolAction):
 _TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": ListTools, "call_tool": CallTool}
 TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *_TOOL_ACTIONS.values()})
 
-# What says that `data` is no object without naming the model it would become.
+# For a `data` that is not an object: their error does not name the environment's model.
 _LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step": WSStepMessage}
 
 _MOST_DIGITS = 4300
@@ -81,13 +80,13 @@ _MOST_DIGITS = 4300
 class MessageDecoder:
     """Decodes the messages of one environment: WebSocket frames and HTTP bodies.
 
-    `decode_…` return the typed message and raise `MessageError` with a code of the wire contract.
+    The `decode_…` methods return a typed message or raise `MessageError`.
     """
 
     def __init__(self, action_cls: type[Action], max_json_depth: int) -> None:
         self._action_cls = action_cls
         self._max_json_depth = max_json_depth
-        # Left to right: the environment's own action comes first, tool-style actions after it.
+        # Left to right: an action that fits the environment's own model is never a tool call.
         action: Any = Annotated[
             action_cls | CallTool | ListTools, Field(union_mode="left_to_right")
         ]
@@ -111,7 +110,7 @@ class MessageDecoder:
         self._step_validator = TypeAdapter(self.step_request).validator
 
     def decode_frame(self, text: str | None) -> BaseMessage:
-        """Decode one WebSocket frame; `None` stands for a binary one, which no message is."""
+        """Decode one WebSocket frame; `None` stands for a binary frame, which is invalid."""
         if text is None:
             raise MessageError.invalid("text_type", (), "A message is a text frame", None)
         self._check_depth(text)
@@ -122,15 +121,15 @@ class MessageDecoder:
             raise self._explain_frame(text, error) from None
 
     def decode_reset(self, body: bytes) -> ResetRequest:
-        """Decode the body of `POST /reset`; an empty one means no arguments."""
+        """Decode the body of `POST /reset`; an empty body means no arguments."""
         return self._decode_body(body or b"{}", self._reset_validator, ResetRequest)
 
     def decode_step(self, body: bytes) -> StepRequest:
-        """Decode the body of `POST /step`: an action of the environment, or a tool-style one."""
+        """Decode the body of `POST /step`: an action of the environment, or a tool-style action."""
         return self._decode_body(body, self._step_validator, StepRequest)
 
     def decode_json(self, body: bytes) -> Any:
-        """Decode JSON of no particular shape, within the limits."""
+        """Decode JSON of any shape, within the limits."""
         return self._load(body)
 
     def request_schemas(self) -> dict[str, Any]:
@@ -153,7 +152,7 @@ class MessageDecoder:
             raise self._explain_body(body, model, error) from None
 
     def _check_depth(self, text: Any) -> None:
-        # With too few brackets nothing is deep, and to count them costs next to nothing.
+        # Counting brackets is much cheaper than `_depth`, and rules out almost every message.
         brace, bracket = ("{", "[") if isinstance(text, str) else (b"{", b"[")
         if text.count(brace) + text.count(bracket) <= self._max_json_depth:
             return
@@ -163,13 +162,12 @@ class MessageDecoder:
             raise MessageError.invalid("json_depth", (), reason, depth)
 
     def _load(self, text: str | bytes) -> Any:
-        """Parse JSON within the limits, so that whatever passes can be stored and sent back."""
+        """Parse JSON within the limits; the result can always be encoded again."""
         self._check_depth(text)
         try:
             return from_json(text)
         except ValueError:
-            # It is invalid, or what Python's parser takes and nobody can send on.
-            pass
+            pass  # invalid, or valid for Python's parser only: a lone surrogate, a huge integer
         try:
             value = json.loads(text, parse_int=_bounded_int)
         except ValueError as error:
@@ -196,7 +194,7 @@ class MessageDecoder:
                     f"Unknown message type: {_brief(kind)} (known: {', '.join(self.messages)})",
                 )
             data = value.get("data")
-            if isinstance(data, dict):  # errors inside `data` are located in it, as in the stock
+            if isinstance(data, dict):  # as in the stock, `loc` then starts inside `data`
                 if model is ResetMessage:
                     ResetRequest.model_validate(data)
                 elif issubclass(model, StepMessage):
@@ -227,7 +225,7 @@ class MessageDecoder:
         return MessageError.from_validation(error, location)
 
     def _action_model(self, data: dict[str, Any]) -> type[Action]:
-        """The action that `data` means to be; an environment's own `type` field comes first."""
+        """The model that explains `data`. A `type` names a tool, unless the action has that field."""
         kind = data.get("type")
         if "type" in self._action_cls.model_fields or not isinstance(kind, str):
             return self._action_cls
@@ -240,14 +238,14 @@ _ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
 
 
 def _depth(text: str | bytes) -> int:
-    """How deep the text nests, without parsing it: a parser's own limit is its interpreter's.
+    """How deep the text nests, found without a parser, which would have a limit of its own.
 
-    Only for the brackets there is a loop, so that code or prose of megabytes costs little.
+    Only brackets are looped over in Python, so megabytes of code or prose cost little.
     """
     if isinstance(text, str):
         text = text.encode("utf-8", "replace")
-    if b"\\" in text:  # the search for one byte is the fastest there is
-        # Without pairs of backslashes and then escaped quotes, a quote ends the string it is in.
+    if b"\\" in text:  # a cheap check that spares most texts two copies
+        # Remove escaped backslashes, then escaped quotes: every quote left begins or ends a string.
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = _STRING.sub(b"", text).translate(_ONE_UP_OR_DOWN, _OTHERS)
     return max(accumulate(step - 1 for step in brackets), default=0)
@@ -259,14 +257,14 @@ class _OversizedInteger:
 
 
 def _bounded_int(digits: str) -> int | _OversizedInteger:
-    # Python's own limit, and pydantic-core's, on what they convert to an integer.
+    # Python and pydantic-core refuse to convert longer ones.
     return int(digits) if len(digits) <= _MOST_DIGITS else _OversizedInteger(digits)
 
 
 def _flaw(value: Any, location: list[str | int]) -> tuple[str, str, Any] | None:
-    """What makes `value` impossible to send on: type, reason, what was received.
+    """Why `value` cannot be encoded as JSON again: type, reason and input of the error, or `None`.
 
-    `location` is led to it, through as many levels as JSON may nest.
+    Appends the path to the offending value to `location`.
     """
     if isinstance(value, str):
         reason = "A string may not hold lone surrogates"
@@ -321,7 +319,7 @@ def encode_observation_frame(observation: Observation) -> str:
 
 
 def _result(observation: Observation) -> dict[str, Any]:
-    # The observation itself is encoded as its model says, serialisers and all.
+    # A model, not a dict: its own serialisers apply.
     return {
         "observation": observation,
         "reward": observation.reward,
@@ -334,7 +332,7 @@ def encode_state_frame(state: State) -> str:
 
 
 def encode_frame(kind: str, data: dict[str, Any]) -> str:
-    """A frame of any other type: `error` and `mcp`."""
+    """A frame of type `error` or `mcp`."""
     return _json({"type": kind, "data": data})
 
 
@@ -344,5 +342,5 @@ def encode_json_rpc(response: dict[str, Any]) -> str:
 
 
 def _json(value: Any, exclude: Any = None) -> str:
-    # JSON has no NaN and no infinities; null is what the stock servers send for them.
+    # JSON has no NaN or infinity; the stock servers send null.
     return to_json(value, exclude=exclude, inf_nan_mode="null").decode()

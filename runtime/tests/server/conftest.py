@@ -33,7 +33,7 @@ def connect_to(environments: Any, connect: Callable[..., Any]) -> Callable[..., 
 
 @pytest.fixture
 def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
-    """Opens bare sockets, each after the handshake: nobody answers pings or a close."""
+    """Opens bare sockets after the handshake, which answer neither pings nor a close frame."""
     head = (
         "GET /ws HTTP/1.1",
         "Host: localhost",
@@ -62,7 +62,7 @@ def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
 def serve(
     request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]
 ) -> Iterator[Callable[[dict[str, str]], Any]]:
-    """Serves the notes environment with these variables, each way in turn; everything is logged."""
+    """Serves the notes environment with some variables, each way in turn, and logs everything."""
     with ExitStack() as containers:
 
         def start(env: dict[str, str]) -> Any:
@@ -72,7 +72,7 @@ def serve(
             options = ["--log-level", "trace"]
             if request.param == "server":
                 return start_shared_server(*options, env=env)
-            # The last is an option of uvicorn's that would let more through.
+            # uvicorn's own limit is above ours, which must hold.
             options += ["--ws-max-size", "100000000"]
             return start_shared_server(*options, env=env, application="notes_env.app:app")
 
@@ -81,7 +81,7 @@ def serve(
 
 @dataclass(frozen=True)
 class _Container:
-    """As `Server` of the other `conftest.py`, as far as it is needed here."""
+    """As much of `stepwire.testing.Server` as the tests here use."""
 
     name: str
     port: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Environments that the notes environment is not, served side by side: each below a path."""
+"""Environments that differ from the notes environment, each served below a path of its own."""
 
 import stepwire  # noqa: F401 - first: it decides how the framework is imported
 
@@ -49,7 +49,7 @@ class Counting(Environment[NoteAction, NoteObservation, State]):
 
 
 class Meeting(Counting):
-    """A step returns only when two sessions are in theirs, each in a thread of its own."""
+    """A step returns when two sessions are in one at once, each in a thread of its own."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
     _barrier = threading.Barrier(2)
@@ -75,7 +75,7 @@ class AsyncMeeting(Counting):
 
 
 class OneThread(Counting):
-    """Has to be called from one thread, whoever calls it."""
+    """Has to be called from one thread, also for different sessions."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
     REQUIRES_SINGLE_THREAD_EXECUTOR = True
@@ -107,12 +107,12 @@ class Patient(Counting):
 
 
 def name_thread() -> str:
-    """Where this is called."""
+    """The thread that this runs in."""
     return threading.current_thread().name
 
 
 class InThreads(Counting):
-    """Synchronous, its tool as well; a step raises what it is told to."""
+    """Steps and a tool that say which thread they run in; a step raises the exception it names."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
     TOOLS = (name_thread,)
@@ -126,7 +126,7 @@ class InThreads(Counting):
 
 
 class Failing(NotesEnvironment):
-    """Fails in the way that the message asks for; any other message is echoed."""
+    """Fails in the way that the text asks for; returns any other text."""
 
     TOOLS = ()
 
@@ -166,7 +166,7 @@ class Failing(NotesEnvironment):
 
 
 class Remembering(Counting):
-    """Can be resumed, in threads; a state that says so is refused, and notes make it larger."""
+    """Can be resumed, in threads. It refuses a state of a former version; notes enlarge a state."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`create_app`: what it takes, and that nothing written for it is bound to it."""
+"""`create_app`: what it takes; what is written for it also runs under the stock `create_app`."""
 
 import textwrap
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def application(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def test_the_call_of_the_templates_readme_works_as_it_is(
+def test_the_call_in_the_templates_readme_works_unchanged(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
     source = """
@@ -110,7 +110,7 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
     [NotesEnvironment(), "NotesEnvironment", None],
     ids=["an instance", "a name", "nothing"],
 )
-def test_something_that_makes_no_environment_is_refused(environment: Any) -> None:
+def test_an_env_that_cannot_be_called_is_refused(environment: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot be called. Pass the environment class"):
         create_app(environment, NoteAction, NoteObservation)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a client is told when an environment fails: what its author said to it, nothing internal."""
+"""What a client gets when an environment fails: its author's text, and nothing internal."""
 
 import re
 from typing import Any
@@ -26,7 +26,7 @@ def _failure(answer: Any) -> str:
     ],
     ids=["step", "text that cannot be encoded", "reset"],
 )
-def test_a_value_error_is_the_environment_talking_to_its_user(
+def test_the_text_of_a_value_error_reaches_the_client(
     connect_to: Any, frame: Any, message: str
 ) -> None:
     conversation = connect_to("failing")
@@ -45,7 +45,7 @@ def test_a_value_error_is_the_environment_talking_to_its_user(
         ("no observation", "AttributeError"),
     ],
 )
-def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
+def test_any_other_failure_gets_an_id_that_leads_to_the_traceback(
     connect_to: Any, environments: Any, asked: str, logged: str
 ) -> None:
     conversation = connect_to("failing")
@@ -61,7 +61,7 @@ def test_any_other_failure_is_told_by_an_id_that_leads_to_the_traceback(
 @pytest.mark.parametrize(
     "name", ["StopIteration", "CancelledError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"]
 )
-def test_what_cannot_be_raised_from_a_thread_is_a_failure_like_any_other(
+def test_an_exception_that_no_thread_can_pass_on_is_a_failure_like_any_other(
     connect_to: Any, environments: Any, name: str
 ) -> None:
     conversation = connect_to("in-threads")
@@ -79,5 +79,5 @@ def test_a_state_that_fails_does_not_end_the_session(connect_to: Any) -> None:
     assert conversation.step(text="Hi")["type"] == "observation"
 
 
-def test_a_reward_that_is_no_number_in_json_is_null(connect_to: Any) -> None:
+def test_a_reward_that_json_cannot_represent_is_null(connect_to: Any) -> None:
     assert connect_to("failing").step(text="not a number")["data"]["reward"] is None

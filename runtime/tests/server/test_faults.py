@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Clients that break off, vanish or never read: each costs its own session and nothing else.
+"""Clients that break off, vanish or never read: each affects its own session only.
 
 Marked `load`, at the sizes of `.ci/run`: many sessions, many steps, many disconnects.
 """
@@ -56,7 +56,7 @@ def _open(port: int, receive_buffer: int = 0) -> socket.socket:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Vanish with a TCP reset instead of a farewell."""
+    """Disconnect with a TCP reset instead of a close frame."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -105,12 +105,14 @@ def test_breaking_off_anywhere_frees_the_slot(
 def test_a_peer_that_answers_no_ping_loses_its_slot(with_one_slot: Any) -> None:
     _wait_for_the_slot(with_one_slot.port)
     half_open = _open(with_one_slot.port)
-    half_open.sendall(_STEP)  # and from here on it is as good as gone
+    half_open.sendall(_STEP)  # from here on it answers nothing
     _wait_for_the_slot(with_one_slot.port)
     half_open.close()
 
 
-def test_a_client_that_never_reads_holds_up_nobody(start_server: Callable[..., Any]) -> None:
+def test_a_client_that_never_reads_delays_no_other_session(
+    start_server: Callable[..., Any],
+) -> None:
     server = start_server(*_OURS, application="notes_env.app:app")
     deaf = _open(server.port, receive_buffer=4096)
     deaf.settimeout(0.2)
@@ -123,14 +125,14 @@ def test_a_client_that_never_reads_holds_up_nobody(start_server: Callable[..., A
     assert _takes_a_session(server.port)
 
 
-def test_the_largest_frames_take_little_memory_whatever_is_in_them(
+def test_the_largest_frames_take_little_memory_for_any_content(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
     server = start_server()
     conversation = connect(server.ws_url)
     size = 16_777_000
     for message in ("x" * size, "[" * size, "\\[" * (size // 3), '"[' * (size // 3)):
-        assert conversation.step(message)["data"]["observation"]["text"] == message
+        assert conversation.step(text=message)["data"]["observation"]["text"] == message
     assert _resident_kb(server, "VmHWM") < 400_000  # the most there ever was
 
 
@@ -157,6 +159,7 @@ def drive(root: Path, loaded: Any) -> Iterator[Callable[..., Any]]:
     def run(sessions: int, steps: int) -> Any:
         command = [sys.executable, root / "benchmarks" / "load.py", "--port", loaded.port]
         command += ["--pid", loaded.process.pid, "--sessions", sessions, "--steps", steps]
+        command += ["--action", '{"text":"Hello, World!"}']
         return json.loads(subprocess.check_output([*map(str, command)], timeout=300))
 
     return run

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Misbehaviour on request: what each field does, its bound, and that nothing is left to chance."""
+"""Misbehaviour on request: what each field does, its bounds, and that nothing is random."""
 
 import json
 import time
@@ -71,7 +71,7 @@ def test_observations_are_padded(conversation: Any) -> None:
         assert reply["data"]["observation"]["metadata"]["padding"] == "x" * 70_000
 
 
-def test_a_stamp_says_whose_reply_it_is(conversation: Any) -> None:
+def test_a_stamp_identifies_the_request_that_is_answered(conversation: Any) -> None:
     stamps = [_begin(conversation, {"stamp": True}, seed=7, episode_id="e")]
     stamps += [conversation.step(text="Hi"), conversation.step(text="Hi")]
     found = [reply["data"]["metadata"]["stamp"] for reply in stamps]
@@ -211,7 +211,9 @@ def test_a_fault_breaks_the_reply(conversation: Any, kind: str, start: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["abort", "slow_drip"])
-def test_plain_uvicorn_says_what_it_cannot_do(start_server: Ask, connect: Ask, kind: str) -> None:
+def test_plain_uvicorn_explains_the_faults_it_cannot_perform(
+    start_server: Ask, connect: Ask, kind: str
+) -> None:
     own = ("--ws", "websockets-sansio")
     server = start_server(*own, application="notes_env.app:app")
     conversation = connect(server.ws_url)
@@ -276,7 +278,7 @@ def test_past_a_bound_the_error_names_it(
     ],
     ids=["no object", "unknown field", "unknown fault", "no rewards", "too many rewards"],
 )
-def test_what_is_no_scenario_is_refused(
+def test_an_invalid_scenario_is_refused(
     conversation: Any, scenario: Any, location: list[str], reason: str
 ) -> None:
     errors = {
@@ -291,14 +293,14 @@ def test_scenarios_can_be_switched_off(start_server: Ask, connect: Ask) -> None:
     conversation = connect(server.ws_url)
     data = _begin(conversation, {"delay_s": 1})["data"]
     assert data["code"] == "VALIDATION_ERROR"
-    assert data["errors"][0]["msg"] == "This server takes no scenarios (SCENARIOS=off)"
+    assert data["errors"][0]["msg"] == "Scenarios are off on this server (SCENARIOS=off)"
     assert conversation.step(text="Hi")["data"]["reward"] == 0.2
 
 
 # HTTP and descriptions
 
 
-def test_http_takes_a_scenario_and_tells_what_is_wrong_with_one(server: Any) -> None:
+def test_http_takes_a_scenario_and_explains_an_invalid_one(server: Any) -> None:
     asked = {"seed": 7, "episode_id": "e", "scenario": {"stamp": True}}
     answer = requests.post(f"{server.url}/reset", json=asked, timeout=60)
     assert answer.json()["metadata"]["stamp"] == make_stamp(7, "e", 0, None)
@@ -307,7 +309,7 @@ def test_http_takes_a_scenario_and_tells_what_is_wrong_with_one(server: Any) -> 
     assert answer.json()["detail"][0]["loc"] == ["scenario", "delay_s"]
 
 
-def test_http_goes_on_with_the_scenario_where_cookies_are_kept(server: Any) -> None:
+def test_http_continues_the_scenario_of_a_client_that_keeps_cookies(server: Any) -> None:
     with requests.Session() as client:
         scenario = {"reward": [1, 2], "done_at": 2, "fail_at": 3}
         client.post(f"{server.url}/reset", json={"scenario": scenario}, timeout=60)

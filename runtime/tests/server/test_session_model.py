@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whole sessions against a model; and frames and bytes of any kind, which harm no other session."""
+"""Whole sessions against a model; frames and bytes of any kind, which disturb no other session."""
 
 import json
 import socket
@@ -41,7 +41,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 
 class _Session:
     def __init__(self, ws_url: str) -> None:
-        # Its pings would draw from `random` beside Hypothesis, in a thread: which that takes amiss.
+        # No pings: their thread would use `random`, which Hypothesis reports.
         self._opened = connect(
             ws_url, compression=None, max_size=None, proxy=None, ping_interval=None
         )
@@ -56,7 +56,7 @@ class _Session:
 
 
 class SessionModel(RuleBasedStateMachine):
-    """What a session has to remember, beside the session that a server keeps."""
+    """What a session has to remember, compared with a session of the server."""
 
     ws_url: str
 
@@ -159,7 +159,7 @@ _FRAME = st.one_of(
 
 @pytest.fixture(scope="module")
 def fuzzed(start_shared_server: Any) -> Any:
-    """A server of its own: whatever it is told, its log is looked at afterwards."""
+    """A server of its own, whose log must have no traceback."""
     return start_shared_server(env={"SCENARIOS": "off"})
 
 
@@ -172,7 +172,7 @@ def witness(fuzzed: Any) -> Iterator[_Session]:
 
 
 @given(frames=st.lists(_FRAME, min_size=1, max_size=20))
-def test_any_frame_is_answered_once_and_no_other_session_notices(
+def test_any_frame_is_answered_once_and_disturbs_no_other_session(
     fuzzed: Any, witness: _Session, frames: list[str | bytes]
 ) -> None:
     before = witness.ask({"type": "state"})
@@ -198,7 +198,7 @@ def test_any_frame_is_answered_once_and_no_other_session_notices(
 
 
 @given(data=st.binary(max_size=300))
-def test_any_bytes_harm_their_own_connection_at_worst(
+def test_any_bytes_harm_only_their_own_connection(
     fuzzed: Any, witness: _Session, data: bytes
 ) -> None:
     before = witness.ask({"type": "state"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sessions: capacity, concurrency, and how environments of every kind are called."""
+"""Sessions: capacity, concurrency, and environments that cannot be made or closed."""
 
 import socket
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_an_environment_that_does_not_support_more_has_one_session_at_a_time(
     assert first.ask({"type": "state"})["data"] == {"episode_id": "only", "step_count": 1}
 
 
-def test_arguments_the_environment_does_not_take_are_left_out(connect_when_free: Any) -> None:
+def test_arguments_the_environment_does_not_accept_are_left_out(connect_when_free: Any) -> None:
     data = {"seed": 3, "episode_id": "e", "difficulty": "hard"}
     answer = connect_when_free("counting").ask({"type": "reset", "data": data})
     assert answer["data"]["observation"]["text"] == "seed 3"
@@ -141,7 +141,7 @@ def test_an_environment_that_cannot_be_made_is_reported_and_logged(
     assert "RuntimeError: /secret/path" in environments.log
 
 
-def test_an_environment_that_fails_to_close_harms_nobody(environments: Any) -> None:
+def test_an_environment_that_fails_to_close_is_only_logged(environments: Any) -> None:
     reply = requests.post(
         f"{environments.url}/failing/step", json={"action": {"text": "Hi"}}, timeout=60
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The pool of threads: bounded, thrifty, and nothing that a process waits for."""
+"""The pool of threads: bounded, reused, and nothing that a process waits for."""
 
 import threading
 from collections.abc import Callable

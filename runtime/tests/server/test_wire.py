@@ -97,7 +97,7 @@ def test_only_arguments_that_were_sent_reach_the_environment(decoder: MessageDec
         ('{"type":"dance"}', WSErrorCode.UNKNOWN_TYPE),
     ],
 )
-def test_a_frame_that_is_refused_has_a_code(
+def test_a_refused_frame_has_an_error_code(
     decoder: MessageDecoder, text: str, code: WSErrorCode
 ) -> None:
     with pytest.raises(MessageError) as caught:
@@ -162,7 +162,7 @@ def test_empty_metadata_is_null_over_http_and_left_out_of_frames() -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_what_json_has_no_number_for_is_null(number: float) -> None:
+def test_nan_and_infinity_are_null(number: float) -> None:
     observation = Observation(reward=number, metadata={"loss": number})
     assert json.loads(encode_observation(observation)) == {
         "observation": {"metadata": {"loss": None}},
@@ -176,7 +176,7 @@ def test_what_json_has_no_number_for_is_null(number: float) -> None:
     }
 
 
-def test_a_state_is_encoded_with_whatever_the_environment_adds() -> None:
+def test_a_state_is_encoded_with_the_fields_an_environment_adds() -> None:
     state = State(episode_id="e", step_count=2, level={"name": "maze"})  # type: ignore[call-arg]
     assert json.loads(encode_state_frame(state)) == {
         "type": "state",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/ws`, frame by frame, as `PROTOCOL.md` of the wire contract has it."""
+"""`/ws`, frame by frame, as the wire contract describes it."""
 
 from typing import Any
 
@@ -50,13 +50,13 @@ def test_rewards_are_raw_floats(conversation: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "😀", "nai\u0308ve", "\x00\u2028\n", "x" * 1_000_000])
-def test_text_goes_there_and_back_unchanged(conversation: Any, text: str) -> None:
+def test_text_comes_back_unchanged(conversation: Any, text: str) -> None:
     observation = conversation.step(text=text)["data"]["observation"]
     assert observation["text"] == text
     assert observation["length"] == len(text)
 
 
-def test_state_tells_the_episode_and_its_steps(conversation: Any) -> None:
+def test_state_has_the_episode_and_its_steps(conversation: Any) -> None:
     conversation.ask({"type": "reset", "data": {"episode_id": "mine"}})
     conversation.step(text="Hi")
     assert conversation.ask({"type": "state"}) == {
@@ -65,7 +65,7 @@ def test_state_tells_the_episode_and_its_steps(conversation: Any) -> None:
     }
 
 
-def test_state_tells_the_seed_when_one_was_given(conversation: Any) -> None:
+def test_state_has_the_seed_when_one_was_given(conversation: Any) -> None:
     conversation.ask({"type": "reset", "data": {"seed": 7, "episode_id": "mine"}})
     assert conversation.ask({"type": "state"})["data"] == {
         "episode_id": "mine",
@@ -274,9 +274,7 @@ def test_nesting_up_to_the_limit_is_fine(conversation: Any) -> None:
 @pytest.mark.parametrize(
     "frame", ["", "nope", "{", '{"type":"state"} {}', '{"type":"state",}', "{'type':'state'}"]
 )
-def test_what_is_no_json_is_called_so_and_the_session_goes_on(
-    conversation: Any, frame: str
-) -> None:
+def test_invalid_json_is_reported_and_the_session_goes_on(conversation: Any, frame: str) -> None:
     conversation.step(text="Hi")
     answer = conversation.ask(frame)
     assert answer["type"] == "error"
