@@ -278,6 +278,9 @@ def test_the_stock_templates_client_works_with_this_server_and_gets_the_metadata
     done = run(
         "-c",
         f"""
+import sys
+
+sys.modules["gradio"] = None  # the framework goes without it; importing it takes seconds
 from echo import EchoAction, EchoEnv
 
 with EchoEnv(base_url={server.url!r}).sync() as env:

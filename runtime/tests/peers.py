@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fixtures of both test suites: interpreters to run, and the framework's own server."""
+"""Fixtures of both test suites: connections, programs to run, and the framework's own server."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ from suite import starter
 _PROTOCOL = "WEBSOCKET_PROTOCOL"
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
-# The same examples every time; `pytest --hypothesis-profile thorough` looks further.
+# The same examples in every run; `pytest --hypothesis-profile thorough` tries more.
 hypothesis_settings.register_profile(
     "plain", max_examples=60, derandomize=True, deadline=None, database=None
 )
@@ -58,14 +58,14 @@ def root() -> Path:
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """A port that no process listens on, unless the test makes one."""
+    """A port on which no process listens."""
     with reserved_port() as port:
         yield port
 
 
 @pytest.fixture
 def connect(server: Server) -> Iterator[Callable[..., Conversation]]:
-    """Opens raw WebSockets, to the shared server unless an address is given."""
+    """Opens raw WebSockets, to the shared server if no address is given."""
     with ExitStack() as connections:
 
         def open_one(ws_url: str | None = None, **options: Any) -> Conversation:
@@ -88,7 +88,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def stock_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `openenv init echo` of the installed framework writes, for up to 64 sessions."""
+    """The files that `openenv init echo` of the installed framework writes, for 64 sessions."""
     framework = importlib.util.find_spec("openenv")
     assert framework is not None
     assert framework.submodule_search_locations is not None
@@ -116,7 +116,7 @@ def stock_server(
 
 @pytest.fixture(params=["ours", "stock"])
 def either_server(request: pytest.FixtureRequest) -> Server:
-    """Our server, then the framework's: what holds for both."""
+    """Our server and the framework's, for tests of what holds for both."""
     found: Server = request.getfixturevalue("server" if request.param == "ours" else "stock_server")
     return found
 
@@ -125,7 +125,7 @@ def either_server(request: pytest.FixtureRequest) -> Server:
 def run(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command to its end: `run("-c", code)` with this interpreter, in an empty folder."""
+    """Runs a program and waits for it: `run("-c", code)`, by default in an empty folder."""
     folder = tmp_path_factory.mktemp("run")
 
     def run_one(
@@ -150,11 +150,11 @@ def run(
 
 @pytest.fixture(scope="session")
 def execute(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
-    """Runs lines as a program in which every warning is an error; returns what it printed."""
+    """Runs code as a program in which every warning is an error; returns its output."""
 
     def run_lines(code: str, *arguments: str) -> str:
         done = run("-X", "dev", "-W", "error", "-c", code, *arguments)
-        # In development mode asyncio also reports each callback that a busy machine made slow.
+        # In development mode asyncio also reports callbacks that are slow on a busy machine.
         complaints = re.sub(r"(?m)^Executing .* took [\d.]+ seconds\n", "", done.stderr)
         assert (done.returncode, complaints) == (0, ""), done.stderr
         return done.stdout
@@ -164,9 +164,9 @@ def execute(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..
 
 @pytest.fixture
 def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]]:
-    """Puts a server behind nginx as `docs/operating.md` does: `behind_nginx(server)`, its address.
+    """Puts a server behind nginx like `docs/operating.md`: `behind_nginx(server)` is its address.
 
-    For tests with the marker `operating` or `browser`: plain ones have no nginx.
+    Only for tests with the marker `operating` or `browser`, which have nginx.
     """
     page = (root / "docs" / "operating.md").read_text()
     documented = page.split("```nginx\n")[1].split("```")[0]
@@ -183,7 +183,7 @@ def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]
             )
             (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
             command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
-            # Debian has it where only root's PATH leads.
+            # Debian installs it in a folder that only root's PATH has.
             path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
             process = subprocess.Popen(command, env=os.environ | {"PATH": path})
             running.callback(process.wait)

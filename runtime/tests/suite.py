@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`suite_fixtures`: the fixtures of a test suite whose tests mostly talk to one server."""
+"""`suite_fixtures`: the fixtures of a test suite whose tests mostly use one server."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import trustme
 
-from stepwire.testing.fixtures import server_fixture
 from stepwire.testing.servers import (
     Server,
     reserved_port,
@@ -26,17 +26,18 @@ _PROTOCOL = "WEBSOCKET_PROTOCOL"
 
 
 def suite_fixtures(module: str) -> dict[str, Any]:
-    """The fixtures of one suite whose tests mostly talk to the server of `module`.
+    """The fixtures of a suite whose tests mostly use the server of `module`.
 
-    A session-wide fixture has one value however many conftests override what it is made of, so
-    each suite has fixtures of its own: `globals().update(suite_fixtures("my_env.server.app"))`.
+    A fixture of session scope has one value for all suites of a run, even where a conftest
+    overrides the fixtures that it uses. So each suite gets fixtures of its own:
+    `globals().update(suite_fixtures("my_env.server.app"))`.
     """
 
     @pytest.fixture(scope="session")
     def start_shared_server(
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[Callable[..., Server]]:
-        """As `start_server`, for session-wide fixtures: each stops when all tests are done."""
+        """Like `start_server`, for fixtures of session scope: the servers stop after all tests."""
         started: list[Server] = []
         with ExitStack() as servers:
             start = starter(servers, tmp_path_factory.mktemp("shared"), module)
@@ -47,34 +48,38 @@ def suite_fixtures(module: str) -> dict[str, Any]:
 
             yield start_one
             for server in started:
-                server.process.terminate()  # all at once, before each is waited for
+                server.process.terminate()  # all of them, before the stack waits for each
+
+    @pytest.fixture(scope="session")
+    def server(start_shared_server: Callable[..., Server]) -> Server:
+        """The suite's server, shared by all tests."""
+        return start_shared_server()
 
     @pytest.fixture
     def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-        """Starts servers that stop with the test: `start_server("--workers", "2", env={…})`.
+        """Starts servers that stop after the test: `start_server("--workers", "2", env={…})`.
 
-        `application` is an import string or a Python file with an `app`, served by uvicorn;
-        `command` starts something else, with the port in place of `{port}`; `port` is one that a
-        stopped server had.
+        `application` is an import string or a Python file with an `app`, for uvicorn. `command` is
+        any other command, with `{port}` for the port. `port` reuses the port of a stopped server.
         """
         with ExitStack() as servers:
             yield starter(servers, tmp_path, module)
 
     @pytest.fixture(scope="session")
     def fast_server(server: Server, start_shared_server: Callable[..., Server]) -> Server:
-        """Our server with its own WebSocket protocol, also where all others use uvicorn's."""
+        """Our server with its own WebSocket protocol, even when all others use uvicorn's."""
         if os.environ.get(_PROTOCOL, "fast") == "fast":
             return server
         return start_shared_server(env={_PROTOCOL: "fast"})
 
     @pytest.fixture(scope="session")
     def one_session_server(start_shared_server: Callable[..., Server]) -> Server:
-        """Our server with room for one session at a time; who uses it closes what it opened."""
+        """Our server with room for one session. Tests end the sessions that they open."""
         return start_shared_server(env={"MAX_CONCURRENT_ENVS": "1"})
 
     @pytest.fixture(scope="session")
     def tls_url(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-        """Our application on uvicorn, with a certificate; any page may embed its pages."""
+        """Our application on uvicorn with TLS; pages of other sites may embed its pages."""
         folder = tmp_path_factory.mktemp("tls")
         certificate = authority.issue_cert("127.0.0.1")
         certificate.private_key_pem.write_to_path(folder / "key.pem")
@@ -102,13 +107,12 @@ def suite_fixtures(module: str) -> dict[str, Any]:
             server.terminate()
             drain.join()
 
-    return {
-        "server": server_fixture(module),
-        **{name: value for name, value in locals().items() if name != "module"},
-    }
+    return {name: value for name, value in locals().items() if name != "module"}
 
 
 def starter(servers: ExitStack, folder: Path, module: str) -> Callable[..., Server]:
+    """A function like the fixture `start_server`, whose servers stop with `servers`."""
+
     def start(
         *options: str,
         env: dict[str, str] | None = None,
@@ -122,6 +126,8 @@ def starter(servers: ExitStack, folder: Path, module: str) -> Callable[..., Serv
             arguments = serving_command(application or module, port, options)
         else:
             arguments = [part.replace("{port}", str(port)) for part in (*command, *options)]
-        return servers.enter_context(running_server(arguments, folder, port=port, env=env, cwd=cwd))
+        return servers.enter_context(
+            running_server(arguments, folder, port=port, env=env, cwd=cwd, popen=forked.popen)
+        )
 
     return start
