@@ -4,14 +4,11 @@
 import os
 import re
 from collections.abc import Callable
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-
-from stepwire.server.pages.security import FILES
 
 
 @pytest.mark.parametrize(("path", "target"), [("/", "web"), ("/web/", "../web")])
@@ -32,17 +29,6 @@ def test_the_page_loads_nothing_from_other_servers(server: Any) -> None:
     assert "<html" in page
     for address in ('src="http', 'src="/', 'href="http', 'href="/', "url(http"):
         assert address not in page
-
-
-def test_the_modules_of_the_page_are_short_and_import_in_no_circle() -> None:
-    texts = {path.name: path.read_text("utf-8") for path in FILES.glob("*.js")}
-    assert max(text.count("\n") for text in texts.values()) <= 200
-    imports = {
-        name: set(re.findall(r'(?:from|import\()\s*"\./(\w+\.js)"', text))
-        for name, text in texts.items()
-    }
-    assert imports["inspector.js"] >= {"session.js", "code.js"}
-    TopologicalSorter(imports).prepare()  # raises CycleError
 
 
 def test_only_files_of_the_page_are_served(server: Any) -> None:
