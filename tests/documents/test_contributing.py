@@ -63,7 +63,7 @@ def _is_covered(path: str, documented: set[str]) -> bool:
         other for other in documented if other.startswith(f"{folder}/") and other != f"{folder}/"
     ]
     is_file_of_it = path.rpartition("/")[0] == folder
-    return bool(folder) and (not listed or is_file_of_it and all(o.endswith("/") for o in listed))
+    return bool(folder) and (not listed or (is_file_of_it and all(o.endswith("/") for o in listed)))
 
 
 def test_the_marks_are_those_of_pytest() -> None:

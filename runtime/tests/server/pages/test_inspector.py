@@ -4,7 +4,6 @@
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,45 +55,52 @@ def test_the_policy_of_the_page(server: Any) -> None:
     assert file.headers["Content-Type"].startswith("text/javascript")
 
 
-def _versions(server: Any) -> tuple[str, str | None, str, str]:
-    """As `/web`, `/metadata` and `/docs` show them; the last one is the contract's."""
-    page = requests.get(server.url + "/web", timeout=60).text
-    described = requests.get(server.url + "/metadata", timeout=60).json()
-    info = requests.get(server.url + "/openapi.json", timeout=60).json()["info"]
-    shown = re.search(r"Server ([^<]+)<", page)
-    assert shown is not None
-    return shown[1], described["version"], info["description"].split(". ")[0], info["version"]
+_TOKEN = "a-rather-long-secret"
 
 
-def test_the_version_shown_is_that_of_the_environments_distribution(
-    start_server: Callable[..., Any], server: Any, tmp_path: Path
-) -> None:
-    installed = tmp_path / "notes_env-4.5.6.dist-info"
+@pytest.fixture(scope="module")
+def guarded(
+    start_shared_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A server with a token, whose environment is installed and whose pages no site may embed."""
+    folder = tmp_path_factory.mktemp("packages")
+    installed = folder / "notes_env-4.5.6.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: notes-env\nVersion: 4.5.6\n")
     (installed / "top_level.txt").write_text("notes_env\n")
-    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
-    assert _versions(start_server(env={"PYTHONPATH": path})) == (
-        "4.5.6",
-        "4.5.6",
-        "Reset, step and observe an environment: notes-env 4.5.6",
-        "1.0.0",
-    )
-    assert _versions(server) == (
-        "from a checkout",
-        None,
-        "Reset, step and observe an environment",
-        "1.0.0",
-    )
+    path = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
+    env = {"API_TOKEN": _TOKEN, "FRAME_ANCESTORS": "'none'", "PYTHONPATH": path}
+    return start_shared_server(env=env)
 
 
-def test_a_browser_without_the_token_gets_a_form(start_server: Callable[..., Any]) -> None:
-    server = start_server(env={"API_TOKEN": "a-rather-long-secret", "FRAME_ANCESTORS": "'none'"})
+def _versions(server: Any) -> tuple[str, str | None, str, str]:
+    """As `/web`, `/metadata` and `/docs` show them; the last one is the contract's."""
+
+    def get(path: str) -> requests.Response:
+        headers = {"Authorization": f"Bearer {_TOKEN}"}
+        return requests.get(server.url + path, headers=headers, timeout=60)
+
+    info = get("/openapi.json").json()["info"]
+    shown = re.search(r"Server ([^<]+)<", get("/web").text)
+    assert shown is not None
+    subject = info["description"].split(". ")[0]
+    return shown[1], get("/metadata").json()["version"], subject, info["version"]
+
+
+def test_the_version_shown_is_that_of_the_environments_distribution(
+    guarded: Any, server: Any
+) -> None:
+    subject = "Reset, step and observe an environment"
+    assert _versions(guarded) == ("4.5.6", "4.5.6", f"{subject}: notes-env 4.5.6", "1.0.0")
+    assert _versions(server) == ("from a checkout", None, subject, "1.0.0")
+
+
+def test_a_browser_without_the_token_gets_a_form(guarded: Any) -> None:
     for path in ("/web", "/docs", "/"):
-        answer = requests.get(server.url + path, headers={"Accept": "text/html"}, timeout=60)
+        answer = requests.get(guarded.url + path, headers={"Accept": "text/html"}, timeout=60)
         assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
         assert '<input name="token" type="password"' in answer.text
         policy = answer.headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert policy.endswith("frame-ancestors 'none'")
-    assert requests.get(server.url + "/web", timeout=60).json()["detail"]  # not a browser
+    assert requests.get(guarded.url + "/web", timeout=60).json()["detail"]  # not a browser
