@@ -1,82 +1,41 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the echo environment's client sends, and what it makes of the answers."""
+"""The echo environment's client: its models, its tools, and the servers that it starts."""
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
-from openenv.core.env_server.mcp_types import (
-    CallToolAction,
-    CallToolObservation,
-    ListToolsAction,
-    ListToolsObservation,
-)
+import requests
+from openenv import AutoEnv
+from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 
-from echo_env import EchoAction, EchoEnv, EchoObservation
-from stepwire.client.errors import InvalidActionError, ServerError, SessionLostError
-
-_MESSAGES = ["hello", "", "naïve 日本語", "👩‍👩‍👧", "\x00\u2028\n", '"}{"', "x" * 1_000_000]
+from echo_env import CapacityReachedError, EchoAction, EchoEnv, EchoObservation, InvalidActionError
 
 
-@pytest.mark.parametrize("message", _MESSAGES, ids=lambda text: ascii(text[:12]))
-def test_any_text_comes_back_as_it_was(either_server: Any, message: str) -> None:
+def test_a_step(either_server: Any) -> None:
     with EchoEnv(base_url=either_server.url) as env:
-        observation = env.step(EchoAction(message=message)).observation
-        assert isinstance(observation, EchoObservation)
-        assert observation.echoed_message == message
-        assert observation.message_length == len(message)
-
-
-def test_reset_and_step_give_results_whose_observations_carry_reward_and_done(
-    either_server: Any,
-) -> None:
-    with EchoEnv(base_url=either_server.url) as env:
-        for result in (env.reset(), env.step(EchoAction(message="hello"))):
-            assert result.observation.reward == result.reward
-            assert result.observation.done is result.done is False
-        assert result.reward == 0.5
-        assert list(vars(result)) == ["observation", "reward", "done", "metadata"]
+        env.reset()
+        result = env.step(EchoAction(message="naïve 👩‍👩‍👧"))
+    assert isinstance(result.observation, EchoObservation)
+    assert result.observation.echoed_message == "naïve 👩‍👩‍👧"
+    assert result.observation.message_length == len("naïve 👩‍👩‍👧")
+    assert (result.reward, result.done) == (1.1, False)
+    assert (result.observation.reward, result.observation.done) == (1.1, False)
 
 
 def test_metadata_is_on_the_result_and_on_the_observation(server: Any) -> None:
     with EchoEnv(base_url=server.url) as env:
         assert env.reset().metadata == {}
-        result = env.step(EchoAction(message="hello"))
+        result = env.step(EchoAction(message="hello", metadata={"trace": [1, {"a": None}]}))
     expected = {"original_message": "hello", "step": 1}
     assert result.metadata == result.observation.metadata == expected
 
 
-def test_a_server_that_sends_no_metadata_is_understood(stock_server: Any) -> None:
-    # That of openenv-core sends none, that of openenv does.
-    with EchoEnv(base_url=stock_server.url) as env:
-        result = env.step(EchoAction(message="hello"))
-    assert result.metadata == result.observation.metadata
-    assert result.metadata in ({}, {"original_message": "hello", "step": 1})
-
-
-def test_the_state_of_an_episode(either_server: Any) -> None:
-    with EchoEnv(base_url=either_server.url) as env:
-        before = env.state()
-        env.reset()
-        env.step(EchoAction(message="hello"))
-        after = env.state()
-    assert (before.step_count, after.step_count) == (0, 1)
-    assert before.episode_id
-    assert after.episode_id != before.episode_id
-
-
-def test_the_seed_of_an_episode(server: Any) -> None:
+def test_the_state(server: Any) -> None:
     with EchoEnv(base_url=server.url) as env:
         env.reset(seed=7, episode_id="mine")
         assert env.state().model_dump() == {"episode_id": "mine", "step_count": 0, "seed": 7}
-
-
-def test_metadata_of_an_action_is_sent(server: Any) -> None:
-    with EchoEnv(base_url=server.url) as env:
-        action = EchoAction(message="hello", metadata={"trace": [1, {"a": None}]})
-        assert env.step(action).reward == 0.5
-
-
-# Tools.
 
 
 def test_tools(server: Any) -> None:
@@ -85,93 +44,82 @@ def test_tools(server: Any) -> None:
         assert env.call_tool("echo_message", message="Hello!") == "Hello!"
         answer = env.call_tool("echo_with_length", message="Test")
         assert answer == {"message": "Test", "length": 4}
-
-
-def test_tools_as_actions(server: Any) -> None:
-    with EchoEnv(base_url=server.url) as env:
-        listed = env.step(ListToolsAction()).observation
-        assert isinstance(listed, ListToolsObservation)
-        assert [tool.name for tool in listed.tools] == ["echo_message", "echo_with_length"]
-        action = CallToolAction(tool_name="echo_message", arguments={"message": "Hi"})
-        called = env.step(action)
+        called = env.step(CallToolAction(tool_name="echo_message", arguments={"message": "Hi"}))
         assert isinstance(called.observation, CallToolObservation)
-        assert (called.observation.tool_name, called.observation.result) == ("echo_message", "Hi")
-        assert called.observation.error is None
-        assert called.done is False
+        assert called.observation.result == "Hi"
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments"),
-    [("no_such_tool", {}), ("echo_message", {}), ("echo_message", {"message": 3})],
-)
-def test_a_tool_that_cannot_run_is_an_error_and_the_episode_goes_on(
-    server: Any, tool: str, arguments: dict[str, Any]
-) -> None:
-    with EchoEnv(base_url=server.url) as env:
-        with pytest.raises(ServerError, match=tool):
-            env.call_tool(tool, **arguments)
-        assert env.step(EchoAction(message="hello")).reward == 0.5
-
-
-# What cannot be sent.
-
-
-class _NoJson:
-    """Something that no JSON can express."""
-
-
-@pytest.mark.parametrize(
-    "action",
-    [
-        None,
-        "hello",
-        {"message": "hello"},
-        EchoObservation(),
-        EchoAction.model_construct(message=_NoJson(), metadata={}),
-        EchoAction.model_construct(message="\ud800", metadata={}),
-        EchoAction(message="hello", metadata={"what": _NoJson()}),
-        EchoAction(message="hello", metadata={"text": "\ud800"}),
-        CallToolAction(tool_name="echo_message", arguments={"message": _NoJson()}),
-    ],
-    ids=lambda action: ascii(action)[:40],
-)
-def test_an_action_that_cannot_be_sent_is_refused_before_anything_is(
-    server: Any, action: Any
-) -> None:
+@pytest.mark.parametrize("action", [None, "hello", {"message": "hello"}, EchoObservation()])
+def test_an_invalid_action_is_refused_before_anything_is_sent(server: Any, action: Any) -> None:
     with EchoEnv(base_url=server.url) as env:
         env.reset()
-        with pytest.raises(InvalidActionError) as caught:
+        with pytest.raises(InvalidActionError, match=r"EchoEnv\.step takes an EchoAction, not"):
             env.step(action)
-        assert isinstance(caught.value, ValueError)
         assert env.state().step_count == 0
 
 
-def test_arguments_of_reset_that_cannot_be_sent(server: Any) -> None:
-    with EchoEnv(base_url=server.url) as env:
-        env.step(EchoAction(message="hello"))
-        with pytest.raises(InvalidActionError, match="reset"):
-            env.reset(options=_NoJson())
-        assert env.state().step_count == 1
+# Servers that the client starts.
 
 
-# Sizes.
+def _echo(client: EchoEnv) -> str:
+    client.reset()
+    return client.step(EchoAction(message="hello")).observation.echoed_message
 
 
-def test_a_message_above_the_servers_limit_ends_the_session_and_says_so(server: Any) -> None:
-    with EchoEnv(base_url=server.url) as env:
-        with pytest.raises(SessionLostError, match="1009") as caught:
-            env.step(EchoAction(message="x" * (16 << 20)))
-        assert caught.value.close_code == 1009
-        env.reset()
-        assert env.step(EchoAction(message="hello")).metadata == {
-            "original_message": "hello",
-            "step": 1,
-        }
+def _is_served(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
-def test_a_reply_above_the_clients_limit_ends_the_session_and_says_so(server: Any) -> None:
-    with EchoEnv(base_url=server.url, max_message_size_mb=0.1) as env:
-        with pytest.raises(SessionLostError, match="1009"):
-            env.step(EchoAction(message="x" * 200_000))
-        env.reset()
-        assert env.step(EchoAction(message="hello")).reward == 0.5
+def test_a_local_server() -> None:
+    with EchoEnv.from_local() as client:
+        assert _echo(client) == "hello"
+    assert not _is_served(client.base_url)
+
+
+class _Provider:
+    """A provider of the framework, which records its calls."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.calls: list[Any] = []
+
+    def start_container(self, image: str, **options: Any) -> str:
+        self.calls.append((image, options))
+        return self.url
+
+    def wait_for_ready(self, base_url: str, timeout_s: float = 30.0) -> None:
+        self.calls.append((base_url, timeout_s))
+
+    def stop_container(self) -> None:
+        self.calls.append("stopped")
+
+
+def test_auto_env_finds_the_client_and_passes_its_provider_on(server: Any) -> None:
+    provider = _Provider(server.url)
+    client = AutoEnv.from_env("echo", docker_image="image", container_provider=provider)
+    assert isinstance(client, EchoEnv)
+    with client:
+        assert _echo(client) == "hello"
+    assert provider.calls == [("image", {"env_vars": {}}), (server.url, 30.0), "stopped"]
+
+
+def test_a_clone_is_served_by_uv(checkout: Path) -> None:
+    options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}}
+    with EchoEnv.from_env("me/echo", use_docker=False, **options) as client:
+        assert _echo(client) == "hello"
+        with pytest.raises(CapacityReachedError):
+            EchoEnv(client.base_url).sync().reset()
+    assert not _is_served(client.base_url)
+
+
+def test_a_git_repository_is_served_by_uv(checkout: Path) -> None:
+    git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Echo"]):
+        subprocess.run([*git, *arguments], check=True, stdin=subprocess.DEVNULL)
+    url = f"git+file://{checkout}"
+    with EchoEnv.from_env("me/echo", use_docker=False, project_path=url) as client:
+        assert _echo(client) == "hello"
+    assert not _is_served(client.base_url)

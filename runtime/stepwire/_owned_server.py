@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs a module as `python -m` does, and ends it when the process that started it is gone.
+"""Runs a module like `python -m`, and stops when the process that started it has ended.
 
 python -m stepwire._owned_server MODULE [OPTION…]
 
-Standard input is a pipe that its owner never writes to. Its end means that the owner has ended,
-even if it was killed and could stop nothing.
+Standard input is a pipe to which the owner writes nothing. Its end means that the owner has ended,
+even if it was killed. This module stands outside `stepwire.client`, which a server must not import.
 """
 
 import os

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the client raises. Each error is also what callers of the stock client catch today.
+"""The errors of the client. Each derives from what callers of the stock client catch, too.
 
 EnvClientError
 ├── ConnectFailedError      ConnectionError   no session could be opened
-├── SessionLostError        ConnectionError   the connection went away, and the episode with it
+├── SessionLostError        ConnectionError   the connection ended, and the episode with it
 ├── ReplyTimeoutError       TimeoutError      no reply in time; the connection is dropped
 ├── ServerError             RuntimeError      the server answered with an error
 │   └── CapacityReachedError                  … because all its sessions are taken
-├── ProtocolViolationError  RuntimeError      the reply is not what the protocol promises
-├── InvalidActionError      ValueError        the action cannot be sent; nothing was
-├── ServerStartError        RuntimeError      the server this client was to run did not start
-│   ├── CommandNotFoundError                  … because `docker`, or `uv`, is not installed
+├── ProtocolViolationError  RuntimeError      the reply does not follow the protocol
+├── InvalidActionError      ValueError        the action cannot be sent; nothing was sent
+├── ServerStartError        RuntimeError      the server that the client starts did not start
+│   ├── CommandNotFoundError                  … because `docker` or `uv` is not installed
 │   ├── DockerUnavailableError                … because the Docker daemon does not answer
-│   ├── ImageNotFoundError                    … because its image is nowhere to be found
+│   ├── ImageNotFoundError                    … because its image cannot be found
 │   ├── PortTakenError                        … because something else listens on its port
 │   ├── ServerExitedError                     … because it ended before it was healthy
 │   └── ServerNotHealthyError   TimeoutError  … because it was not healthy in time
-└── UsageError              RuntimeError      the call cannot work in this place
+└── UsageError              RuntimeError      the call cannot work where it was made
 """
 
 import asyncio
@@ -44,17 +44,18 @@ __all__ = [
 
 
 class EnvClientError(Exception):
-    """Base of everything the client raises on purpose."""
+    """Base of all errors that the client raises by itself."""
 
 
 class ConnectFailedError(EnvClientError, ConnectionError):
-    """No session could be opened: nobody listens, or the handshake was refused or too slow."""
+    """No session could be opened: no server listens, or the handshake was refused or too slow."""
 
 
 class SessionLostError(EnvClientError, ConnectionError):
-    """The connection went away during an episode, which ended with it; `reset()` starts a new one.
+    """The connection ended, and the episode with it. `reset()` starts a new one.
 
-    `close_code` and `reason` are those of the WebSocket close frame, `None` without one.
+    `close_code` and `reason` are those of the WebSocket's close frame; without one they are `None`
+    and "".
     """
 
     def __init__(self, message: str, close_code: int | None = None, reason: str = "") -> None:
@@ -75,14 +76,14 @@ else:  # pragma: no cover - Python 3.10, where asyncio has a class of its own
 
 
 class ReplyTimeoutError(EnvClientError, _AnyTimeoutError):
-    """No reply within `message_timeout_s`. A late one can no longer be taken for another call's."""
+    """No reply came within `message_timeout_s`. A late one is not taken for another call's."""
 
 
 class ServerError(EnvClientError, RuntimeError):
-    """The server's answer is an error; the session goes on.
+    """The server answered with an error. The session goes on.
 
-    `code` is one of the wire contract (`VALIDATION_ERROR`, `EXECUTION_ERROR`, …), `message` the
-    server's text, `errors` its list of validation errors (may be empty), `data` all of it.
+    `code` is one of the wire contract (`VALIDATION_ERROR`, `EXECUTION_ERROR`, …), `message` is the
+    server's text, `errors` its list of validation errors (may be empty), `data` the whole answer.
     """
 
     def __init__(self, data: dict[str, Any], server: str) -> None:
@@ -104,7 +105,7 @@ class ServerError(EnvClientError, RuntimeError):
         super().__init__(f"Server error: {self.message} (code: {self.code}){details} from {server}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.data, self.server)  # a process pool sends errors to its parent
+        return type(self), (self.data, self.server)  # process pools pickle errors
 
 
 class CapacityReachedError(ServerError):
@@ -117,17 +118,17 @@ class CapacityReachedError(ServerError):
 
 
 class ProtocolViolationError(EnvClientError, RuntimeError):
-    """The server sent something the OpenEnv protocol does not allow; the connection is dropped."""
+    """The server sent what the OpenEnv protocol does not allow. The connection is dropped."""
 
 
 class InvalidActionError(EnvClientError, ValueError):
-    """The action cannot be sent. Nothing was sent, and the episode is where it was."""
+    """The action, or an argument of `reset()`, cannot be sent. Nothing was sent."""
 
 
 class ServerStartError(EnvClientError, RuntimeError):
-    """The server did not start, and nothing of it was left running.
+    """The server did not start, and nothing of it is left running.
 
-    The message ends with the last lines of its log, if it got as far as that.
+    The message ends with the last lines of the server's log, if there are any.
     """
 
 
@@ -152,8 +153,8 @@ class ServerExitedError(ServerStartError):
 
 
 class ServerNotHealthyError(ServerStartError, _AnyTimeoutError):
-    """The server was not healthy within `wait_timeout`; it was stopped."""
+    """The server was not healthy within `wait_timeout`, and was stopped."""
 
 
 class UsageError(EnvClientError, RuntimeError):
-    """A call that cannot work where it was made; the message says what to do instead."""
+    """The call cannot work where it was made. The message says what to do instead."""

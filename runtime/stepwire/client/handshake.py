@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From an address to an open WebSocket: TCP, proxy, TLS and the handshake, all blocking."""
+"""Opens a WebSocket: TCP, proxy, TLS and the handshake, all blocking."""
 
 import socket
 import time
@@ -26,25 +26,25 @@ _ADVICE: dict[int | None, str] = {
 
 
 class OpenWebSocket(NamedTuple):
-    """What a connection is made of."""
+    """A socket after the handshake."""
 
     sock: socket.socket
     protocol: ClientProtocol
-    received: bytes  # behind the handshake: frames
+    received: bytes  # after the handshake: frames
 
 
 class _Opened:
-    """Takes over from `websockets` after TCP, proxy and TLS, before its handshake and thread."""
+    """Takes over from `websockets` after TCP, proxy and TLS: no handshake, no thread."""
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol, **_: Any) -> None:
         self.sock = sock
         self.protocol = protocol
 
     def handshake(self, *_: Any) -> None:
-        """Done by `_shake_hands`."""
+        """Does nothing: `_shake_hands` does it."""
 
     def start_keepalive(self) -> None:
-        """Done for all sessions by one thread, see `keepalive`."""
+        """Does nothing: one thread does it for all sessions, see `keepalive`."""
 
 
 def open_websocket(
@@ -85,7 +85,7 @@ def _shake_hands(
     headers: dict[str, str],
     deadline: float,
 ) -> bytes:
-    """Ask for a WebSocket and read the answer; returns what came behind it."""
+    """Send the handshake and read the answer; returns the bytes that came after it."""
     request = protocol.connect()
     for name, value in headers.items():
         request.headers[name] = value
@@ -96,14 +96,14 @@ def _shake_hands(
     while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
         _limit(sock, deadline)
         data = sock.recv(_READ_SIZE)
-        # The parser gets the handshake and no more: after it, frames begin.
+        # The parser must get the handshake and no more: `Connection` parses the frames after it.
         known = len(head)
         head += data
         end = head.find(b"\r\n\r\n") + 4
         data, rest = (data[: end - known], data[end - known :]) if end > known else (data, b"")
-        _take(protocol, data)
+        _feed(protocol, data)
         if protocol.state is State.CONNECTING and rest:
-            _take(protocol, rest)  # the body of a refusal
+            _feed(protocol, rest)  # the body of a refusal
     if protocol.handshake_exc is not None:
         raise _refusal(url, protocol.handshake_exc) from protocol.handshake_exc
     return rest
@@ -116,26 +116,26 @@ def _limit(sock: socket.socket, deadline: float) -> None:
     sock.settimeout(left)
 
 
-def _take(protocol: ClientProtocol, data: bytes) -> None:
+def _feed(protocol: ClientProtocol, data: bytes) -> None:
     if data:
         protocol.receive_data(data)
     else:
         protocol.receive_eof()
-    protocol.events_received()  # the response, which the protocol checked itself
+    protocol.events_received()  # drops the response, which the protocol has checked
 
 
 def _refusal(url: str, error: Exception) -> ConnectFailedError:
     response = getattr(error, "response", None)
     status = response.status_code if isinstance(response, Response) else None
-    told = f"HTTP {status} ({_detail(response) or error})" if status else str(error)
+    answer = f"HTTP {status} ({_detail(response) or error})" if status else str(error)
     advice = _ADVICE.get(status, "")
     return ConnectFailedError(
-        f"Failed to connect to {url}: the server refused the WebSocket: {told}. {advice}".rstrip()
+        f"Failed to connect to {url}: the server refused the WebSocket: {answer}. {advice}".rstrip()
     )
 
 
 def _detail(response: Any) -> str:
-    """What the server says about its refusal, in the form of FastAPI's."""
+    """The server's reason, from a body in the form of FastAPI's errors."""
     try:
         return str(from_json(response.body or b"")["detail"])[:300]
     except (ValueError, TypeError, KeyError):

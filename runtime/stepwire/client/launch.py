@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Servers that the client starts itself: a child process, a `uv` project, a Docker container.
+"""Servers that a client starts: a Python module, a `uv` project, a Docker container.
 
-Each is a child process of ours whose output goes to a file; for a container it is `docker run`.
-It is stopped by `stop`, by garbage collection, or when the interpreter exits. Of a client that was
-killed, containers remain; this removes them all:
+Each is a child process whose output goes to a file; for a container, that process is `docker run`.
+`stop`, garbage collection and the exit of the interpreter stop it. A client that is killed leaves
+only containers behind. This removes them all:
 
 docker rm -f $(docker ps -aq --filter label=openenv.client)
 
-`ServerProcess` and `DockerContainer` have the methods of the framework's providers, so that a
-client treats them and a provider of the user's alike.
+`ServerProcess` and `DockerContainer` have the methods of the framework's providers, so a client
+uses them like a provider that it was given.
 """
 
 import http.client
@@ -43,17 +43,19 @@ _LOOPBACK = "127.0.0.1"
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
-# For one answer: one connection may hang, say to a container just started, where the next does not.
+# For one health check: a connection to a container that has just started may hang, while the next
+# one does not.
 _ANSWER_TIMEOUT_S = 5.0
-_STOP_GRACE_S = 1.5  # for a server told to stop, before it is killed
-_DOCKER_TIMEOUT_S = 20.0  # for commands that ask the daemon for next to nothing
-_DOCKER_OWN_FAILURE = 125  # the exit code of `docker run` when the container was not started
+_STOP_GRACE_S = 1.5  # between SIGTERM and SIGKILL
+_DOCKER_TIMEOUT_S = 20.0  # for commands that take the daemon no time
+_DOCKER_OWN_FAILURE = 125  # exit code of `docker run` when it could not start the container
 
 
-class _Launched:
-    """A child process, its log, and what has to be done to be rid of it."""
+class ManagedProcess:
+    """A child process that serves HTTP: its start, its log, its health and its end."""
 
     def __init__(self, what: str) -> None:
+        """`what` names the process in errors."""
         self._what = what
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,22 +65,25 @@ class _Launched:
     def _launch(
         self, command: Sequence[str], env_vars: Mapping[str, str], then: Sequence[str] = ()
     ) -> None:
-        """Start `command`; `then` is a command that removes what is left when it has ended."""
+        """Start `command`. `then` is a command that removes what it leaves behind."""
         if self._process is not None:
-            raise ServerStartError(f"{self._what} was started before; make a new provider for it.")
+            raise ServerStartError(
+                f"{self._what} was started before. Make a new provider for another start."
+            )
         descriptor, log_file = tempfile.mkstemp(prefix="openenv-server-", suffix=".log")
         self._log_file = Path(log_file)
         with os.fdopen(descriptor, "wb") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # ends with this process: `owned_server` watches it
+                stdin=subprocess.PIPE,  # ends with this process: `_owned_server` watches it
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **{name: str(value) for name, value in env_vars.items()}},
-                start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop the server
+                start_new_session=True,  # Ctrl-C in the terminal must reach only this process
             )
-        left = (self._process, self._log_file, then, os.getpid())
-        self._end = weakref.finalize(self, _end_process, *left)
+        self._end = weakref.finalize(
+            self, _end_process, self._process, self._log_file, then, os.getpid()
+        )
 
     def _wait_until_healthy(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -86,15 +91,16 @@ class _Launched:
             self._require_running()
             if time.monotonic() >= deadline:
                 raise ServerNotHealthyError(
-                    f"{self._what} runs, but http://{_LOOPBACK}:{self._port}/health gave no good "
-                    f"answer within {timeout_s:g} s. Does it listen on that port, in a container "
+                    f"{self._what} runs, but http://{_LOOPBACK}:{self._port}/health did not answer "
+                    f"200 within {timeout_s:g} s. Does it listen on that port, and in a container "
                     "on all addresses? If it only needs longer, set `wait_timeout`."
                     f"{self._log_tail()}"
                 )
             time.sleep(_POLL_S)
 
     def _is_healthy(self, timeout_s: float) -> bool:
-        # Nothing that reads proxy settings, and no exceptions that keep our frames alive.
+        # `http.client` reads no proxy settings. No exception may leave here: its traceback would
+        # keep a client alive that is to be collected.
         timeout_s = min(timeout_s, _ANSWER_TIMEOUT_S)
         connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=timeout_s)
         try:
@@ -112,7 +118,7 @@ class _Launched:
 
     def _explain_exit(self, exit_code: int) -> ServerStartError:
         return ServerExitedError(
-            f"{self._what} ended with exit code {exit_code} before it was healthy; its log says "
+            f"{self._what} ended with exit code {exit_code} before it was healthy. Its log says "
             f"why.{self._log_tail()}"
         )
 
@@ -121,7 +127,7 @@ class _Launched:
         return "\n  ".join(["\nLast lines of its log:", *(lines or ["(none)"])])
 
 
-class ServerProcess(_Launched):
+class ServerProcess(ManagedProcess):
     """A command that takes `--host` and `--port` and serves an environment there."""
 
     def __init__(self, command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> None:
@@ -136,10 +142,10 @@ class ServerProcess(_Launched):
         env_vars: Mapping[str, str] | None = None,
         workers: int | None = None,
     ) -> str:
-        """Start it and return its address."""
+        """Start the server and return its address. Without `port`, takes a free one."""
         self._port = self._reservation.enter_context(_reserve_port(port)).getsockname()[1]
         if sys.platform != "linux":
-            self._reservation.close()  # elsewhere the server itself could not have it either
+            self._reservation.close()  # elsewhere it would keep the server from listening, too
         options = ["--host", _LOOPBACK, "--port", str(self._port)]
         if workers is not None:
             options += ["--workers", str(workers)]
@@ -147,43 +153,45 @@ class ServerProcess(_Launched):
         return f"http://{_LOOPBACK}:{self._port}"
 
     def wait_for_ready(self, timeout_s: float = 60.0) -> None:
-        """Wait until the server is healthy; raises what `ServerStartError` lists."""
+        """Wait until the server is healthy, for up to `timeout_s`. Raises `ServerStartError`s."""
         self._wait_until_healthy(timeout_s)
         self._reservation.close()
 
     def stop(self) -> None:
-        """Stop the server. May be called any number of times."""
+        """Stop the server. May be repeated."""
         self._reservation.close()
         self._end()
 
 
 def module_server(module: str) -> ServerProcess:
-    """A module to run with this interpreter, which finds there just what this process finds."""
+    """A module to run with this interpreter and this process's `sys.path`."""
     command = [sys.executable, "-m", "stepwire._owned_server", module]
     path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
     return ServerProcess(command, path)
 
 
 def uv_server(project: str) -> ServerProcess:
-    """The `server` script of a project: of a folder, or of a repository given as `git+https://…`.
+    """The `server` script of a project: a folder, or a repository given as `git+https://…`.
 
-    Built in an environment of its own, which may take `uv` minutes the first time.
+    `uv` builds an environment for it, which may take minutes the first time.
     """
     uv = _find_command("uv", "Install it with `pip install uv`, or use Docker.")
     if project.startswith("git+"):
         return ServerProcess([uv, "tool", "run", "--from", project, "server"])
-    # Elsewhere `uv run` would start whatever `server` command comes first in PATH.
+    # Without a project, `uv run` would start the first `server` command in PATH.
     if not Path(project, "pyproject.toml").is_file():
         raise ServerStartError(f"There is no project in {project!r}: it has no pyproject.toml.")
     return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, "server"])
 
 
-class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engine`, are not measured
-    """A container, by the `docker` command; its port is published on loopback only."""
+class DockerContainer(
+    ManagedProcess
+):  # pragma: no cover - coverage does not measure the tests marked `engine`
+    """A container that the `docker` command runs. Its port is published on loopback only."""
 
     def __init__(self) -> None:
         super().__init__("The container")
-        advice = "Install Docker, or do without: `from_local()` needs only Python."
+        advice = "Install Docker, or use `from_local()`, which needs only Python."
         self._docker = _find_command("docker", advice)
         self._image = ""
 
@@ -197,10 +205,10 @@ class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engin
         docker_args: Sequence[str] = (),
         cmd: str | Sequence[str] = (),
     ) -> str:
-        """Start `image`, pulling it if need be, and return the server's address.
+        """Start `image`, pulling it if necessary, and return the server's address.
 
-        `port` is the one on this machine; Docker chooses one when it is not given. `docker_args`
-        are further options of `docker run`, `cmd` replaces the image's own command.
+        `port` is the one on this machine; without it, Docker chooses one. `docker_args` are further
+        options of `docker run`. `cmd` replaces the image's command.
         """
         self._what, self._image = f"The container of {image!r}", image
         name = f"openenv-{secrets.token_hex(6)}"
@@ -218,15 +226,15 @@ class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engin
         return f"http://{_LOOPBACK}:{published}"
 
     def wait_for_ready(self, base_url: str, timeout_s: float = 60.0) -> None:
-        """Wait until the server is healthy; raises what `ServerStartError` lists."""
+        """Wait until the server is healthy, for up to `timeout_s`. Raises `ServerStartError`s."""
         self._wait_until_healthy(timeout_s)
 
     def stop_container(self) -> None:
-        """Stop and remove the container. May be called any number of times."""
+        """Stop and remove the container. May be repeated."""
         self._end()
 
     def _published_port(self, name: str, container_port: int) -> int | None:
-        """The port on this machine, `None` while the container does not run yet."""
+        """The port on this machine; `None` until the container runs."""
         found = _ask([self._docker, "container", "inspect", name])
         container = json.loads(found.stdout)[0] if found.returncode == 0 else None
         if container is None or not container["State"]["Running"]:
@@ -242,7 +250,8 @@ class DockerContainer(_Launched):  # pragma: no cover - its tests, marked `engin
         if _ask([self._docker, "version"]).returncode:
             return DockerUnavailableError(
                 "Docker is installed, but its daemon does not answer. Start Docker (`docker "
-                f"version` shows whether it runs), or check DOCKER_HOST and your permissions.{log}"
+                "version` shows whether it runs), check DOCKER_HOST and your permissions, or use "
+                f"`from_local()`, which needs only Python.{log}"
             )
         if _ask([self._docker, "image", "inspect", self._image]).returncode:
             return ImageNotFoundError(
@@ -263,7 +272,7 @@ def _find_command(name: str, advice: str) -> str:
 
 
 def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run a short `docker` command to its end, out of reach of Ctrl-C in the terminal."""
+    """Run a short `docker` command to its end; Ctrl-C in the terminal does not reach it."""
     try:
         return subprocess.run(
             command,
@@ -276,15 +285,16 @@ def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         )
     except subprocess.TimeoutExpired as error:
         raise DockerUnavailableError(
-            f"Docker's daemon gave no answer within {_DOCKER_TIMEOUT_S:g} s. Is the machine "
-            "overloaded? Otherwise restart Docker."
+            f"Docker's daemon did not answer within {_DOCKER_TIMEOUT_S:g} s. If the machine is not "
+            "overloaded, restart Docker."
         ) from error
 
 
 def _reserve_port(port: int | None) -> socket.socket:
     """Bind to the port, or to a free one, without listening.
 
-    While the socket is open, nobody is given that port by chance; who asks for it can listen there.
+    While the socket is open, the system gives that port to no process that asks for any free one.
+    A process that asks for this very port can still listen there.
     """
     reservation = socket.socket()
     try:
@@ -293,8 +303,8 @@ def _reserve_port(port: int | None) -> socket.socket:
     except OSError as error:
         reservation.close()
         raise PortTakenError(
-            f"Port {port} cannot be used: {error.strerror}. Stop what listens there, choose "
-            "another port, or leave `port` out to get a free one."
+            f"Port {port} cannot be used: {error.strerror}. Stop the process that listens there, "
+            "choose another port, or leave `port` out to get a free one."
         ) from error
     return reservation
 
@@ -302,13 +312,13 @@ def _reserve_port(port: int | None) -> socket.socket:
 def _end_process(
     process: "subprocess.Popen[bytes]", log_file: Path, then: Sequence[str], owner: int
 ) -> None:
-    if os.getpid() != owner:  # in a fork, whose child the process is not
+    if os.getpid() != owner:  # a fork: the process is not its child
         return
     try:
         _signal_all(process, "SIGTERM")
         with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_GRACE_S)
-    finally:  # also when this is interrupted, by a second Ctrl-C
+    finally:  # also after a second Ctrl-C
         _signal_all(process, "SIGKILL")
         process.wait()
         if process.stdin is not None:
@@ -320,7 +330,7 @@ def _end_process(
 
 
 def _signal_all(process: "subprocess.Popen[bytes]", name: str) -> None:
-    """Signal the process and those it started."""
+    """Send a signal to the process and to all that it started."""
     with suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             process.kill()

@@ -48,7 +48,7 @@ def read_reply(
     try:
         return parse(data)
     except _UNREADABLE as error:
-        raise _violation("valid", server, reply) from error
+        raise _invalid(expected, server, reply) from error
 
 
 def read_result(
@@ -59,7 +59,7 @@ def read_result(
     try:
         result = parse(data)
     except _UNREADABLE as error:
-        raise _violation("valid", server, reply) from error
+        raise _invalid("observation", server, reply) from error
     # The results of openenv-core have no metadata, nor have those of most hooks.
     metadata = getattr(result, "metadata", None)
     if metadata is None:
@@ -123,22 +123,29 @@ def _data(expected: str, server: str, reply: bytes) -> dict[str, Any]:
         frame = from_json(reply)
         kind, data = frame["type"], frame["data"]
     except (ValueError, TypeError, KeyError) as error:
-        raise _violation(expected, server, reply) from error
+        raise _unexpected(expected, server, reply) from error
     if not isinstance(data, dict):
-        raise _violation(expected, server, reply)
+        raise _unexpected(expected, server, reply)
     if kind == "error":
         capacity = data.get("code") == "CAPACITY_REACHED"
         raise (CapacityReachedError if capacity else ServerError)(data, server)
     if kind != expected:
-        raise _violation(expected, server, reply)
+        raise _unexpected(expected, server, reply)
     return data
 
 
-def _violation(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
+def _unexpected(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
+    return _violation(f"{server} did not send the expected {expected} frame", reply)
+
+
+def _invalid(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
+    return _violation(f"{server} sent an invalid {expected} frame", reply)
+
+
+def _violation(what: str, reply: bytes) -> ProtocolViolationError:
     start = reply[:200].decode(errors="replace")
     return ProtocolViolationError(
-        f"{server} sent something that is no {expected} reply: {start}. The connection is dropped; "
-        "`reset()` starts a new episode."
+        f"{what}: {start}. The connection is dropped; `reset()` starts a new episode."
     )
 
 

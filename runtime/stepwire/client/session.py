@@ -59,7 +59,7 @@ class Session:
         self.url = url
         self.message_timeout_s = message_timeout_s
         self.connection: Connection | None = None
-        self.episode_id: str | None = None  # where a reset or a state has told it
+        self.episode_id: str | None = None  # if a reset or a state has shown it
         self._headers = headers
         self._connect_timeout_s = connect_timeout_s
         self._max_message_size = max_message_size

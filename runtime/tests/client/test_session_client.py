@@ -551,7 +551,7 @@ def test_a_refusal_says_why_and_what_to_do(call: Any, status: int, body: str, te
         thread.join()
 
 
-_IDLE_ERROR = '{"type":"error","data":{"text":"Idle for 60 s","code":"SESSION_ERROR"}}'
+_IDLE_ERROR = '{"type":"error","data":{"message":"Idle for 60 s","code":"SESSION_ERROR"}}'
 
 
 @pytest.mark.parametrize(
