@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Log lines: their form, the session they are about, and what is no traceback."""
+"""Log lines: their form, the session they are about, and what needs no traceback."""
 
 import json
 import socket
@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 import requests
+from waiting import wait_until
 
 _FAILING = """
-import stepwire
 import logging
-from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app
 from notes_env.environment import NotesEnvironment
-from openenv.core.env_server.interfaces import Environment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.server import create_app
 
 class Failing(NotesEnvironment):
-    step_async = Environment.step_async  # so that steps are taken in threads
+    BLOCKING = True  # so that steps are taken in threads
 
     def step(self, action, **kwargs):
         logging.getLogger("stepwire.server").warning("about to fail")
@@ -34,7 +33,7 @@ app = create_app(Failing, NoteAction, NoteObservation)
 def start_failing(
     request: pytest.FixtureRequest, start_server: Callable[..., Any], tmp_path: Path
 ) -> Callable[..., Any]:
-    """Serves an environment whose steps fail, in either way."""
+    """Serves an environment whose steps fail, with `serve` and with plain uvicorn."""
     application = tmp_path / "failing_app.py"
     application.write_text(_FAILING)
     code = "from stepwire.server import serve; serve('failing_app:app')"
@@ -85,7 +84,7 @@ def test_a_line_of_text_has_the_session_it_is_about(
     assert "KeyError: 'a reason'" in server.log
 
 
-def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
+def test_a_client_that_leaves_before_its_reply_is_logged_with_its_session(
     start_server: Callable[..., Any], connect: Any
 ) -> None:
     server = start_server("--log-level", "debug", env={"LOG_FORMAT": "json"})
@@ -94,8 +93,8 @@ def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
     session.ask({"type": "reset", "data": {"episode_id": "mine", "scenario": scenario}})
     session.send({"type": "step", "data": {"text": "Hi"}})
     session.connection.socket.shutdown(socket.SHUT_RDWR)
-    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
-        pass
+    counts = f"{server.url}/sessions"
+    wait_until(lambda: not requests.get(counts, timeout=60).json()["active_sessions"])
     lines = [json.loads(line) for line in server.log.splitlines()]
     (gone,) = [line for line in lines if "before its reply" in line["message"]]
     assert (gone["level"], gone["episode_id"]) == ("debug", "mine")
@@ -103,7 +102,7 @@ def test_a_client_that_does_not_wait_for_its_reply_is_a_line_about_its_session(
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 @pytest.mark.parametrize("application", [None, "notes_env.app:app"])
-def test_a_client_that_closes_first_is_a_debug_line(
+def test_a_client_that_closes_first_is_logged_at_debug_level(
     start_server: Callable[..., Any], connect: Any, level: str, application: Any
 ) -> None:
     server = start_server("--log-level", level, application=application)
@@ -114,8 +113,8 @@ def test_a_client_that_closes_first_is_a_debug_line(
     vanishing.connection.socket.shutdown(socket.SHUT_RDWR)
     with socket.create_connection(("127.0.0.1", server.port), 60) as client:
         client.sendall(b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
-    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
-        pass
+    counts = f"{server.url}/sessions"
+    wait_until(lambda: not requests.get(counts, timeout=60).json()["active_sessions"])
     closed = "The client closed the connection"
     assert (closed in server.log) == (level == "debug")
     server.process.terminate()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The `server` command: each option and variable, however it is started, and what it refuses."""
+"""The `server` command: its options and variables, and the values it refuses."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from waiting import wait_until
 
 from stepwire.server import serve
 from stepwire.server.settings import Settings
@@ -117,27 +118,42 @@ def test_a_port_in_use_is_refused_in_one_line(
     assert "choose another with --host or --port" in line
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("--version", [f"openenv-echo-env {metadata.version('openenv-echo-env')}"]),
-        ("--help", ["--host", "[PORT; 8000]", "[WORKERS; 1]", "--reload", "[LOG_LEVEL; info]"]),
-    ],
-)
-def test_the_command_tells_about_itself(
-    capsys: pytest.CaptureFixture[str], option: str, said: list[str]
-) -> None:
+def _told(capsys: pytest.CaptureFixture[str], option: str, application: str) -> str:
+    """What an option prints that ends the command."""
     with pytest.raises(SystemExit) as stopped:
-        serve("echo_env.server.app:app", [option])
+        serve(application, [option])
     assert stopped.value.code == 0
-    out = capsys.readouterr().out
-    assert all(part in out for part in said)
+    return capsys.readouterr().out
 
 
-def test_the_version_of_a_checkout_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        serve("notes_env.app:app", ["--version"])
-    assert capsys.readouterr().out == "notes_env (checkout, not installed)\n"
+@pytest.mark.parametrize("columns", ["40", "60", "100", "200"])
+def test_the_help_describes_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = _told(capsys, "--help", "notes_env.app:app")
+    text = " ".join(lines.split())
+    for name, field in Settings.model_fields.items():
+        assert name.upper() in text
+        assert str(field.description) in text
+    assert "Port to listen on; 0 picks a free one [PORT; 8000]" in text
+    assert "MAX_JSON_DEPTH Levels of nesting in one JSON message [100]" in text
+    assert "ALLOWED_HOSTS Further names to answer to; with commas, such as" in text
+    assert "--reload" in text
+    variables = lines[lines.index("environment variables:") :].splitlines()
+    assert max(map(len, variables)) <= max(int(columns), 60)
+
+
+def test_the_version_is_that_of_the_applications_distribution(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    version = metadata.version("openenv-echo-env")
+    assert _told(capsys, "--version", "echo_env.server.app:app") == f"openenv-echo-env {version}\n"
+
+
+def test_a_checkout_has_no_version(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _told(capsys, "--version", "notes_env.app:app")
+    assert said == "notes_env (checkout, not installed)\n"
 
 
 @pytest.mark.parametrize(
@@ -166,10 +182,11 @@ def test_options_and_variables_are_honoured_however_the_server_is_started(
     }[start]
     options = ["--host", "0.0.0.0", "--port", "{port}", "--log-level", "debug"]
     variables = {"MAX_CONCURRENT_ENVS": "2", "ENABLE_WEB_INTERFACE": "false"}
-    if start != "uvicorn":  # its variables are those of the application alone
+    if start != "uvicorn":  # which reads the application's variables only
         variables |= {"HOST": "127.0.0.2", "PORT": "1", "LOG_LEVEL": "critical"}  # the options win
     server = start_server(command=[*command, *options], env=variables)
     assert f"Uvicorn running on http://0.0.0.0:{server.port}" in server.log
+    assert f"Pages: http://127.0.0.1:{server.port}/docs (documentation)\n" in server.log
     sessions = [connect(server.ws_url) for _ in range(2)]
     assert [session.step(text="Hi")["type"] for session in sessions] == ["observation"] * 2
     assert connect(server.ws_url).receive()["data"]["max_sessions"] == 2
@@ -187,33 +204,37 @@ def test_variables_are_enough(start_server: Callable[..., Any]) -> None:
 def test_several_workers_share_the_port(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
-    server = start_server("--workers", "2")
+    server = start_server("--workers", "2", "--log-level", "info")
+    pages = f"Pages: {server.url}/web (inspector) {server.url}/docs (documentation)\n"
+    assert server.log.count(pages) == 1
     assert connect(server.ws_url).step(text="Hi")["data"]["metadata"]["step"] == 1
     assert f"Started parent process [{server.process.pid}]" in server.log
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_workers_that_end_while_they_are_asked_whether_they_live_hold_up_no_stop(
+def test_a_worker_that_dies_during_a_health_check_does_not_delay_the_stop(
     start_server: Callable[..., Any],
 ) -> None:
     server = start_server("--workers", "2")
-    started: list[str] = []
-    while len(started) < 2:
-        started = re.findall(r"Started server process \[(\d+)\]", server.log)
-    for worker in map(int, started):
+
+    def started() -> list[int]:
+        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log)]
+
+    wait_until(lambda: len(started()) == 2)
+    for worker in started():
         os.kill(worker, signal.SIGSTOP)
     time.sleep(1.5)  # uvicorn asks twice a second, and now waits for an answer
-    for worker in map(int, started):
+    for worker in started():
         os.kill(worker, signal.SIGKILL)
     server.process.terminate()
     assert server.process.wait(50) == 0  # not only after `timeout_worker_healthcheck`
 
 
-def test_uvicorns_own_websocket_protocol_is_there_to_fall_back_on(
+def test_uvicorns_own_websocket_protocol_can_be_chosen(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
     conversation = connect(start_server(env={"WEBSOCKET_PROTOCOL": "uvicorn"}).ws_url)
     conversation.ask({"type": "reset", "data": {"scenario": {"fault": {"kind": "abort"}}}})
-    # Only ours hands its transport on, which this takes.
+    # This fault needs the transport, which only our own protocol hands on.
     assert conversation.step(text="Hi")["data"]["errors"][0]["type"] == "connection_fault"
     assert conversation.step(text="Hi")["data"]["observation"]["text"] == "Hi"

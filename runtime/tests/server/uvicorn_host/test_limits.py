@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every limit of the README's table, and one past it: `server`, plain uvicorn and the image."""
+"""Every limit of the settings, and one past it: with `server`, plain uvicorn and the image."""
 
 import json
 import socket
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
@@ -28,18 +29,18 @@ _TIMES = dict.fromkeys(
     ),
     "1",
 )
-_TIMES["WS_PING_TIMEOUT_S"] = "5"  # on a busy machine clients that live take a second, too
+_TIMES["WS_PING_TIMEOUT_S"] = "5"  # on a busy machine a live client may take a second
 
 
 @pytest.fixture(scope="module")
 def small(serve: Callable[..., Any]) -> Any:
-    """A server whose limits of size and number are small."""
+    """A server with small limits of size and number."""
     return serve(_SIZES)
 
 
 @pytest.fixture(scope="module")
 def hasty(serve: Callable[..., Any]) -> Any:
-    """A server that waits for nothing longer than seconds."""
+    """A server whose time limits are seconds."""
     return serve(_TIMES)
 
 
@@ -47,13 +48,13 @@ def hasty(serve: Callable[..., Any]) -> Any:
 def session(small: Any, connect: Any) -> Iterator[Any]:
     conversation = connect(small.ws_url)
     yield conversation
-    with suppress(ConnectionClosed):  # so that the slot is free before the next test
+    with suppress(ConnectionClosed):  # frees the slot before the next test
         conversation.send({"type": "close"})
         conversation.close_code()
 
 
 def _step_of(size: int) -> str:
-    """A frame of `size` bytes; its message is not made of ASCII, to tell bytes from characters."""
+    """A frame of `size` bytes. It has non-ASCII characters, to tell bytes from characters."""
     empty = len(json.dumps({"type": "step", "data": {"text": ""}}))
     message = "é" * ((size - empty) // 2) + "x" * ((size - empty) % 2)
     frame = json.dumps({"type": "step", "data": {"text": message}}, ensure_ascii=False)
@@ -116,13 +117,13 @@ class TestMessageBytes:
         assert refused.status_code == 413
         assert "this one has more" in refused.json()["detail"]
 
-    def test_what_asks_before_it_sends_is_told_before_it_sends(self, small: Any) -> None:
+    def test_expect_100_continue_is_answered_before_the_body_is_sent(self, small: Any) -> None:
         with socket.create_connection(("127.0.0.1", small.port), 60) as client:
             head = "POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
             client.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
             assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
 
-    def test_who_announces_far_too_much_is_told_at_once(self, small: Any) -> None:
+    def test_a_content_length_far_above_the_limit_is_refused_at_once(self, small: Any) -> None:
         with socket.create_connection(("127.0.0.1", small.port), 60) as client:
             client.sendall(
                 b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n"
@@ -171,7 +172,7 @@ def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
 
 
 class TestTimes:
-    def test_an_idle_session_is_told_why_it_is_closed(self, hasty: Any, connect: Any) -> None:
+    def test_an_idle_session_gets_the_reason_and_is_closed(self, hasty: Any, connect: Any) -> None:
         idle = connect(hasty.ws_url)
         idle.step(text="Hi")
         reason = "The session was idle for 1 seconds (SESSION_IDLE_TIMEOUT_S)"
@@ -184,22 +185,26 @@ class TestTimes:
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, reason)
 
-    def test_a_step_in_flight_is_no_idle_session(self, hasty: Any, connect: Any) -> None:
+    def test_a_session_in_a_step_is_not_idle(self, hasty: Any, connect: Any) -> None:
         slow = connect(hasty.ws_url)
         slow.ask({"type": "reset", "data": {"scenario": {"delay_s": 3}}})
         assert slow.step(text="Hi")["data"]["observation"]["text"] == "Hi"
 
     @pytest.mark.parametrize("frame", [{"type": "state"}, "nonsense", b"binary"])
-    def test_any_frame_is_a_sign_of_life(self, hasty: Any, connect: Any, frame: Any) -> None:
+    def test_any_frame_keeps_the_session_open(self, hasty: Any, connect: Any, frame: Any) -> None:
         busy, idle = connect(hasty.ws_url), connect(hasty.ws_url)
         idle.step(text="Hi")
-        while True:  # until one that was active for longer was closed
+
+        def idle_is_closed() -> bool:
             assert busy.ask(frame)["data"].get("code") != "SESSION_ERROR"
             with suppress(TimeoutError):
                 assert "SESSION_ERROR" in idle.connection.recv(timeout=0.1)
-                break
+                return True
+            return False
 
-    def test_a_session_created_over_mcp_is_closed_as_well(self, hasty: Any) -> None:
+        wait_until(idle_is_closed)
+
+    def test_an_idle_session_created_over_mcp_is_closed_too(self, hasty: Any) -> None:
         def ask(method: str, **params: Any) -> Any:
             request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
             return requests.post(f"{hasty.url}/mcp", json=request, timeout=60).json()
@@ -219,7 +224,7 @@ class TestTimes:
         ],
         ids=["nothing", "part of a line", "part of the head", "part of the body"],
     )
-    def test_a_request_that_does_not_arrive_ends_its_connection(
+    def test_a_request_that_does_not_arrive_in_time_closes_its_connection(
         self, hasty: Any, sent: bytes
     ) -> None:
         with socket.create_connection(("127.0.0.1", hasty.port), 60) as client:
@@ -236,26 +241,29 @@ class TestTimes:
             assert b"connection: close" not in answer
             assert answer.endswith(b'{"status":"healthy"}')
 
-    def test_a_peer_that_does_not_answer_pings_is_gone(
+    def test_a_peer_that_does_not_answer_pings_is_disconnected(
         self, hasty: Any, deaf_websocket: Callable[[int], socket.socket]
     ) -> None:
         with deaf_websocket(hasty.port) as client:
             client.settimeout(0.2)
             received, state = b"", _masked({"type": "state"})
-            while True:
+
+            def is_closed() -> bool:
+                nonlocal received
                 try:
                     piece = client.recv(1000)
                 except TimeoutError:
                     client.sendall(state)  # not idle, but deaf to pings
-                    continue
-                if not piece:
-                    break
+                    return False
                 received += piece
+                return not piece
+
+            wait_until(is_closed)
         assert b"\x89\x04" in received  # a ping
         assert received.endswith(b"keepalive ping timeout")
         _wait_for_no_sessions(hasty)
 
-    def test_a_peer_that_does_not_read_is_gone(
+    def test_a_peer_that_does_not_read_is_disconnected(
         self, hasty: Any, deaf_websocket: Callable[[int], socket.socket]
     ) -> None:
         with deaf_websocket(hasty.port) as client:
@@ -267,7 +275,7 @@ class TestTimes:
 
 
 @pytest.mark.parametrize("application", [None, "notes_env.app:app"])
-def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
+def test_a_peer_that_reads_again_after_the_ping_timeout_is_disconnected(
     start_server: Callable[..., Any],
     deaf_websocket: Callable[[int], socket.socket],
     application: str | None,
@@ -276,12 +284,11 @@ def test_a_peer_that_reads_on_after_its_ping_ran_out_is_gone_as_well(
     server = start_server("--log-level", "debug", application=application, env=times)
     with deaf_websocket(server.port) as client:
         assert client.recv(1) == bytes([0x80 | Opcode.PING])
-        time.sleep(2)  # what now is not read will be waited for longer than the answer to the ping
+        time.sleep(2)  # so that the ping times out before the wait for the client to read
         much = {"scenario": {"observation_bytes": 4 * 1024 * 1024}}
         for _ in range(4):
             client.sendall(_masked({"type": "reset", "data": much}))
-        while "keepalive ping timeout" not in server.log:
-            time.sleep(0.1)
+        wait_until(lambda: "keepalive ping timeout" in server.log)
         while client.recv(1 << 20):
             pass
         _wait_for_no_sessions(server)
@@ -293,18 +300,22 @@ def _masked(frame: dict[str, Any]) -> bytes:
 
 
 def _wait_for_no_sessions(server: Any) -> None:
-    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]:
-        pass
+    counts = f"{server.url}/sessions"
+    wait_until(lambda: not requests.get(counts, timeout=60).json()["active_sessions"])
 
 
 def test_each_worker_has_its_own_sessions(start_server: Callable[..., Any], connect: Any) -> None:
     server = start_server("--workers", "2", env={"MAX_CONCURRENT_ENVS": "1"})
     opened: list[Any] = []
-    while len(opened) < 2:  # which worker takes a connection is the system's choice
+
+    def both_are_open() -> bool:  # the system chooses the worker that takes a connection
         conversation = connect(server.ws_url)
         with suppress(ConnectionClosed):  # refused, even before it could ask
             if conversation.ask({"type": "state"})["type"] == "state":
                 opened.append(conversation)
+        return len(opened) == 2
+
+    wait_until(both_are_open)
     counts = [requests.get(f"{server.url}/sessions", timeout=60).json() for _ in range(4)]
     assert counts == [{"active_sessions": 1, "max_sessions": 1}] * 4
     assert [session.step(text="Hi")["data"]["metadata"]["step"] for session in opened] == [1, 1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SIGTERM and SIGINT: sessions end after the step they are in, and no answered step is lost."""
+"""SIGTERM and SIGINT: sessions end after their current step, and no step is lost."""
 
 import re
 import signal
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close, Frame, Opcode
 
@@ -35,8 +36,7 @@ def _ready(server: Any) -> Any:
 
 
 def _wait_until_draining(server: Any) -> None:
-    while _ready(server).status_code == 200:
-        pass
+    wait_until(lambda: _ready(server).status_code != 200)
 
 
 def _slow_session(connect: Any, server: Any, delay_s: float) -> Any:
@@ -49,7 +49,7 @@ def _slow_session(connect: Any, server: Any, delay_s: float) -> Any:
 
 @pytest.mark.parametrize("sent", _SIGNALS)
 @pytest.mark.parametrize("way", _WAYS)
-def test_sessions_end_after_the_step_they_are_in(
+def test_sessions_end_after_their_current_step(
     start_server: Callable[..., Any], connect: Any, way: str, sent: str
 ) -> None:
     server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
@@ -59,7 +59,7 @@ def test_sessions_end_after_the_step_they_are_in(
     stepping = _slow_session(connect, server, 5)
     server.process.send_signal(_SIGNALS[sent])
     _expect_end(idle)
-    if way != "workers":  # of which another one may answer, that has stopped already
+    if way != "workers":  # another worker, which has already stopped, could answer
         _wait_until_draining(server)
         assert _ready(server).json() == {"status": "draining"}
         assert requests.get(f"{server.url}/health", timeout=60).status_code == 200
@@ -84,7 +84,7 @@ def _expect_end(session: Any) -> None:
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_a_step_that_takes_longer_than_the_grace_is_given_up(
+def test_a_step_longer_than_the_grace_period_is_abandoned(
     start_server: Callable[..., Any], connect: Any, way: str
 ) -> None:
     server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
@@ -97,10 +97,9 @@ def test_a_step_that_takes_longer_than_the_grace_is_given_up(
 
 
 _NEVER_RETURNING = """
-import stepwire
-import threading, time
+import threading
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app
+from stepwire.server import create_app
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import State
 
@@ -127,7 +126,7 @@ app = create_app(Stuck, NoteAction, NoteObservation)
 
 
 @pytest.mark.parametrize("sent", _SIGNALS)
-def test_a_thread_that_never_returns_does_not_keep_the_process(
+def test_a_thread_that_never_returns_does_not_keep_the_process_alive(
     start_server: Callable[..., Any], connect: Any, tmp_path: Path, sent: str
 ) -> None:
     application = tmp_path / "stuck_app.py"
@@ -143,8 +142,8 @@ def test_a_thread_that_never_returns_does_not_keep_the_process(
         )
     )
     request.start()
-    while requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"] < 2:
-        pass
+    counts = f"{server.url}/sessions"
+    wait_until(lambda: requests.get(counts, timeout=60).json()["active_sessions"] == 2)
     server.process.send_signal(_SIGNALS[sent])
     _expect_end(fine)
     _expect_end(stuck)
@@ -156,7 +155,9 @@ def test_a_thread_that_never_returns_does_not_keep_the_process(
     assert "Traceback" not in server.log
 
 
-def test_a_second_signal_does_not_wait(start_server: Callable[..., Any], connect: Any) -> None:
+def test_a_second_signal_ends_the_grace_period(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
     server = _start(start_server, "server", SHUTDOWN_GRACE_S="3600")
     session = _slow_session(connect, server, 60)
     server.process.send_signal(signal.SIGINT)
@@ -181,10 +182,10 @@ def _told_to_stop(server: Any, client: socket.socket) -> socket.socket:
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_a_connection_stays_until_its_client_has_closed_it_too(
+def test_a_connection_stays_until_its_client_has_closed_it(
     start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
 ) -> None:
-    """If not, a client that is sending gets a reset, and may lose what it had yet to read."""
+    """Otherwise a client that is sending is reset and may lose answers it has not read yet."""
     server = _start(start_server, way, SHUTDOWN_GRACE_S="60")
     client = _told_to_stop(server, deaf_websocket(server.port))
     client.settimeout(1)
@@ -197,7 +198,7 @@ def test_a_connection_stays_until_its_client_has_closed_it_too(
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
+def test_a_client_that_does_not_close_is_cut_off_after_the_grace_period(
     start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
 ) -> None:
     server = _start(start_server, way, SHUTDOWN_GRACE_S="1")
@@ -208,7 +209,6 @@ def test_a_client_that_does_not_close_is_not_waited_for_longer_than_the_grace(
 
 
 _INTERRUPTED = """
-import stepwire
 import signal, sys
 from notes_env.app import app
 from stepwire.server.uvicorn_host.lifecycle import Lifecycle
@@ -231,7 +231,7 @@ Lifecycle._on_signal = handle_traced
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("line", range(3))
-def test_a_second_signal_may_interrupt_the_first_ones_handler_anywhere(
+def test_a_second_signal_may_interrupt_the_handler_of_the_first_anywhere(
     start_server: Callable[..., Any], tmp_path: Path, line: int
 ) -> None:
     application = tmp_path / "interrupted_app.py"
@@ -244,16 +244,15 @@ def test_a_second_signal_may_interrupt_the_first_ones_handler_anywhere(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("way", _WAYS)
-def test_none_is_lost_under_load(
+def test_no_step_is_lost_under_load(
     start_server: Callable[..., Any], connect: Any, tmp_path: Path, way: str
 ) -> None:
-    """Steps that the server took are steps that a client got the answer of, and none besides."""
+    """Clients get an answer to exactly those steps that the server took."""
     application = tmp_path / "counting_app.py"
     application.write_text(
         """
-import stepwire
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app
+from stepwire.server import create_app
 from notes_env.environment import NotesEnvironment
 
 class Counting(NotesEnvironment):

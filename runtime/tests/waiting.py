@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`wait_until`: for what happens soon, but not at a moment that a test can know."""
+
+import time
+from collections.abc import Callable
+
+from stepwire.testing.servers import PATIENCE_S
+
+
+def wait_until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Return once `condition` holds; raises `AssertionError` if it does not in time."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing happened for {patience_s} s"
+        time.sleep(0.02)
