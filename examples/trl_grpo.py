@@ -11,6 +11,7 @@ plot of the rewards to the folder `--output`.
 import argparse
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,7 @@ def main() -> None:
     if options.learning_rate is None:
         options.learning_rate = 5e-4 if options.tiny else 1e-6
 
+    warnings.simplefilter("ignore", FutureWarning)  # transformers deprecates options that TRL sets
     server = None if options.env_url else EchoEnv.from_local()
     try:
         log = train(options, options.env_url or server.base_url)

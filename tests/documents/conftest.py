@@ -135,8 +135,9 @@ def serve_block(
 
     yield serve
     for process in started:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")

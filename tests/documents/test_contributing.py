@@ -53,7 +53,7 @@ def test_the_tree_is_the_repositorys() -> None:
 
 
 def _is_covered(path: str, documented: set[str]) -> bool:
-    """A folder stands for all of its contents, or for its files if only folders in it are listed."""
+    """A folder stands for all in it, or for its files where only folders in it are listed."""
     if path in documented:
         return True
     folder = path.rpartition("/")[0]

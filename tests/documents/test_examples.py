@@ -37,7 +37,7 @@ def run_fresh(checkout: Path, server: Any, tmp_path: Path, run_shell: Any) -> Ca
 
     def run_lines(code: str) -> str:
         clone = shutil.copytree(checkout, tmp_path / "echo")
-        environment = {"UV_NO_SYNC": "", "UV_PROJECT_ENVIRONMENT": str(tmp_path / "environment")}
+        environment = {"UV_NO_SYNC": "0", "UV_PROJECT_ENVIRONMENT": str(tmp_path / "environment")}
         return str(run_shell(code.replace(ADDRESS, server.url), cwd=clone, **environment))
 
     return run_lines

@@ -31,7 +31,7 @@ def test_a_fresh_clone_serves_with_the_first_command(
     clone = shutil.copytree(checkout, tmp_path / "echo")
     lines = page.code("Run it, 3") + page.code("Run it, 1")
     assert "pip install uv && uv run server\n" in lines
-    variables = {"UV_NO_SYNC": "", "UV_PROJECT_ENVIRONMENT": ".venv", "PORT": str(free_port)}
+    variables = {"UV_NO_SYNC": "0", "UV_PROJECT_ENVIRONMENT": ".venv", "PORT": str(free_port)}
     python = {"PATH": f"{Path(sys.base_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     url = serve_block(lines, free_port, cwd=clone, **variables, **python)
     assert (clone / ".venv" / "bin" / "uv").exists()
