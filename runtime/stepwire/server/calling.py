@@ -8,8 +8,8 @@
   on the event loop.)
 
 A call that blocks the event loop holds up every session of the worker. A class that says
-`BLOCKING = False` and blocks is warned about once. Development mode (`python -X dev`, or asyncio's
-debug mode) warns about every call that blocks the event loop, `async` methods included.
+`BLOCKING = False` is warned about once, when a method of it blocks repeatedly. Development mode
+(`python -X dev`, or asyncio's debug mode) warns about every such call, `async` methods included.
 """
 
 import asyncio
@@ -50,6 +50,7 @@ class CallingConvention:
         self._class_name = environment_cls.__name__
         self._threads = threads
         self._is_blocking: bool = getattr(environment_cls, "BLOCKING", True)
+        self._slow: set[str] = set()
         self._has_warned = False
         self.reset = self._method(environment_cls, "reset")
         self.step = self._method(environment_cls, "step")
@@ -91,26 +92,30 @@ class CallingConvention:
         return awaitable
 
     def _report(self, function: Function, blocked_s: float) -> None:
-        is_due = not (self._is_blocking or self._has_warned)
-        if not is_due and not _in_development():
-            return
-        self._has_warned = True
         name = getattr(function, "__name__", repr(function))
         if isinstance(getattr(function, "__self__", None), Environment):
             name = f"{self._class_name}.{name}"
+        if not (_in_development() or self._is_warning_due(name)):
+            return
         if self.reset.is_async or self.step.is_async:
             advice = "Await what waits, or leave out the async methods, to be called in threads."
         else:
-            advice = (
-                f"Unless the machine was busy, remove BLOCKING = False from {self._class_name}, to "
-                "be called in threads."
-            )
+            advice = f"Remove BLOCKING = False from {self._class_name}, to be called in threads."
         logger.warning(
             "%s took %.1f s on the event loop and held up every session. %s",
             name,
             blocked_s,
             advice,
         )
+
+    def _is_warning_due(self, name: str) -> bool:
+        """Whether to warn outside development: once, about a method that was slow before."""
+        if self._is_blocking or self._has_warned:
+            return False
+        # A busy machine can make any call slow once.
+        self._has_warned = name in self._slow
+        self._slow.add(name)
+        return self._has_warned
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ _NO_KEYWORDS: dict[str, Any] = {}
 
 
 class Connection(Protocol):
-    """The WebSocket of a session, as seen by those who end the session."""
+    """The WebSocket of a session, as far as ending the session needs it."""
 
     def end(
         self, code: int, reason: str, error: dict[str, Any] | None = None
@@ -116,7 +116,7 @@ class Session:
         self._calls += 1
 
     def end_call(self) -> None:
-        """The counterpart of `begin_call`."""
+        """End what `begin_call` began."""
         self._calls -= 1
         self._idle_since = None
 
@@ -134,7 +134,7 @@ class Session:
         return self._calls > 0
 
     def idle_s(self, now: float) -> float:
-        """Seconds without a call, counted from the first time that this is asked after one."""
+        """Seconds without a call, counted from the first time this is asked after the last one."""
         if self._calls or self._is_ending:
             return 0.0
         if self._idle_since is None:
@@ -167,10 +167,10 @@ class Session:
     def end(
         self, code: int, reason: str, error: dict[str, Any] | None = None
     ) -> Coroutine[Any, Any, None] | None:
-        """Answer no further frame; returns what closes the connection, `None` without one."""
+        """Answer no further frame. Returns what closes the connection, or `None` without one."""
         self._is_ending = self.ends_with_connection = True
         return self._connection.end(code, reason, error) if self._connection else None
 
     def abandon_call(self) -> None:
-        """Stop waiting for the call in flight. It may go on in its thread."""
+        """Give up the call in flight. In a thread it may go on, so the environment stays open."""
         self._is_abandoned = self._convention.in_threads and self.is_in_use

@@ -225,7 +225,7 @@ class MessageDecoder:
         return MessageError.from_validation(error, location)
 
     def _action_model(self, data: dict[str, Any]) -> type[Action]:
-        """The model that explains `data`. A `type` names a tool, unless the action has that field."""
+        """The model to explain `data` with: a tool-style action only if its `type` says so."""
         kind = data.get("type")
         if "type" in self._action_cls.model_fields or not isinstance(kind, str):
             return self._action_cls

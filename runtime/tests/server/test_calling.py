@@ -114,15 +114,17 @@ def test_arguments_that_a_method_does_not_accept_are_left_out(
 def test_a_class_that_says_it_does_not_block_is_warned_about_once(
     session_with: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def step_twice() -> None:
-        session = session_with(_blocking(OnLoop))
-        for _ in range(2):
+    async def step(session: Session, times: int) -> None:
+        for _ in range(times):
             await session.step(Action())
 
-    asyncio.run(step_twice())
+    session = session_with(_blocking(OnLoop))
+    asyncio.run(step(session, 1))
+    assert _warnings(caplog) == []  # a busy machine can make any call slow once
+    asyncio.run(step(session, 2))
     (warning,) = _warnings(caplog)
     assert warning.startswith("SlowOnLoop.step took 0.")
-    assert "remove BLOCKING = False from SlowOnLoop, to be called in threads" in warning
+    assert "Remove BLOCKING = False from SlowOnLoop, to be called in threads" in warning
 
 
 @pytest.mark.parametrize("environment_cls", [Threaded, AsyncStep])
