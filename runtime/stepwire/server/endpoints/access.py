@@ -215,8 +215,8 @@ class _LimitedBody:
         if self._answered:
             return
         size = "more" if declared is None else declared
-        reason = f"A body may have {self._max_bytes} bytes at most (MAX_MESSAGE_BYTES)"
-        answer = _refuse(413, f"{reason}, this one has {size}")
+        reason = f"A body may have at most {self._max_bytes} bytes (MAX_MESSAGE_BYTES)"
+        answer = _refuse(413, f"{reason}; this one has {size}")
         answer.headers["Connection"] = "close"
         if "expect" not in connection.headers:
             await self._drain((declared or 0) - self._max_bytes)

@@ -39,9 +39,10 @@ class ResumableEnvironment(Protocol):
         """Return what `load_state` needs to continue the episode, as JSON values; keep it small."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue the episode that `dump_state` of another instance returned; called first.
+        """Continue the episode that `dump_state` of another instance returned.
 
-        Raises `ValueError` for a state that this version of the environment cannot resume.
+        It is called on a new instance, before any step. Raises `ValueError` for a state
+        that this version of the environment cannot resume.
         """
 
 
@@ -49,7 +50,7 @@ class HttpEpisodes:
     """Reads the episode from a request's cookie and writes it to the response's."""
 
     def __init__(self, environment_cls: type[AnyEnvironment], secret_key: SecretStr | None) -> None:
-        """Without `secret_key`, a random one is used, shared by all workers of this start."""
+        """Without a `secret_key`, all workers of this start share a random one."""
         self._resumable = issubclass(environment_cls, ResumableEnvironment)
         self._key_lasts = secret_key is not None
         self._serializer: Any = None
@@ -91,7 +92,7 @@ class HttpEpisodes:
             ("cookie", COOKIE_NAME),
             "The episode is over: its cookie was not made by this server, is older than 30 days, "
             "or was signed with another key. POST /reset starts a new one.",
-            cookies[0][:20] + "…",  # scripts of a page may not read it
+            cookies[0][:20] + "…",  # not all of it: the cookie is hidden from scripts
         )
 
     async def keep(self, request: Request, session: Session, response: Response) -> Response:
@@ -107,8 +108,8 @@ class HttpEpisodes:
             raise MessageError.invalid(
                 "episode_too_large",
                 ("cookie", COOKIE_NAME),
-                f"The episode's state takes {len(cookie)} bytes as a cookie, {LONGEST_COOKIE} are "
-                "the limit. A connection to /ws has none.",
+                f"The episode's state takes {len(cookie)} bytes as a cookie; the limit is "
+                f"{LONGEST_COOKIE}. Sessions on /ws have no such limit.",
                 len(cookie),
             )
         response.headers.append(

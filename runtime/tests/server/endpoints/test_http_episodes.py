@@ -281,7 +281,7 @@ def test_state_is_compressed_and_refused_when_too_large_for_a_cookie(keyed: Any)
     assert refused.status_code == 422
     assert (entry["type"], entry["loc"]) == ("episode_too_large", ["cookie", COOKIE_NAME])
     assert entry["input"] > LONGEST_COOKIE == 3800
-    assert f"takes {entry['input']} bytes as a cookie, 3800 are the limit" in entry["msg"]
+    assert f"takes {entry['input']} bytes as a cookie; the limit is 3800" in entry["msg"]
     assert "Set-Cookie" not in refused.headers
     assert jar.cookie == earlier
     assert jar.step("").json()["observation"]["length"] == 2

@@ -101,7 +101,7 @@ class TestMessageBytes:
         refused = requests.post(url, data=_body_of(_MOST_BYTES + 1), timeout=60)
         assert refused.status_code == 413
         assert refused.json()["detail"] == (
-            "A body may have 2048 bytes at most (MAX_MESSAGE_BYTES), this one has 2049"
+            "A body may have at most 2048 bytes (MAX_MESSAGE_BYTES); this one has 2049"
         )
         assert refused.headers["connection"] == "close"
 
