@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every knob of the server, with its bound and its default, read from the environment."""
+"""Every setting of the server with its default and bounds, read from environment variables."""
 
 import re
 import sys
@@ -11,11 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
 
-# The settings that are options of the `server` command too.
+# Settings that are also options of the `server` command.
 OPTIONS = ("host", "port", "workers", "log_level")
 
 
-def _listed(value: Any) -> Any:
+def _split(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(part for part in map(str.strip, value.split(",")) if part)
@@ -29,27 +29,27 @@ def _origin(value: str) -> str:
 
 def _host(value: str) -> str:
     if not re.fullmatch(r"\*|(\*\.)?[^*/:\s]+", value):
-        raise ValueError("a host is a name without its port, `*.` before it for all below, or `*`")
+        raise ValueError("a host is a name without port, `*.name` for all its subdomains, or `*`")
     return value.lower()
 
 
 def _token(value: SecretStr | None) -> SecretStr | None:
-    # What needs no quoting anywhere: in a header, a cookie or an address.
+    # These characters need no quoting in a header, a cookie or an address.
     if value is not None and not re.fullmatch(r"[A-Za-z0-9._~-]+", value.get_secret_value()):
-        raise ValueError("a token is made of letters, digits and the signs - . _ ~")
+        raise ValueError("a token consists of letters, digits and the characters - . _ ~")
     return value
 
 
 Origins = Annotated[
-    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)
 ]
 Hosts = Annotated[
-    tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_listed)
+    tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split)
 ]
 
 
 class Settings(BaseSettings):
-    """Read once per process; an environment variable has its field's name in capitals."""
+    """Read once per process. A variable has the name of its field, in capitals."""
 
     model_config = SettingsConfigDict(frozen=True)
 
@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         100, ge=8, le=200, description="Levels of nesting in one JSON message"
     )
     request_timeout_s: int = Field(
-        60, ge=1, le=3600, description="Seconds in which an HTTP request has to arrive"
+        60, ge=1, le=3600, description="Seconds within which an HTTP request must arrive"
     )
     keep_alive_timeout_s: int = Field(
         5, ge=1, le=3600, description="Seconds until an HTTP connection without requests is closed"
@@ -82,10 +82,11 @@ class Settings(BaseSettings):
         20, ge=1, le=3600, description="Seconds between pings to a WebSocket client"
     )
     ws_ping_timeout_s: int = Field(
-        20, ge=1, le=3600, description="Seconds in which a ping has to be answered"
+        20, ge=1, le=3600, description="Seconds within which a ping must be answered"
     )
     websocket_protocol: Literal["fast", "uvicorn"] = Field(
-        "fast", description="Code that reads and writes WebSocket frames; `uvicorn` is its own"
+        "fast",
+        description="Implementation of WebSocket; `fast` is ours, `uvicorn` is uvicorn's own",
     )
     shutdown_grace_s: int = Field(
         5, ge=1, le=3600, description="Seconds that a stopping server waits for steps in flight"
@@ -94,32 +95,34 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=1024,
-        description="Threads for environments without `async` methods, per worker",
+        description="Threads for environments that block, per worker",
     )
     allowed_origins: Origins = Field(
-        (), description="Further origins whose pages may use the server; with commas, `*` for all"
+        (),
+        description="Other origins whose pages may use the server; comma-separated, `*` for all",
     )
     allowed_hosts: Hosts = Field(
-        (), description="Further names to answer to; with commas, such as `*.example.org`"
+        (),
+        description="Other host names to answer to; comma-separated, such as `*.example.org`",
     )
     api_token: Annotated[SecretStr | None, AfterValidator(_token)] = Field(
         None,
         min_length=16,
-        description="Token that clients have to send; without it anyone may use the server",
+        description="Token that clients must send; if unset, anyone may use the server",
     )
     secret_key: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Signs the cookies of HTTP episodes; without it they end with the server",
+        description="Signs the cookies of HTTP episodes; if unset, they end with the server",
     )
     scenarios: Literal["on", "off"] = Field(
-        "on", description="Whether a `reset` may ask for misbehaviour"
+        "on", description="Whether a `reset` may request misbehaviour"
     )
     enable_web_interface: bool = Field(True, description="Whether `/web` is served")
     frame_ancestors: str = Field(
         "'self' https://huggingface.co https://*.hf.space",
         pattern=r"^[^;,\r\n]+$",
-        description="Who may embed the pages, as CSP's `frame-ancestors` has it",
+        description="Who may embed the pages; a value of CSP's `frame-ancestors`",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every knob has a default, a bound on both sides and a variable."""
+"""Every setting has a default, bounds and a variable."""
 
 import os
 
@@ -50,7 +50,7 @@ def test_the_defaults() -> None:
     assert Settings().model_dump() == {**defaults, **_OTHERS}
 
 
-def test_every_knob_is_described() -> None:
+def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
@@ -97,7 +97,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().allowed_hosts == ("one.example", "*.two.example", "*")
 
 
-def test_an_argument_is_stronger_than_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_overrides_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1234")
     assert Settings().port == 1234
     assert Settings(port=4321).port == 4321

@@ -138,7 +138,7 @@ def test_the_help_describes_every_setting(
         assert str(field.description) in text
     assert "Port to listen on; 0 picks a free one [PORT; 8000]" in text
     assert "MAX_JSON_DEPTH Levels of nesting in one JSON message [100]" in text
-    assert "ALLOWED_HOSTS Further names to answer to; with commas, such as" in text
+    assert "ALLOWED_HOSTS Other host names to answer to; comma-separated, such as" in text
     assert "--reload" in text
     variables = lines[lines.index("environment variables:") :].splitlines()
     assert max(map(len, variables)) <= max(int(columns), 60)
