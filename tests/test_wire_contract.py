@@ -42,9 +42,9 @@ DEVIATIONS: dict[str, tuple[set[str], str]] = {
         "refused before the environment counts a step that cannot be answered",
     ),
     "a negative seed": (_BOTH, _AS_OVER_HTTP),
-    "a seed that is no number": (_BOTH, _AS_OVER_HTTP),
+    "a seed that is not a number": (_BOTH, _AS_OVER_HTTP),
     "an episode_id that is too long": (_BOTH, _AS_OVER_HTTP),
-    "an episode_id that is no string": ({_CORE}, _AS_OVER_HTTP),
+    "an episode_id that is not a string": ({_CORE}, _AS_OVER_HTTP),
     "POST /step with broken JSON": (_BOTH, _IN_ONE_FORM),
     "POST /step with a list": (_BOTH, _IN_ONE_FORM),
     "POST /step with nothing": (_BOTH, _IN_ONE_FORM),
@@ -58,7 +58,7 @@ _FRAMES: dict[str, Any] = {
     "reset with an unknown key": {"type": "reset", "loud": 1},
     "step": {"type": "step", "data": {"message": "Hello"}},
     "step with metadata": {"type": "step", "data": {"message": "Hello", "metadata": {"a": 1}}},
-    "step with nothing to say": {"type": "step", "data": {"message": ""}},
+    "step with an empty message": {"type": "step", "data": {"message": ""}},
     "step with emoji": {"type": "step", "data": {"message": "👩‍🚀"}},
     "step without data": {"type": "step"},
     "step with a number": {"type": "step", "data": 5},
@@ -89,9 +89,9 @@ _FRAMES: dict[str, Any] = {
     "5,000 digits": '{"type":"reset","data":{"seed":' + "9" * 5000 + "}}",
     "a lone surrogate": r'{"type":"step","data":{"message":"\ud800"}}',
     "a negative seed": {"type": "reset", "data": {"seed": -1}},
-    "a seed that is no number": {"type": "reset", "data": {"seed": "seven"}},
+    "a seed that is not a number": {"type": "reset", "data": {"seed": "seven"}},
     "an episode_id that is too long": {"type": "reset", "data": {"episode_id": "x" * 256}},
-    "an episode_id that is no string": {"type": "reset", "data": {"episode_id": 5}},
+    "an episode_id that is not a string": {"type": "reset", "data": {"episode_id": 5}},
 }
 
 _REQUESTS: dict[str, Any] = {

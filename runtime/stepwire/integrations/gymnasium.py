@@ -44,7 +44,7 @@ def register(env_id: str, client: Client, max_episode_steps: int | None = None) 
     """Register an environment for `gymnasium.make` and `make_vec`.
 
     Its spaces come from the models that the client class declares. An episode is truncated after
-    `max_episode_steps`, unless the call of `make` has a limit of its own.
+    `max_episode_steps`, unless the call of `make` gives another limit.
     """
     gymnasium.register(
         env_id,

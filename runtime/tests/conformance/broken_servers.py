@@ -66,11 +66,11 @@ class Broken:
             if event.get("type") == "websocket.receive":
                 text = event.get("text")
                 defect.text = event["bytes"] if text is None else text
-                defect.asked = before = _parsed(defect.text)
+                defect.request = before = _parsed(defect.text)
                 defect.received()
-                if text is not None and defect.asked != _parsed(text):
-                    event = {"type": "websocket.receive", "text": json.dumps(defect.asked)}
-                defect.asked = before
+                if text is not None and defect.request != _parsed(text):
+                    event = {"type": "websocket.receive", "text": json.dumps(defect.request)}
+                defect.request = before
             if defect.hang_up_with is not None:
                 await hang_up()
                 return {"type": "websocket.disconnect", "code": 1006}
@@ -103,7 +103,7 @@ class Broken:
 
         async def received() -> Message:
             event = await receive()
-            defect.asked = _parsed(event.get("body", b""))
+            defect.request = _parsed(event.get("body", b""))
             return event
 
         async def sent(event: Message) -> None:

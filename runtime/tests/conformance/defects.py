@@ -15,14 +15,14 @@ class Defect:
     headers_left_out: tuple[bytes, ...] = ()
 
     def __init__(self) -> None:
-        self.asked: Any = None  # the client's last frame or body; None unless it is JSON
+        self.request: Any = None  # the client's last frame or body; None unless it is JSON
         self.text: str | bytes = ""
         self.has_cookies = False
         self.hang_up_with: int | None = None
 
     @property
     def kind(self) -> Any:
-        return self.asked.get("type") if isinstance(self.asked, dict) else None
+        return self.request.get("type") if isinstance(self.request, dict) else None
 
     def path(self, path: str) -> str:
         return path
@@ -35,7 +35,7 @@ class Defect:
         return True
 
     def received(self) -> None:
-        """Called for each frame of the client; may change `asked`."""
+        """Called for each frame of the client; may change `request`."""
 
     def sent(self, kind: str, data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         """The frames to send in place of the server's; may change `data`."""
@@ -103,8 +103,8 @@ class SameEpisode(Defect):
     first: Any = None
 
     def received(self) -> None:
-        if self.kind == "reset" and isinstance(self.asked.get("data"), dict):
-            self.first = self.asked["data"].setdefault("episode_id", self.first)
+        if self.kind == "reset" and isinstance(self.request.get("data"), dict):
+            self.first = self.request["data"].setdefault("episode_id", self.first)
 
 
 class OutOfOrder(Defect):
@@ -135,7 +135,7 @@ class SeedIgnored(Defect):
 
     def changed(self, kind: str, data: dict[str, Any]) -> None:
         if self.kind == "reset":
-            self.seeded = "seed" in (self.asked.get("data") or {})
+            self.seeded = "seed" in (self.request.get("data") or {})
             SeedIgnored.episodes += 1
         if kind == "observation" and self.seeded:
             data["observation"]["length"] += SeedIgnored.episodes
@@ -147,7 +147,7 @@ class StepNeedsReset(Defect):
     def received(self) -> None:
         self.reset = self.reset or self.kind == "reset"
         if self.kind == "step" and not self.reset:
-            self.asked.pop("data")
+            self.request.pop("data")
 
 
 class NoMetadata(Defect):
@@ -159,8 +159,8 @@ class NoMetadata(Defect):
 
 class AnySeed(Defect):
     def received(self) -> None:
-        if self.kind == "reset" and (self.asked.get("data") or {}).get("seed") == -1:
-            del self.asked["data"]["seed"]
+        if self.kind == "reset" and (self.request.get("data") or {}).get("seed") == -1:
+            del self.request["data"]["seed"]
 
 
 class NoSeedInState(Defect):
@@ -171,9 +171,9 @@ class NoSeedInState(Defect):
 
 class NoToolActions(Defect):
     def received(self) -> None:
-        data = self.asked.get("data") if self.kind == "step" else None
+        data = self.request.get("data") if self.kind == "step" else None
         if isinstance(data, dict) and "type" in data:
-            self.asked["data"] = {}
+            self.request["data"] = {}
 
 
 class OwnCode(Defect):
@@ -197,7 +197,7 @@ class ErrorsWithoutPlace(Defect):
 class ExtraKeysIgnored(Defect):
     def received(self) -> None:
         if self.kind == "state":
-            self.asked.pop("data", None)
+            self.request.pop("data", None)
 
 
 class WrongCodeOfFailure(Defect):
@@ -227,7 +227,7 @@ class BinaryEnds(Defect):
 class SurrogateTaken(Defect):
     def received(self) -> None:
         if "\\ud800" in str(self.text):
-            self.asked["data"]["text"] = "?"
+            self.request["data"]["text"] = "?"
 
 
 class DepthEnds(Defect):
@@ -307,14 +307,14 @@ class CountOfAllRequests(Defect):
 
 class FillsIn(Defect):
     def received(self) -> None:
-        data = self.asked.get("data") if self.kind == "step" else None
+        data = self.request.get("data") if self.kind == "step" else None
         if isinstance(data, dict) and "type" not in data:
             data.setdefault("text", "")
 
 
 class EmptyRequestRefused(Defect):
     def status(self, path: str, status: int) -> int:
-        return 422 if path == "/mcp" and self.asked == {} else status
+        return 422 if path == "/mcp" and self.request == {} else status
 
 
 class OtherFrame(Defect):
@@ -327,8 +327,8 @@ def rpc(method: str, change: Callable[[dict[str, Any]], object]) -> type[Defect]
 
     class RpcDefect(Defect):
         def answered(self, path: str, body: dict[str, Any]) -> None:
-            asked = self.asked.get("method") if isinstance(self.asked, dict) else None
-            if path == "/mcp" and asked == method:
+            called = self.request.get("method") if isinstance(self.request, dict) else None
+            if path == "/mcp" and called == method:
                 change(body)
 
     return RpcDefect

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Replays vectors against servers: `node replay.cjs FOLDER '{"default": "http://…", …}' PID`, with
-// the package `ws` where NODE_PATH leads to; PID is the process of the server called `stopping`.
-// Prints a line for each vector: its id, and what went wrong.
+// the package `ws` on NODE_PATH. PID is the process of the server named `stopping`. Prints a line
+// for each vector: its id, and what went wrong.
 "use strict";
 
 const { readFileSync, readdirSync } = require("node:fs");
@@ -12,17 +12,17 @@ const PATIENCE_MS = 60_000;
 
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
-// The text of a `send` event: its repeated parts repeated, its placeholders filled in.
+// The text of a `send` event, with its parts joined and its placeholders filled in.
 function textToSend(sent, known) {
   const parts = typeof sent === "string" ? [sent] : sent;
   const text = parts.map((part) => (typeof part === "string" ? part : part[0].repeat(part[1])));
   return text.join("").replace(/\$\{(\w+)\}/g, (_, name) => known[name]);
 }
 
-// Throws unless `text` is what is expected; what placeholders stand for is added to `known`.
+// Throws unless `text` is as expected; adds the values of new placeholders to `known`.
 function expectText(expected, text, known) {
   const named = [];
-  const parts = expected.split(/\$\{(\w+)\}/); // every second one is a placeholder's name
+  const parts = expected.split(/\$\{(\w+)\}/); // odd ones are names of placeholders
   const pattern = parts.map((part, index) => {
     if (index % 2 === 0) return escaped(part);
     if (part in known) return escaped(known[part]);
@@ -40,7 +40,7 @@ function expectEqual(expected, actual) {
   if (wanted !== got) throw new Error(`expected ${wanted}, got ${got}`);
 }
 
-// A WebSocket whose messages and end are awaited in order.
+// A WebSocket whose messages and close are awaited in order.
 class Connection {
   constructor(url, headers) {
     this.happened = [];
@@ -53,12 +53,12 @@ class Connection {
         request.destroy();
       });
     });
-    this.socket.on("message", (data, isBinary) => this.tell({ text: String(data), isBinary }));
-    this.socket.on("close", (code, reason) => this.tell({ code, reason: String(reason) }));
-    this.socket.on("error", () => {}); // a refused handshake, already told
+    this.socket.on("message", (data, isBinary) => this.add({ text: String(data), isBinary }));
+    this.socket.on("close", (code, reason) => this.add({ code, reason: String(reason) }));
+    this.socket.on("error", () => {}); // a refused handshake: `unexpected-response` reports it
   }
 
-  tell(event) {
+  add(event) {
     this.happened.push(event);
     this.waiting?.();
   }

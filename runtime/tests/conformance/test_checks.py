@@ -135,7 +135,7 @@ def test_rows_that_only_our_server_has_are_checked_only_with_an_option() -> None
 
 def test_a_row_that_a_stock_server_does_not_keep_is_a_should() -> None:
     for row in ROWS.values():
-        kept = all(told == "✓" for told in row.stock.values())
+        kept = all(cell == "✓" for cell in row.stock.values())
         assert kept or row.level is Level.SHOULD, row.id
 
 

@@ -134,7 +134,9 @@ _ERRORS = [
         "full",
     ),
     Case("factory", "ERR-13", [[{"expect": None}], closed()], "unbuildable"),
-    Case("unknown-session", "ERR-14", [[{"expect": None}], closed()], path="/ws?session_id=nobody"),
+    Case(
+        "unknown-session", "ERR-14", [[{"expect": None}], closed()], path="/ws?session_id=unknown"
+    ),
 ]
 
 _HTTP = [

@@ -230,7 +230,7 @@ def metadata_reaches_the_client(server: ServerUnderTest) -> None:
         metadata = observation.get("metadata")
         require(isinstance(metadata, dict), "an object as `observation.metadata`", data)
         beside = data.get("metadata") or {}
-        require(beside == metadata, f"{metadata} beside the observation as well", beside)
+        require(beside == metadata, f"{metadata} also beside the observation", beside)
 
 
 @check(
