@@ -13,12 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+_lock = threading.Lock()
 _LIBRARIES = ("stepwire.server", "uvicorn", "uvloop", "httptools", "websockets")
 
 
@@ -31,10 +33,11 @@ class ForkedProcess:
         self._exit_file = folder / "exit"
         pid_file = folder / "pid"
         files = {"pid_file": str(pid_file), "exit_file": str(self._exit_file)}
-        stdin = _parent().stdin
-        assert stdin is not None
-        stdin.write(json.dumps(order | files) + "\n")
-        stdin.flush()
+        with _lock:
+            stdin = _parent().stdin
+            assert stdin is not None
+            stdin.write(json.dumps(order | files) + "\n")
+            stdin.flush()
         while not pid_file.exists():
             assert _parent().poll() is None, "The process that forks servers has ended"
             time.sleep(0.002)
@@ -104,6 +107,7 @@ def _write(file: str, text: str) -> None:
 def _next_order() -> dict[str, Any] | None:
     """Fork a server for each order. Returns the order in the server, and `None` in the parent."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the watchers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests and the servers
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
         if os.fork():
@@ -111,6 +115,7 @@ def _next_order() -> dict[str, Any] | None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         pid = os.fork()
         if not pid:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             return order
         # The watcher, which is the server's parent.
         _write(order["pid_file"], str(pid))

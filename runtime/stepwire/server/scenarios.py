@@ -42,7 +42,12 @@ class Fault(BaseModel):
         "slow_drip",
     ] = Field(description="What happens")
     at: int = Field(1, ge=1, description="Step of the episode at which it happens, from 1")
-    code: int = Field(1011, ge=1000, le=4999, description="Close code of `close_before_reply` and `close_after_reply`")
+    code: int = Field(
+        1011,
+        ge=1000,
+        le=4999,
+        description="Close code of `close_before_reply` and `close_after_reply`",
+    )
     delay_s: float = Field(
         1.0, ge=0, le=_LONGEST_S, description="Seconds that `late_reply` and `slow_drip` take"
     )
@@ -55,7 +60,10 @@ class Scenario(BaseModel):
 
     delay_s: float = Field(0.0, ge=0, le=_LONGEST_S, description="Seconds that each step waits")
     jitter_s: float = Field(
-        0.0, ge=0, le=_LONGEST_S, description="Longest further wait of a step, in seconds; each waits a share of it"
+        0.0,
+        ge=0,
+        le=_LONGEST_S,
+        description="Longest further wait of a step, in seconds; each waits a share of it",
     )
     done_at: int | None = Field(None, ge=1, description="First step at which `done` is true")
     reward: (
@@ -68,7 +76,9 @@ class Scenario(BaseModel):
     )
     stamp: bool = Field(False, description="Whether the metadata says which request is answered")
     fail_at: int | None = Field(None, ge=1, description="Step at which the environment fails")
-    fail_rate: float = Field(0.0, ge=0, le=1, description="Share of the steps at which the environment fails")
+    fail_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of the steps at which the environment fails"
+    )
     fault: Fault | None = Field(None, description="What happens to the connection, and when")
 
 
