@@ -62,7 +62,6 @@ def create_app(
     environment_cls = sessions.environment_cls
     tools_of(environment_cls)  # an invalid tool fails here, not at its first call
     decoder = MessageDecoder(action_cls, settings.max_json_depth)
-    json_rpc = JsonRpc(sessions)
     streamable_http = StreamableHttp(sessions)
     episodes = HttpEpisodes(environment_cls, settings.secret_key)
     worker = Worker(sessions, settings)
@@ -83,15 +82,7 @@ def create_app(
     app = FastAPI(
         title=f"{name} HTTP API", version="1.0.0", lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    router = APIRouter(route_class=Route)
-    EpisodeRoutes(sessions, decoder, episodes).add_to(router)
-    DescriptionRoutes(sessions, action_cls, observation_cls).add_to(router)
-    OperationRoutes(sessions).add_to(router)
-    McpRoute(decoder, json_rpc, streamable_http).add_to(router)
-    app.include_router(router)
-    answer_message_errors(app)
-    endpoint = WebSocketEndpoint(sessions, decoder, json_rpc)
-    app.router.routes.append(WebSocketRoute("/ws", endpoint))
+    _add_routes(app, sessions, decoder, episodes, streamable_http, action_cls, observation_cls)
     if settings.enable_web_interface:
         add_inspector(app, name, environment_cls.__module__, settings)
     add_documentation(app, decoder, action_cls, environment_cls.__module__, settings)
@@ -104,3 +95,24 @@ def create_app(
     if settings.allowed_origins:
         add_cross_origin_headers(app, settings.allowed_origins)
     return app
+
+
+def _add_routes(
+    app: FastAPI,
+    sessions: Sessions,
+    decoder: MessageDecoder,
+    episodes: HttpEpisodes,
+    streamable_http: StreamableHttp,
+    action_cls: type[Action],
+    observation_cls: type[Observation],
+) -> None:
+    json_rpc = JsonRpc(sessions)
+    router = APIRouter(route_class=Route)
+    EpisodeRoutes(sessions, decoder, episodes).add_to(router)
+    DescriptionRoutes(sessions, action_cls, observation_cls).add_to(router)
+    OperationRoutes(sessions).add_to(router)
+    McpRoute(decoder, json_rpc, streamable_http).add_to(router)
+    app.include_router(router)
+    answer_message_errors(app)
+    endpoint = WebSocketEndpoint(sessions, decoder, json_rpc)
+    app.router.routes.append(WebSocketRoute("/ws", endpoint))
