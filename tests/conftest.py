@@ -17,7 +17,7 @@ from stepwire.testing.servers import PATIENCE_S
 from suite import suite_fixtures
 
 pytest_plugins = ["peers"]
-collect_ignore = ["guess_number"]  # an author's package; `test_guess_number.py` runs its tests
+collect_ignore = ["installing/guess_number"]  # an author's package, with tests of its own
 
 _UV = os.environ.get("UV", "uv")  # `uv run` sets it; without uv the tests that use it fail
 _DISTRIBUTIONS = {"openenv_echo_env": "echo_env", "stepwire": "stepwire"}

@@ -27,7 +27,9 @@ def package(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The author's folder."""
     folder = tmp_path_factory.mktemp("author") / "guess_number"
     unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", ".*", "uv.lock")
-    return Path(shutil.copytree(root / "tests" / "guess_number", folder, ignore=unwanted))
+    return Path(
+        shutil.copytree(root / "tests" / "installing" / "guess_number", folder, ignore=unwanted)
+    )
 
 
 @pytest.fixture(scope="module")
