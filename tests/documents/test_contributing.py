@@ -4,12 +4,16 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-import tomllib
-
 from document import ROOT, Document
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 page = Document("CONTRIBUTING.md")
 _TREE = "Two packages, 1"
