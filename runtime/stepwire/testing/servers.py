@@ -90,7 +90,7 @@ def running_server(
     """Run `command` until the block ends; the block begins when the server is healthy.
 
     The server's output goes to a file in `folder`. Raises `AssertionError` with that output when
-    the server does not become healthy.
+    the server does not become healthy. `popen` is called like `subprocess.Popen`.
     """
     log_file = folder / f"server-{port}.log"
     with log_file.open("wb") as log:
