@@ -64,7 +64,7 @@ def test_a_broken_server_fails_its_check(broken_servers: Any, check_id: str) -> 
     assert f"Likely cause: {check.cause}\nFix: {check.fix}" in message
 
 
-@pytest.mark.load
+@pytest.mark.slow
 @pytest.mark.parametrize("check_id", DEFECTS)
 def test_a_broken_server_fails_no_other_check(broken_servers: Any, check_id: str) -> None:
     without = "" if check_id == _SLOW else _SLOW
@@ -72,7 +72,7 @@ def test_a_broken_server_fails_no_other_check(broken_servers: Any, check_id: str
     assert set(failed) == {check_id}, failed
 
 
-@pytest.mark.load
+@pytest.mark.slow
 def test_a_server_without_frame_limit_fails_no_other_check(start_server: Any) -> None:
     limit = ("--ws-max-size", str(1 << 31))
     url = start_server(*limit, application=_FOLDER / "broken_servers.py").url
