@@ -79,13 +79,15 @@ def run_shell(clone: Path, shell_variables: dict[str, str]) -> Callable[..., str
 
 
 @pytest.fixture
-def run_python(server: Any, run: Any) -> Callable[..., str]:
-    """Runs a program and returns what it prints; a warning fails it."""
+def run_python(server: Any, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a block in an empty namespace and returns what it prints; a warning fails it."""
 
-    def run_program(code: str, url: str = server.url, **how: Any) -> str:
-        done = run("-W", "error", "-c", code.replace(ADDRESS, url), **how)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        return str(done.stdout)
+    def run_program(code: str, url: str = server.url) -> str:
+        capsys.readouterr()
+        exec(compile(code.replace(ADDRESS, url), "<block>", "exec"), {"__name__": "__main__"})
+        printed, complaints = capsys.readouterr()
+        assert not complaints
+        return printed
 
     return run_program
 

@@ -46,17 +46,19 @@ def test_the_test_command_is_what_ci_runs() -> None:
     assert page.code("Run it, 2").strip() in scripts
 
 
+@page.tests("Your first episode, 1")
+def test_the_first_episode_runs_in_the_clone(run_shell: Callable[..., str]) -> None:
+    assert "Start `uv run python` in the clone and paste:" in page.text
+    block = page.blocks["Your first episode, 1"]
+    block.require_printed(run_shell(f"uv run python -W error - <<'END'\n{block.code}\nEND"))
+
+
 def test_the_first_episode_also_runs_on_a_server_that_is_there(run_python: Any) -> None:
     running = f'EchoEnv(base_url="{ADDRESS}")'
     assert f"`{running}` instead" in " ".join(page.text.split())
     block = page.blocks["Your first episode, 1"]
     assert _LOCAL in block.code
     block.require_printed(run_python(block.code.replace(_LOCAL, running)))
-
-
-def test_uv_run_python_finds_the_package(run_shell: Callable[..., str]) -> None:
-    assert "Start `uv run python` in the clone" in page.text
-    assert run_shell("uv run python -c 'from echo_env import EchoEnv; print(1)'") == "1\n"
 
 
 def test_the_fields_are_those_of_the_observation() -> None:
@@ -90,6 +92,7 @@ def test_the_image_builds_and_serves(
         subprocess.run(["docker", "rm", "--force", started.stdout.strip()], check=True)
 
 
+@pytest.mark.slow
 @page.tests("Docker and Hugging Face Spaces, 2")
 def test_push_uploads_the_readme_as_it_is(push_to_stand_in: Callable[[str], Path]) -> None:
     kept = push_to_stand_in(page.code("Docker and Hugging Face Spaces, 2"))
@@ -112,4 +115,4 @@ def test_the_front_matter_is_what_a_docker_space_needs() -> None:
     assert "base_path: /web" in page.text  # in this form, or `openenv push` rewrites all of it
 
 
-test_blocks = page.test_the_other_blocks()
+test_blocks = page.test_the_other_blocks(slow=["Your first episode, 2"])  # see `test_demo.py`
