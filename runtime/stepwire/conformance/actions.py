@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Actions to take: read from a file, or made up from a JSON Schema.
+"""Actions for an environment, from a file or generated from a JSON Schema.
 
-Those made up are always the same, and enough for an environment to take a step. What a schema
-cannot say (a legal move, an existing tool) has to be in a file.
+Generated actions are the same every time and enough for a step. Rules that a schema cannot express
+(a legal move, an existing tool) need a file.
 """
 
 import json
@@ -13,7 +13,7 @@ from stepwire.protocol.examples import example_of
 
 
 def read_actions(path: Path) -> list[dict[str, Any]]:
-    """One JSON object a line; raises `ValueError` for anything else, and where there is none."""
+    """Read one JSON object per line; raises `ValueError` for another value or an empty file."""
     actions = [parse_action(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
     if not actions:
         raise ValueError(f"{path} has no actions")
@@ -21,7 +21,7 @@ def read_actions(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_action(text: str) -> dict[str, Any]:
-    """Raises `ValueError` for what is no JSON object."""
+    """Parse a JSON object; raises `ValueError` for anything else."""
     action = json.loads(text)
     if not isinstance(action, dict):
         raise ValueError(f"An action is a JSON object, not {text[:80]}")  # noqa: TRY004

@@ -13,7 +13,7 @@ from stepwire.conformance.actions import example_actions
 
 
 class _Move(BaseModel):
-    """One of each kind that a model's fields come in."""
+    """A field of each kind that models have."""
 
     text: Annotated[str, Field(min_length=30)]
     letter: Annotated[str, Field(max_length=1)]
@@ -60,5 +60,5 @@ def test_examples_are_the_same_every_time_and_differ_from_each_other() -> None:
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"$ref": "#/$defs/Nowhere"}])
-def test_what_is_no_object_has_the_empty_action(schema: dict[str, Any]) -> None:
+def test_the_example_is_empty_if_the_schema_is_not_of_an_object(schema: dict[str, Any]) -> None:
     assert list(example_actions(schema)) == [{}] * 3

@@ -2,6 +2,7 @@
 """`EnvironmentConformance` passes a sound environment and finds the fault of each broken one."""
 
 import random
+import unittest
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -179,3 +180,13 @@ def test_a_result_that_is_not_an_observation_is_shown() -> None:
 def test_an_author_has_to_override_make_environment() -> None:
     with pytest.raises(NotImplementedError, match="Return a new instance"):
         EnvironmentConformance().make_environment()
+
+
+def test_it_also_works_with_unittest() -> None:
+    class Case(EnvironmentConformance, unittest.TestCase):
+        def make_environment(self) -> Any:
+            return NotesEnvironment()
+
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(Case).run(result)
+    assert (result.wasSuccessful(), result.testsRun) == (True, len(_TESTS))
