@@ -182,12 +182,6 @@ class OwnCode(Defect):
             data["code"] = "BAD_JSON"
 
 
-class UnknownTypeEnds(Defect):
-    def changed(self, kind: str, data: dict[str, Any]) -> None:
-        if data.get("code") == "UNKNOWN_TYPE":
-            self.hang_up_with = 1000
-
-
 class ErrorsWithoutPlace(Defect):
     def changed(self, kind: str, data: dict[str, Any]) -> None:
         for entry in data.get("errors", ()):
@@ -212,34 +206,10 @@ class ExceptionText(Defect):
             data["message"] = "KeyError: '/secret/path'"
 
 
-class NonObjectEnds(Defect):
-    def changed(self, kind: str, data: dict[str, Any]) -> None:
-        if self.text in ("[]", "5", "null"):
-            self.hang_up_with = 1000
-
-
-class BinaryEnds(Defect):
-    def changed(self, kind: str, data: dict[str, Any]) -> None:
-        if isinstance(self.text, bytes):
-            self.hang_up_with = 1000
-
-
 class SurrogateTaken(Defect):
     def received(self) -> None:
         if "\\ud800" in str(self.text):
             self.request["data"]["text"] = "?"
-
-
-class DepthEnds(Defect):
-    def changed(self, kind: str, data: dict[str, Any]) -> None:
-        if "[" * 1000 in str(self.text):
-            self.hang_up_with = 1000
-
-
-class DigitsEnd(Defect):
-    def changed(self, kind: str, data: dict[str, Any]) -> None:
-        if "9" * 1000 in str(self.text):
-            self.hang_up_with = 1000
 
 
 class CapacityWithoutCounts(Defect):
@@ -266,6 +236,17 @@ class LargeFrameEnds(Defect):
     def received(self) -> None:
         if len(self.text) > 500_000:
             self.hang_up_with = 1009
+
+
+def ends_when(condition: Callable[[Defect, dict[str, Any]], bool]) -> type[Defect]:
+    """A defect that closes the connection instead of sending some frames."""
+
+    class EndDefect(Defect):
+        def changed(self, kind: str, data: dict[str, Any]) -> None:
+            if condition(self, data):
+                self.hang_up_with = 1000
+
+    return EndDefect
 
 
 def response(path: str, change: Callable[[dict[str, Any]], object]) -> type[Defect]:
@@ -360,16 +341,16 @@ DEFECTS: dict[str, type[Defect]] = {
     "ws-state-seed": NoSeedInState,
     "ws-tool-actions": NoToolActions,
     "err-invalid-json": OwnCode,
-    "err-unknown-type": UnknownTypeEnds,
+    "err-unknown-type": ends_when(lambda _, data: data.get("code") == "UNKNOWN_TYPE"),
     "err-validation": ErrorsWithoutPlace,
     "err-unknown-key": ExtraKeysIgnored,
     "err-execution": WrongCodeOfFailure,
     "err-execution-text": ExceptionText,
-    "err-no-object": NonObjectEnds,
-    "err-binary": BinaryEnds,
+    "err-no-object": ends_when(lambda defect, _: defect.text in ("[]", "5", "null")),
+    "err-binary": ends_when(lambda defect, _: isinstance(defect.text, bytes)),
     "err-surrogate": SurrogateTaken,
-    "err-depth": DepthEnds,
-    "err-digits": DigitsEnd,
+    "err-depth": ends_when(lambda defect, _: "[" * 1000 in str(defect.text)),
+    "err-digits": ends_when(lambda defect, _: "9" * 1000 in str(defect.text)),
     "err-capacity": CapacityWithoutCounts,
     "err-factory": FactoryWithoutName,
     "err-unknown-session": UnknownSessionTaken,
