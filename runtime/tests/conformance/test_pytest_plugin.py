@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`pytest --openenv-url`: a test for each check, and no effect without the option."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import stepwire.conformance.checks  # noqa: F401 - before runs in this process, which unload modules
 from stepwire.conformance.registry import CHECKS
 
 
@@ -74,10 +74,10 @@ def test_an_unreachable_server_is_a_usage_error(free_port: int, pytester: pytest
     assert "ERROR: No server answers at" in output
 
 
-def test_without_the_option_there_are_no_checks(run: Any, tmp_path: Path) -> None:
-    done = run("-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (pytest.ExitCode.NO_TESTS_COLLECTED, "")
-    assert "openenv" not in done.stdout
+def test_without_the_option_there_are_no_checks(pytester: pytest.Pytester) -> None:
+    code, output = _run(pytester)
+    assert code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "openenv" not in output
 
 
 def test_loading_the_plugin_imports_neither_framework_nor_network_libraries(run: Any) -> None:
