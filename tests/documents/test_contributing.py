@@ -4,16 +4,9 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 from document import ROOT, Document
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 page = Document("CONTRIBUTING.md")
 _TREE = "Two packages, 1"
@@ -71,14 +64,14 @@ def _is_covered(path: str, documented: set[str]) -> bool:
 
 
 def test_the_marks_are_those_of_pytest() -> None:
-    project: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    marks = {mark.split(":")[0] for mark in project["tool"]["pytest"]["ini_options"]["markers"]}
-    groups = set(project["dependency-groups"]) | set(project["project"]["optional-dependencies"])
+    project = (ROOT / "pyproject.toml").read_text()
+    chosen = re.findall(r"-m not \(([\w ]+)\)", project)[0].split(" or ")
     rows = page.table("From a clone to green")
-    assert {mark.strip("`") for mark, *_ in rows} == marks
+    assert {mark.strip("`") for mark, *_ in rows} == set(chosen)
     for mark, _, command in rows:
         assert f"pytest -m {mark.strip('`')}" in command
-        assert set(re.findall(r"--(?:group|extra) (\w+)", command)) <= groups
+        for group in re.findall(r"--(?:group|extra) (\w+)", command):
+            assert f"\n{group} = [" in project
 
 
 @page.tests("From a clone to green, 1", "From a clone to green, 2", "Dependencies, 1")
