@@ -24,7 +24,7 @@ import yaml
 
 pytestmark = pytest.mark.engine
 
-_PATIENCE_S = 300.0  # until a hang is called one; nothing here is timed
+_PATIENCE_S = 300.0  # until a test calls a wait a hang
 _MOST_BYTES = 450_000_000  # the base image included
 _CHECK_OFTEN = "--health-interval=0.5s"
 
@@ -116,7 +116,7 @@ def run_image() -> Iterator[Callable[..., Container]]:
 
 @pytest.fixture
 def start_container(image: str, run_image: Callable[..., Container]) -> Callable[..., Container]:
-    """Runs our image: `start_container("--read-only", …)`."""
+    """Runs the image: `start_container("--read-only", …)`."""
     return partial(run_image, image)
 
 
@@ -139,9 +139,9 @@ class TestContents:
         assert not [path for path in environment if path.endswith((".egg-info", "uv.lock"))]
 
     def test_what_the_server_imports_is_compiled(self, files: list[str]) -> None:
-        # In the image, since a container may not be able to write it.
+        # In the image: a container may not be able to write it.
         compiled = {Path(path).parts[-3:-1] for path in files if path.endswith(".pyc")}
-        for package in ("fastapi", "pydantic", "fastmcp", "echo_env"):
+        for package in ("fastapi", "pydantic", "fastmcp", "echo_env", "stepwire", "uvicorn_host"):
             assert (package, "__pycache__") in compiled
 
     def test_its_labels_are_those_of_the_project(self, image: str, root: Path) -> None:
