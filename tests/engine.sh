@@ -5,12 +5,12 @@
 #
 #     tests/engine.sh [--base-image] COMMAND…     tests/engine.sh --base-image pytest -m engine
 #
-# For a Debian 12 machine without one, as root, such as a CI container that may do what a machine may.
-# Everything of the engine is in a temporary folder, on a network bridge of its own, and gone when
-# the command ends. A package that is missing is installed and stays.
+# For root on a Debian 12 machine without an engine, such as a privileged CI container. The engine lives
+# in a temporary folder, on its own network bridge, and is gone when the command ends. Missing packages
+# are installed and stay.
 #
-# With `--base-image`, a stand-in for the image that server/Dockerfile builds on is there under its
-# name: this machine's Debian with Python and uv, so that a build needs no image registry.
+# `--base-image` makes a stand-in for the image that server/Dockerfile builds on, under its name: this
+# machine's Debian with Python and uv. A build then needs no image registry.
 set -euo pipefail
 
 base_image=
@@ -28,7 +28,7 @@ fail() {
 
 ((EUID == 0)) || fail "starting a Docker Engine takes root"
 
-# In memory if there is room for a few images: that halves the time of the slow steps.
+# In memory, where there is room for a few images: that halves the time of the slow steps.
 room_kb=$(df --output=avail /dev/shm 2>/dev/null | tail -n 1 || true)
 if ((${room_kb:-0} > 4000000)); then
     folder=$(mktemp -d -p /dev/shm engine.XXXXXX)
@@ -48,7 +48,7 @@ tear_down() {
     for container in $(timeout 10 docker ps --all --quiet 2>/dev/null); do
         docker rm --force --volumes "$container" >/dev/null
     done
-    # The daemon ends containerd; one that was killed does not.
+    # The daemon stops containerd, unless it was killed.
     for pid in $daemon_pid $(cat "$folder"/exec/containerd/containerd.pid 2>/dev/null); do
         kill "$pid" 2>/dev/null
         timeout 20 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null
@@ -69,7 +69,7 @@ apt() {
         || { tail "$folder/apt.log" >&2; fail "apt-get $1 failed"; }
 }
 
-# command:package, the command only telling whether the package is there
+# command:package; the package is installed when the command is missing
 needs=(/usr/sbin/dockerd:docker.io ip:iproute2 iptables:iptables setsid:util-linux)
 test -z "$base_image" || needs+=(mmdebstrap:mmdebstrap docker-registry:docker-registry)
 missing=()
@@ -82,13 +82,13 @@ if ((${#missing[@]})); then
     apt install --yes --no-install-recommends "${missing[@]}"
 fi
 
-# The daemon's own rules would be in the way of another engine on this machine, and stay behind.
+# The daemon's own rules would disturb another engine on this machine, and would stay behind.
 accept() {
     iptables "$@"
     undo_rules+=("iptables $(sed -E 's/-(I|A) /-D /' <<<"$*")")
 }
-# With an address of its own: else it takes that of one of its ports, another one as containers come
-# and go, and what those that stay send to the one they know is lost for up to a minute.
+# A bridge without an address takes that of one of its ports, and another one as containers come and
+# go. What the others send to the old address is then lost for up to a minute.
 ip link add "$bridge" address 02:00:00:00:00:01 type bridge
 ip addr add "${subnet%.0/24}.1/24" dev "$bridge"
 ip link set "$bridge" up
@@ -96,7 +96,7 @@ accept -t nat -A POSTROUTING -s "$subnet" ! -o "$bridge" -j MASQUERADE
 accept -I FORWARD -i "$bridge" -j ACCEPT
 accept -I FORWARD -o "$bridge" -j ACCEPT
 
-# A newer client without BuildKit's plugin may come first in PATH: Debian's suits its daemon.
+# A newer client without BuildKit's plugin may come first in PATH. Debian's fits its daemon.
 mkdir "$folder/bin" "$folder/config"
 ln -s /usr/bin/docker "$folder/bin/docker"
 export PATH="$folder/bin:$PATH" DOCKER_HOST="unix://$folder/docker.sock"
@@ -116,7 +116,7 @@ for ((tries = 0; tries < 300; tries++)); do
 done
 docker version >/dev/null 2>&1 || fail "dockerd does not answer after 60 s"
 
-# The machine's Debian sources and its bundle of CA certificates are what a build can rely on here.
+# A build uses this machine's Debian sources and its bundle of CA certificates.
 debian_sources() {
     apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
         'Created-By: Packages' 'Origin: Debian'
@@ -140,7 +140,7 @@ if [[ -n $base_image ]]; then
     echo "engine.sh: made $base_image in $((SECONDS - started)) s" >&2
 fi
 
-# As a job, so that Ctrl-C and a signal to this script reach it at once, wherever they come from.
+# As a job: Ctrl-C and signals to this script reach the command at once.
 pass_on() {
     kill -s "$1" -- "-$command_pid" 2>/dev/null
     wait "$command_pid" || exit $?

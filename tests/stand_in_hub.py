@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The framework's command line, with a Hugging Face Hub that only keeps what it is sent.
+"""The framework's command line, with a Hugging Face Hub that only keeps what it receives.
 
 UPLOADS=FOLDER python tests/stand_in_hub.py push …
 
-The first upload becomes the folder `0` in there, and `0.json` says what else the Hub was told. What
-is sent is what the real client would choose: the filter is its own.
+The first upload becomes `FOLDER/0`; `FOLDER/0.json` has the Space's name, visibility and variables.
+The real client's own filter chooses the files.
 """
 
 import json
@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import echo_env  # noqa: F401 - postpones what the framework would import and `push` does not use
+import echo_env  # noqa: F401 - first: postpones imports of the framework that `push` does not use
 
 # isort: split
 from huggingface_hub.utils import filter_repo_objects

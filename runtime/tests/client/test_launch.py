@@ -579,7 +579,8 @@ def image(root: Path) -> Iterator[Image]:
     empty = io.BytesIO()
     tarfile.open(fileobj=empty, mode="w").close()
     command = f'["{sys.executable}", "-m", "notes_env.app", "--host", "0.0.0.0"]'
-    _docker("import", "--change", f"CMD {command}", "-", name, input=empty.getvalue())
+    changes = [f"--change=CMD {command}", f"--change=ENV PYTHONPATH={root / 'runtime' / 'tests'}"]
+    _docker("import", *changes, "-", name, input=empty.getvalue())
     seen = {"/usr", "/bin", "/lib", "/lib64", str(root), sys.prefix, sys.base_prefix}
     mounts = [f"--volume={path}:{path}:ro" for path in sorted(seen) if Path(path).exists()]
     yield Image(name, [*mounts, "--tmpfs=/tmp"])
