@@ -20,6 +20,12 @@ def _command(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table and the help wrap at the terminal's width."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def broken(broken_servers: Any) -> Callable[[str], str]:
     """The address of a server that fails a check."""
