@@ -31,9 +31,10 @@ def plain_frame(
 ) -> tuple[bool, int, int] | None:
     """Whether the frame at `begin` is text, where its payload begins and where it ends.
 
-    Returns `None` while the frame is incomplete. A server passes `masked`: the mask is then the
-    four bytes before the payload. Raises `NotPlainError` for fragments, binary frames, payloads
-    above `max_size`, frames with or without a mask against the rules, and invalid frames.
+    Returns `None` while the frame is incomplete. `masked` says whether the sender has to mask, as
+    clients have; the mask is then the four bytes before the payload. Raises `NotPlainError` for
+    fragments, binary frames, payloads above `max_size`, a mask that is missing or not allowed, and
+    invalid frames.
     """
     available = len(received) - begin
     if available < 2:
@@ -48,10 +49,13 @@ def plain_frame(
     is_text = first == _TEXT
     if not is_text and (first not in _CONTROL or size > 125):
         raise NotPlainError
-    if not 0 <= size <= 125:
-        if not 0 <= size <= 127:
+    if size < 0 or size > 125:
+        if size == 126:
+            length_bytes = 2
+        elif size == 127:
+            length_bytes = 8
+        else:
             raise NotPlainError
-        length_bytes = 2 if size == 126 else 8
         if available < 2 + length_bytes:
             return None
         size = int.from_bytes(received[begin + 2 : begin + 2 + length_bytes], "big")
@@ -64,18 +68,21 @@ def plain_frame(
 
 def server_frame(payload: bytes) -> bytes:
     """A whole text message from a server."""
-    return _header(len(payload), 0) + payload
+    size = len(payload)
+    return (_SHORT(_TEXT, size) if size < 126 else _long_header(size, 0)) + payload
 
 
 def client_frame(payload: bytes) -> bytes:
     """A whole text message from a client, masked as the standard demands."""
-    mask = _new_mask()
-    return _header(len(payload), _MASKED) + mask + apply_mask(payload, mask)
+    size, mask = len(payload), _new_mask()
+    header = _SHORT(_TEXT, _MASKED | size) if size < 126 else _long_header(size, _MASKED)
+    return header + mask + apply_mask(payload, mask)
 
 
-def _header(size: int, masked: int) -> bytes:
-    if size < 126:
-        return struct.pack("!BB", _TEXT, masked | size)
+_SHORT = struct.Struct("!BB").pack
+
+
+def _long_header(size: int, masked: int) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", _TEXT, masked | 126, size)
     return struct.pack("!BBQ", _TEXT, masked | 127, size)
