@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Who calls the client, and how: the lines of each caller, to our server and to the stock one.
 
-Callers that start containers are with what starts them, in `transport/test_launch.py`.
+Callers that start containers are with what starts them, in `runtime/tests/client/test_launch.py`.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The image, built and run by a real engine: `tests/engine.sh --base-image pytest -m engine`.
 
-What a client does with it is in `transport/test_launch.py`, the README's commands are in
-`documents/test_readme.py`, the framework's in `test_openenv_cli.py`.
+`runtime/tests/client/test_launch.py` tests what a client does with it, `documents/test_readme.py`
+the README's commands, `test_openenv_cli.py` the framework's.
 """
 
 import json
