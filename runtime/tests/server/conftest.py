@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import requests
 
+_RUNTIME = Path(__file__).parent.parent.parent
+
 
 @pytest.fixture(scope="session")
 def environments(start_shared_server: Callable[..., Any]) -> Any:
@@ -53,6 +55,14 @@ def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
             return client
 
         yield open_one
+
+
+@pytest.fixture(scope="session")
+def image(root: Path) -> str:
+    """The repository's image, to serve the tests' environment on its Python and settings."""
+    command = ["docker", "build", "--tag", "notes-env:test", "--file", "server/Dockerfile", "."]
+    subprocess.run(command, cwd=root, timeout=300, check=True)
+    return "notes-env:test"
 
 
 @pytest.fixture(
@@ -106,8 +116,10 @@ def _docker(*arguments: str) -> str:
 
 @contextmanager
 def _running_container(image: str, env: dict[str, str]) -> Iterator[_Container]:
-    variables = [f"--env={name}={value}" for name, value in {**env, "LOG_LEVEL": "trace"}.items()]
-    name = _docker("run", "--detach", "--publish=127.0.0.1::8000", *variables, image)
+    env = {**env, "LOG_LEVEL": "trace", "PYTHONPATH": "/runtime:/runtime/tests"}
+    options = [f"--env={name}={value}" for name, value in env.items()]
+    options += ["--publish=127.0.0.1::8000", f"--volume={_RUNTIME}:/runtime:ro"]
+    name = _docker("run", "--detach", *options, image, "python", "-m", "notes_env.app")
     try:
         container = _Container(name, int(_docker("port", name, "8000/tcp").rpartition(":")[2]))
         for _ in range(600):
