@@ -6,6 +6,7 @@ called like `subprocess.Popen`. Run as a program, this module is the interpreter
 """
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -142,6 +143,7 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
 if __name__ == "__main__":
     for library in _LIBRARIES:
         __import__(library)
+    gc.freeze()  # no server has to traverse the libraries' objects when it ends
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     installed = [entry for entry in sys.path[1:] if entry not in inherited]
     if (received := _next_order()) is not None:
