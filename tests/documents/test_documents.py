@@ -52,6 +52,13 @@ def test_its_module_runs_all_of_its_blocks(path: str) -> None:
         assert ".test_the_other_blocks(" in code
 
 
+@pytest.mark.parametrize("path", _FILES)
+def test_every_fence_is_that_of_a_block_with_a_language(path: str) -> None:
+    page = _ALL[path]
+    blocks = sum(1 + (block.prints is not None) for block in page.blocks.values())
+    assert len(re.findall(r"^\s*(?:```|~~~)", page.text, re.MULTILINE)) == 2 * blocks
+
+
 def test_the_readme_is_short() -> None:
     assert len(_ALL["README.md"].text.splitlines()) <= 150
 
