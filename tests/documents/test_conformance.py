@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from document import ADDRESS, Document
 from stepwire.testing import EnvironmentConformance
 
 page = Document("docs/conformance.md")
 
 
+@pytest.mark.slow  # see `runtime/tests/conformance/test_command.py`
 @page.tests("Check a server, 1")
 def test_a_server_is_checked(server: Any, run_shell: Callable[..., str]) -> None:
     printed = run_shell(page.code("Check a server, 1").replace(ADDRESS, server.url))
