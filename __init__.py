@@ -5,8 +5,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# A clone and a wheel hold a copy of `stepwire`, for where none is installed. One that was uninstalled
-# may have left its folder behind: that is found, but has no origin.
+# A clone and a wheel hold a copy of `stepwire`, for where none is installed. An uninstalled one may
+# have left its folder behind: that is found, but has no origin.
 if getattr(find_spec("stepwire"), "origin", None) is None:
     sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
 

@@ -106,6 +106,7 @@ def test_auto_env_finds_the_client_and_passes_its_provider_on(server: Any) -> No
     assert provider.calls == [("image", {"env_vars": {}}), (server.url, 30.0), "stopped"]
 
 
+@pytest.mark.slow
 def test_a_clone_is_served_by_uv(checkout: Path) -> None:
     options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}}
     with EchoEnv.from_env("me/echo", use_docker=False, **options) as client:
@@ -115,6 +116,7 @@ def test_a_clone_is_served_by_uv(checkout: Path) -> None:
     assert not _is_served(client.base_url)
 
 
+@pytest.mark.slow
 def test_a_git_repository_is_served_by_uv(checkout: Path) -> None:
     git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Echo"]):

@@ -72,6 +72,7 @@ print(list(messages))
 """
 
 
+@pytest.mark.slow
 def test_trl_grpo_example_leaves_no_slot_taken(
     start_server: Any, execute: Callable[..., str]
 ) -> None:

@@ -8,7 +8,9 @@ import pytest
 from echo_env.demo import SURFACES
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "200"])
+@pytest.mark.parametrize(
+    "columns", ["80", *(pytest.param(width, marks=pytest.mark.slow) for width in ("60", "200"))]
+)
 def test_an_episode_over_every_surface(run: Any, columns: str) -> None:
     done = run("-W", "error", "-m", "echo_env.demo", env={"COLUMNS": columns})
     assert (done.returncode, done.stderr) == (0, "")

@@ -68,6 +68,7 @@ def _packed(wheel: Path) -> set[Path]:
         return {Path(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
+@pytest.mark.slow
 def test_the_wheels_hold_their_packages_and_nothing_else(
     committed: list[Path], built: dict[str, Path]
 ) -> None:
@@ -90,6 +91,7 @@ def test_the_extras_that_both_packages_have_are_the_same(root: Path) -> None:
     assert of_echo_env == of_stepwire | {"demo": of_echo_env["demo"]}
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_licence_and_the_readme(
     root: Path, built: dict[str, Path], project: dict[str, object]
 ) -> None:
@@ -101,6 +103,7 @@ def test_the_wheel_carries_the_licence_and_the_readme(
     assert metadata.endswith((root / "README.md").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["echo_env", "stepwire"])
 def test_the_source_archive_holds_what_a_packager_looks_for(
     package: str, built: dict[str, Path]
@@ -114,6 +117,7 @@ def test_the_licences_are_the_same(root: Path) -> None:
     assert (root / "runtime" / "LICENSE").read_text() == (root / "LICENSE").read_text()
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_serves(
     installed: Path, start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
@@ -122,6 +126,7 @@ def test_the_installed_wheel_serves(
     assert observed["data"]["observation"]["echoed_message"] == "Hi"
 
 
+@pytest.mark.slow
 def test_the_wheel_alone_uses_the_copy_of_stepwire(installed: Path, run: Run) -> None:
     code = "import echo_env, stepwire, stepwire.client; print(echo_env.__file__, stepwire.__file__)"
     done = run("-W", "error", "-c", code, python=installed / "python")
@@ -130,6 +135,7 @@ def test_the_wheel_alone_uses_the_copy_of_stepwire(installed: Path, run: Run) ->
     assert done.stdout == f"{package / '__init__.py'} {copy / '__init__.py'}\n", done.stderr
 
 
+@pytest.mark.slow
 def test_the_server_command_tells_its_version(
     installed: Path,
     run: Run,
@@ -141,6 +147,7 @@ def test_the_server_command_tells_its_version(
 
 # The framework finds an environment by its distribution's name, by the manifest in the package and
 # by the names of classes in `echo_env.client`. It keeps what it finds in a file that never expires.
+@pytest.mark.slow
 def test_the_framework_finds_the_installed_wheel_by_name(
     installed: Path, server: Any, run: Run, tmp_path: Path
 ) -> None:
@@ -227,6 +234,7 @@ def test_the_command_that_refreshes_the_lock_is_documented(root: Path) -> None:
     assert f"\nuv {_EXPORT} --quiet > requirements.lock\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not list(metadata.distributions(name="openenv-core")),
     reason="requirements.lock is for `openenv-core`; `openenv` has another FastMCP",

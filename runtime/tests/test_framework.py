@@ -56,6 +56,7 @@ assert not hasattr(openenv.core, "no_such_name") and not hasattr(openenv.core, "
 print(openenv.core.__name__, type(openenv.core).__name__)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["notes_env.models", "openenv.core"])
 def test_the_framework_is_whole_in_either_order_of_imports_where_gradio_is_not_installed(
     prints: Callable[..., str], first: str
@@ -66,6 +67,7 @@ def test_the_framework_is_whole_in_either_order_of_imports_where_gradio_is_not_i
     assert printed == "openenv.core module"
 
 
+@pytest.mark.slow
 def test_the_framework_and_gradio_are_whole_after_the_package(prints: Callable[..., str]) -> None:
     printed = prints(
         "import notes_env.models",
@@ -161,6 +163,7 @@ def test_threads_that_need_a_package_at_the_same_time_all_get_it_whole(
         assert list(threads.map(touch, range(4))) == [5] * 4
 
 
+@pytest.mark.slow
 def test_threads_that_first_touch_the_framework_together_all_get_it(
     prints: Callable[..., str],
 ) -> None:

@@ -332,7 +332,14 @@ class TestLocalServerThatDoesNotStart:
 
 
 class TestEndOfTheInterpreter:
-    @pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "1 / 0"])
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "pass",
+            pytest.param("raise SystemExit(3)", marks=pytest.mark.slow),
+            pytest.param("1 / 0", marks=pytest.mark.slow),
+        ],
+    )
     def test_no_server_outlives_it(self, interpreter: Callable[..., Any], end: str) -> None:
         process, url = interpreter(f"""
             from notes_env.client import NotesEnv

@@ -67,7 +67,11 @@ def image(root: Path) -> str:
 
 @pytest.fixture(
     scope="session",
-    params=["server", "uvicorn", pytest.param("image", marks=pytest.mark.engine)],
+    params=[
+        "server",
+        pytest.param("uvicorn", marks=pytest.mark.slow),
+        pytest.param("image", marks=pytest.mark.engine),
+    ],
 )
 def serve(
     request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]

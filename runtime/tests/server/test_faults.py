@@ -125,6 +125,7 @@ def test_a_client_that_never_reads_delays_no_other_session(
     assert _takes_a_session(server.port)
 
 
+@pytest.mark.slow
 def test_the_largest_frames_take_little_memory_for_any_content(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:

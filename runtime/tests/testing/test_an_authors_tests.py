@@ -93,6 +93,7 @@ def test_a_server_that_does_not_start(misspelt):
 """
 
 
+@pytest.mark.slow
 def test_an_author_tests_environment_client_and_frames(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(coin=_COIN, test_coin=_TESTS)
     result = pytester.runpytest_subprocess("-q", "-W", "error", "-p", "no:xdist")

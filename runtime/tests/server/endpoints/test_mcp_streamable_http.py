@@ -75,6 +75,7 @@ def test_the_official_client_shakes_hands_pings_lists_and_calls(server: Any) -> 
     assert length["structuredContent"] == _WITH_LENGTH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", _MODES, ids=str)
 def test_the_client_of_fastmcp_lists_and_calls_tools(server: Any, mode: dict[str, str]) -> None:
     async def use() -> tuple[Any, ...]:
@@ -237,6 +238,7 @@ def test_fastmcp_does_not_refuse_a_host_that_access_control_allows(server: Any) 
     assert response.status_code == 200
 
 
+@pytest.mark.slow
 def test_steps_go_on_while_fastmcp_is_loaded_and_it_stops_with_the_server(
     start_server: Any, connect: Any
 ) -> None:

@@ -211,6 +211,7 @@ def test_several_workers_share_the_port(
     assert f"Started parent process [{server.process.pid}]" in server.log
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_worker_that_dies_during_a_health_check_does_not_delay_the_stop(
     start_server: Callable[..., Any],

@@ -304,6 +304,7 @@ def _wait_for_no_sessions(server: Any) -> None:
     wait_until(lambda: not requests.get(counts, timeout=60).json()["active_sessions"])
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_own_sessions(start_server: Callable[..., Any], connect: Any) -> None:
     server = start_server("--workers", "2", env={"MAX_CONCURRENT_ENVS": "1"})
     opened: list[Any] = []
