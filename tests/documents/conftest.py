@@ -39,7 +39,7 @@ def shell_variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert uv, "these tests need uv: pip install uv"
     (programs / "uv").symlink_to(uv)
     if shutil.which("curl") is None:
-        write_program(programs / "curl", (ROOT / "tests/stand_in_curl.py").read_text())
+        write_program(programs / "curl", (ROOT / "tests/stand_in_curl.py").read_text("utf-8"))
     variables = without_settings()
     activated = variables.pop("VIRTUAL_ENV", sys.prefix)
     searched = variables["PATH"].split(os.pathsep)
@@ -133,7 +133,7 @@ def serve_block(
                 return url
             except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.05)
-        raise AssertionError(log.read_text())
+        raise AssertionError(log.read_text("utf-8"))
 
     yield serve
     for process in started:
@@ -158,7 +158,7 @@ def push_to_stand_in(run_shell: Any, tmp_path: Path) -> Callable[[str], Path]:
 
     def push(code: str) -> Path:
         program = tmp_path / "openenv"
-        write_program(program, (ROOT / "tests" / "stand_in_hub.py").read_text())
+        write_program(program, (ROOT / "tests" / "stand_in_hub.py").read_text("utf-8"))
         kept = tmp_path / "uploads"
         kept.mkdir()
         assert "uv run openenv push" in code

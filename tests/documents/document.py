@@ -49,7 +49,7 @@ class Block:
 class Document:
     def __init__(self, path: str) -> None:
         self.path = path
-        self.text = (ROOT / path).read_text()
+        self.text = (ROOT / path).read_text("utf-8")
         self.blocks = dict(_blocks(self.text))
         self._tested: set[str] = set()
 

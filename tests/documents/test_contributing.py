@@ -64,7 +64,7 @@ def _is_covered(path: str, documented: set[str]) -> bool:
 
 
 def test_the_marks_are_those_of_pytest() -> None:
-    project = (ROOT / "pyproject.toml").read_text()
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
     chosen = re.findall(r"-m not \(([\w ]+)\)", project)[0].split(" or ")
     rows = page.table("From a clone to green")
     assert {mark.strip("`") for mark, *_ in rows} == set(chosen)
@@ -81,7 +81,7 @@ def test_the_commands_are_those_of_ci() -> None:
     assert " && ".join(commands) == Document("README.md").code("Run it, 2").strip()
     (check,) = page.code("From a clone to green, 2").splitlines()
     assert (ROOT / re.findall(r"scripts/\w+", check)[0]).exists()
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
     for pruned in re.findall(r"--prune ([\w-]+)", page.code("Dependencies, 1")):
         assert not re.search(rf"^{pruned}==", lock, re.MULTILINE)
 

@@ -47,7 +47,7 @@ def test_its_module_runs_all_of_its_blocks(path: str) -> None:
     if module == "test_documents.py":
         assert not _ALL[path].blocks
     else:
-        code = (ROOT / "tests" / "documents" / module).read_text()
+        code = (ROOT / "tests" / "documents" / module).read_text("utf-8")
         assert f'Document("{path}")' in code
         assert ".test_the_other_blocks(" in code
 
@@ -74,7 +74,7 @@ def test_every_link_leads_somewhere(path: str) -> None:
         file = (ROOT / path).parent / target if target else ROOT / path
         assert file.exists(), f"{path} links to {target}"
         if anchor:
-            assert anchor in _anchors(file.read_text()), f"{path} links to {target}#{anchor}"
+            assert anchor in _anchors(file.read_text("utf-8")), f"{path} links to {target}#{anchor}"
 
 
 def _anchors(text: str) -> set[str]:

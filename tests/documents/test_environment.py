@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "guess").mkdir()
     for file, name in _FILES.items():
         assert f"`guess/{file}`" in page.text
-        (tmp_path / "guess" / file).write_text(page.code(name))
+        (tmp_path / "guess" / file).write_text(page.code(name), "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.fspath(tmp_path))  # for the server
     yield tmp_path
@@ -46,7 +46,7 @@ def test_the_game_is_played_on_a_server(run_python: Callable[..., str]) -> None:
 @pytest.mark.slow
 @page.tests("Tests, 1")
 def test_its_tests_pass(folder: Path) -> None:
-    (folder / "test_guess.py").write_text(page.code("Tests, 1"))
+    (folder / "test_guess.py").write_text(page.code("Tests, 1"), "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, "8 passed" in done.stdout) == (0, True), done.stdout

@@ -76,7 +76,7 @@ def test_every_example_is_in_the_table_and_has_a_block() -> None:
 
 
 def test_the_notebook_has_no_output_and_no_path_of_a_machine() -> None:
-    notebook = json.loads((ROOT / "examples" / "notebook.ipynb").read_text())
+    notebook = json.loads((ROOT / "examples" / "notebook.ipynb").read_text("utf-8"))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     for cell in notebook["cells"]:
         assert not cell.get("outputs")

@@ -92,7 +92,7 @@ def _allowed(field: Any) -> str:
 
 def test_the_image_sets_the_host_that_the_table_says() -> None:
     assert "the image sets `0.0.0.0`" in page.text
-    assert "HOST=0.0.0.0" in (ROOT / "server" / "Dockerfile").read_text()
+    assert "HOST=0.0.0.0" in (ROOT / "server" / "Dockerfile").read_text("utf-8")
 
 
 def test_the_variables_it_names_are_settings() -> None:
@@ -106,7 +106,7 @@ def test_the_variables_it_names_are_settings() -> None:
 @page.tests("In a container, 1")
 def test_the_container_is_run_by_the_images_tests() -> None:
     """`test_image.py` runs it, with 200 sessions."""
-    tests = (ROOT / "tests" / "test_image.py").read_text()
+    tests = (ROOT / "tests" / "test_image.py").read_text("utf-8")
     assert "In a container" in tests
 
 
@@ -276,7 +276,9 @@ class TestKubernetes:
 
     def test_its_user_is_the_images(self, objects: dict[str, Any], root: Path) -> None:
         security = objects["Deployment"]["spec"]["template"]["spec"]["securityContext"]
-        assert f"\nUSER {security['runAsUser']}\n" in (root / "server" / "Dockerfile").read_text()
+        assert f"\nUSER {security['runAsUser']}\n" in (root / "server" / "Dockerfile").read_text(
+            "utf-8"
+        )
 
 
 @pytest.mark.slow
@@ -290,7 +292,7 @@ def test_push_to_a_stand_in_for_the_hub(
     commands = [shlex.split(line) for line in code.splitlines()]
     assert len(list(kept.glob("*.json"))) == len(commands)
     for number, command in enumerate(commands):
-        told = json.loads((kept / f"{number}.json").read_text())
+        told = json.loads((kept / f"{number}.json").read_text("utf-8"))
         space = command[command.index("--repo-id") + 1] if "--repo-id" in command else "me/echo_env"
         assert (told["repo_id"], told["private"]) == (space, "--private" in command)
         variables = {"MAX_CONCURRENT_ENVS": "100"} if "--env-var" in command else {}
@@ -299,11 +301,11 @@ def test_push_to_a_stand_in_for_the_hub(
         assert (uploaded / "server" / "app.py").exists()
         assert (uploaded / "runtime" / "stepwire" / "server" / "application.py").exists()
         assert (uploaded / "openenv.yaml").exists()
-        dockerfile = (ROOT / "server" / "Dockerfile").read_text()
+        dockerfile = (ROOT / "server" / "Dockerfile").read_text("utf-8")
         if "--base-image" in command:
             base = command[command.index("--base-image") + 1]
             dockerfile = dockerfile.replace("FROM ${BASE_IMAGE}", f"FROM {base}")
-        assert (uploaded / "Dockerfile").read_text() == dockerfile
+        assert (uploaded / "Dockerfile").read_text("utf-8") == dockerfile
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_a_fresh_clone_serves_with_the_first_command(
 def test_the_test_command_is_what_ci_runs() -> None:
     """Running it here would run this test again."""
     assert page.code("Run it, 2") == "pip install uv && uv run pytest\n"
-    scripts = "".join(file.read_text() for file in (ROOT / ".ci").iterdir())
+    scripts = "".join(file.read_text("utf-8") for file in (ROOT / ".ci").iterdir())
     assert page.code("Run it, 2").strip() in scripts
 
 
@@ -96,7 +96,7 @@ def test_the_image_builds_and_serves(
 @page.tests("Docker and Hugging Face Spaces, 2")
 def test_push_uploads_the_readme_as_it_is(push_to_stand_in: Callable[[str], Path]) -> None:
     kept = push_to_stand_in(page.code("Docker and Hugging Face Spaces, 2"))
-    assert (kept / "0" / "README.md").read_text() == page.text  # front matter and all
+    assert (kept / "0" / "README.md").read_text("utf-8") == page.text  # front matter and all
 
 
 def test_the_front_matter_is_what_a_docker_space_needs() -> None:

@@ -64,7 +64,9 @@ class Run:
         command = (python, example, "--tiny", "--steps", str(_STEPS), *options)
         self.printed = _run(*command, cwd=folder, **variables)
         self.plot = folder / "trl_grpo" / "rewards.png"
-        self.log: list[dict[str, float]] = json.loads((folder / "trl_grpo/log.json").read_text())
+        self.log: list[dict[str, float]] = json.loads(
+            (folder / "trl_grpo/log.json").read_text("utf-8")
+        )
         self.rewards = [step["reward"] for step in self.log]
 
     @property
