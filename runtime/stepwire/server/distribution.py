@@ -35,9 +35,8 @@ def distribution_of(module: str) -> EnvironmentDistribution:
     found = found or [entry for entry in installed if _contains(entry, package)]
     if not found:
         return EnvironmentDistribution(package)
-    best = max(
-        found, key=lambda entry: _closeness(entry, module)
-    )  # of equals the first on the path
+    # Of equally close ones, this is the first on the path, which is also the one that is imported.
+    best = max(found, key=lambda entry: _closeness(entry, module))
     return EnvironmentDistribution(best.name, best.version)
 
 
