@@ -51,7 +51,9 @@ def deaf_websocket() -> Iterator[Callable[[int], socket.socket]]:
             client.sendall("\r\n".join((*head, "", "")).encode())
             received = b""
             while b"\r\n\r\n" not in received:
-                received += client.recv(1)
+                byte = client.recv(1)
+                assert byte, f"the server closed the connection after {received!r}"
+                received += byte
             return client
 
         yield open_one

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Frames, cut wherever a network may cut them: ours and uvicorn's own protocol answer the same.
+"""Frames in pieces of any size: our protocol and uvicorn's give the same answers.
 
-The transport is a stand-in, since a real one does not say where it cuts what it was given.
+The transport is a stand-in, because a real one gives a test no control over the pieces.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class _Exchange:
         return getattr(queue, "_queue", queue)
 
     async def settle(self) -> None:
-        """Let the application take and answer whatever waits."""
+        """Let the application take and answer all that waits."""
         for _ in range(2):
             await self._turn_until(lambda: not self.waiting())
             for _ in range(3):
@@ -123,10 +123,10 @@ class _Exchange:
             if condition():
                 return
             await asyncio.sleep(0)
-        pytest.fail("nothing happens any more")
+        pytest.fail("the condition does not come true")
 
     def received(self) -> list[Any]:
-        """What the server wrote since last asked, as a client reads it."""
+        """What the server has written since the last call, as a client reads it."""
         if written := bytes(self.transport.written):
             self.transport.written.clear()
             self._client.receive_data(written)
@@ -146,7 +146,7 @@ def _run(protocol: str, scenario: Callable[[_Exchange], Any]) -> Any:
 
 
 def _frame(opcode: int, data: bytes, fin: bool = True, flags: int = 0) -> bytes:
-    """A client's frame, also one that is against the rules."""
+    """A client's frame, possibly an invalid one."""
     size, mask = len(data), b"\x01\x02\x03\x04"
     head = bytes((fin << 7 | flags | opcode, 0x80 | min(126, size)))
     if size > 125:
@@ -161,7 +161,7 @@ _PING = st.binary(max_size=125).map(lambda payload: (Opcode.PING, payload))
 def _message(draw: Any) -> list[tuple[int, bytes, bool]]:
     """A message as the frames it is sent in, pings between them."""
     is_text = draw(st.booleans())
-    # Below the limit by what a ping may have: `websockets` counts a ping between fragments as well.
+    # 125 below the limit: `websockets` also counts the payload of a ping between fragments.
     size = st.one_of(st.integers(0, 200), st.sampled_from([125, 126, 127, 1000, _LIMIT - 125]))
     if is_text:
         data = draw(st.text(max_size=60)).encode() * draw(st.sampled_from([1, 1, 1, 8]))
@@ -185,7 +185,7 @@ def _message(draw: Any) -> list[tuple[int, bytes, bool]]:
     size=st.one_of(st.integers(1, 12), st.sampled_from([100, _LIMIT, 10 * _LIMIT])),
     turns=st.integers(0, 3),
 )
-def test_each_message_and_ping_is_answered_in_order_however_it_is_cut(
+def test_each_message_and_ping_is_answered_in_order_in_pieces_of_any_size(
     protocol: str, messages: list[list[tuple[int, bytes, bool]]], size: int, turns: int
 ) -> None:
     frames = [frame for message in messages for frame in message]
@@ -229,7 +229,7 @@ _BROKEN = {
         1002,
         _frame(Opcode.TEXT, b"H", fin=False) + _frame(Opcode.TEXT, b"i"),
     ),
-    "no UTF-8": (1007, _frame(Opcode.TEXT, b"\xff\xfe")),
+    "invalid UTF-8": (1007, _frame(Opcode.TEXT, b"\xff\xfe")),
     "a lone surrogate": (1007, _frame(Opcode.TEXT, b"\xed\xa0\x80")),
     "too large": (1009, _frame(Opcode.TEXT, b"x" * (_LIMIT + 1))),
     "too large in 64 bits": (1009, bytes((0x81, 0xFF)) + (1 << 40).to_bytes(8, "big") + bytes(4)),
@@ -237,7 +237,7 @@ _BROKEN = {
         1009,
         _frame(Opcode.TEXT, b"x" * _LIMIT, fin=False) + _frame(Opcode.CONT, b"x"),
     ),
-    "a close code that is none": (1002, _frame(Opcode.CLOSE, b"\x00\x01")),
+    "an invalid close code": (1002, _frame(Opcode.CLOSE, b"\x00\x01")),
 }
 
 
@@ -265,7 +265,7 @@ def test_a_broken_frame_ends_the_connection_with_its_code(
 
 
 @given(data=st.binary(max_size=300), size=st.integers(1, 40))
-def test_whatever_bytes_arrive_both_protocols_do_the_same(data: bytes, size: int) -> None:
+def test_both_protocols_answer_any_bytes_in_the_same_way(data: bytes, size: int) -> None:
     async def scenario(exchange: _Exchange) -> Any:
         await exchange.send(data, size, turns=3)
         await exchange.settle()
@@ -275,7 +275,7 @@ def test_whatever_bytes_arrive_both_protocols_do_the_same(data: bytes, size: int
     assert _run("ours", scenario) == _run("uvicorn's", scenario)
 
 
-def test_messages_the_application_does_not_take_stay_with_the_client() -> None:
+def test_reading_pauses_while_the_application_takes_no_messages() -> None:
     async def scenario(exchange: _Exchange) -> list[Any]:
         exchange.may_take.clear()
         await exchange.send(b"".join(_frame(Opcode.TEXT, b"%d" % n) for n in range(200)), 10_000)
@@ -289,7 +289,7 @@ def test_messages_the_application_does_not_take_stay_with_the_client() -> None:
     assert [int(answer.data) for answer in _run("ours", scenario)] == list(range(200))
 
 
-def test_after_its_close_the_application_gets_nothing_and_the_clients_close_is_read() -> None:
+def test_after_its_close_the_application_gets_nothing_more() -> None:
     async def scenario(exchange: _Exchange) -> list[Any]:
         messages = [b"1", b"bye", *(b"late" for _ in range(20))]
         stream = b"".join(_frame(Opcode.TEXT, message) for message in messages)
