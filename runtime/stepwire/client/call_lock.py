@@ -16,11 +16,12 @@ class CallLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None  # of the coroutine that holds the lock
+        # Of the coroutine that holds the lock. Read before `is_held_here`, it saves a call.
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def is_held_here(self) -> bool:
         """Whether a coroutine on this thread's event loop holds the lock."""
-        return self._loop is not None and self._loop is running_loop()
+        return self.loop is not None and self.loop is running_loop()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -40,7 +41,7 @@ class CallLock:
     def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""
         if self._lock.acquire(blocking=False):
-            self._loop = loop
+            self.loop = loop
             return True
         return False
 
@@ -64,7 +65,7 @@ class CallLock:
 
     def release(self) -> None:
         """Release the lock that a coroutine holds."""
-        self._loop = None
+        self.loop = None
         self._lock.release()
         if self._waiting:
             self._wake_next()

@@ -103,8 +103,9 @@ class Connection:
                     self._set_timeout(sock, wait_s)
                 self._write(sock, self._encode(sock, request))
                 if not self._received:
-                    try:  # noqa: SIM105 - `suppress` costs more
-                        self._feed(sock.recv(READ_SIZE))
+                    try:
+                        if self._stream.feed(sock.recv(READ_SIZE)):
+                            self._end()
                     except TIMED_OUT:
                         pass
                     if not self._received:
@@ -333,10 +334,13 @@ class Connection:
         Raises `SessionLostError` when the connection has ended and no message is left.
         """
         if self._stream.feed(data):
-            with suppress(OSError):
-                self._send_owed(self._require_socket())  # the answer to the close frame
-            if not self._received:
-                raise self._ended()
+            self._end()
+
+    def _end(self) -> None:
+        with suppress(OSError):
+            self._send_owed(self._require_socket())  # the answer to the close frame
+        if not self._received:
+            raise self._ended()
 
     def _drain(self, sock: socket.socket) -> None:
         """Read and answer what has arrived."""

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from openenv.core.client_types import StepResult
-from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation, Tool
+from openenv.core.env_server.mcp_types import (
+    CallToolAction,
+    CallToolObservation,
+    ListToolsAction,
+    ListToolsObservation,
+    Tool,
+)
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
@@ -60,6 +66,8 @@ def read_result(
         result = parse(data)
     except _UNREADABLE as error:
         raise _invalid("observation", server, reply) from error
+    if type(result) is AwaitableStepResult:
+        return result
     # The results of openenv-core have no metadata, nor have those of most hooks.
     metadata = getattr(result, "metadata", None)
     if metadata is None:
@@ -71,6 +79,15 @@ def read_state(parse: Callable[[dict[str, Any]], ResultT], server: str, reply: b
     """The state, made awaitable, from a `state` frame."""
     state: ResultT = awaitable_state(read_reply(parse, "state", server, reply))
     return state
+
+
+def tool_request(action: Any) -> tuple[dict[str, Any], Callable[[Any], StepResult[Any]]] | None:
+    """The `data` of a tool-style action, and what parses its answer; `None` for other actions."""
+    if isinstance(action, CallToolAction):
+        return action.model_dump(include={"type", "tool_name", "arguments"}), parse_tool_call
+    if isinstance(action, ListToolsAction):
+        return {"type": "list_tools"}, parse_tools
+    return None
 
 
 def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:

@@ -90,7 +90,7 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        if self._lock.is_held_here():
+        if self._lock.loop is not None and self._lock.is_held_here():
             raise UsageError(
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."

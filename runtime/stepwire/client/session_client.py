@@ -11,9 +11,8 @@ import asyncio
 import re
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from openenv.core.client_types import StepResult
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
     CallToolObservation,
@@ -22,29 +21,21 @@ from openenv.core.env_server.mcp_types import (
     Tool,
 )
 from openenv.core.env_server.types import State
-from pydantic import BaseModel
 
 from stepwire.client.calls import Call
-from stepwire.client.errors import InvalidActionError, UsageError
+from stepwire.client.errors import InvalidActionError
 from stepwire.client.loops import running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
-    parse_tool_call,
-    parse_tools,
     read_result,
     read_state,
     read_tool_value,
     read_tools,
     reset_request,
     step_request,
+    tool_request,
 )
-from stepwire.client.models import (
-    action_payload,
-    declare_models,
-    parse_model,
-    parse_observation,
-    require_action,
-)
+from stepwire.client.models import DeclaredModels
 from stepwire.client.results import (
     AwaitableList,
     AwaitableStepResult,
@@ -63,7 +54,7 @@ ObsT = TypeVar("ObsT")
 StateT = TypeVar("StateT", bound=State)
 
 
-class SessionClient(StartingClient[ActT, ObsT, StateT]):
+class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, ObsT, StateT]):
     """One session with an environment server. The first call opens the connection.
 
     Without a running event loop, calls block and return their results: bare, in a `with` block, or
@@ -78,17 +69,6 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
     replies are validated by the other two. A subclass with other messages overrides the framework's
     hooks `_step_payload`, `_parse_result` and `_parse_state`.
     """
-
-    action_model: ClassVar[type[BaseModel]]
-    """The class of actions: the first generic argument, unless the class body assigns another."""
-    observation_model: ClassVar[type[BaseModel]]
-    """The class of observations: the second generic argument."""
-    state_model: ClassVar[type[State]] = State
-    """The class of states: the third generic argument."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        declare_models(cls, SessionClient, ("action_model", "observation_model", "state_model"))
 
     def __init__(
         self,
@@ -115,7 +95,7 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         answer within `websocket_ping_timeout_s`; `None` turns off either. All times are seconds.
         `provider` is what runs the server: the client stops it in `close()`.
         """
-        self._require_models()
+        self.require_models()
         super().__init__(
             base_url=base_url,
             connect_timeout_s=connect_timeout_s,
@@ -285,14 +265,13 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
 
     def prepare_step(self, action: Any) -> Call[AwaitableStepResult[Any]]:
         """The call of `step(action)`, for `SessionPool` to perform."""
-        parse: Callable[[Any], Any] = self._parse_result
-        if isinstance(action, CallToolAction):
-            parse = parse_tool_call
-            data = action.model_dump(include={"type", "tool_name", "arguments"})
-        elif isinstance(action, ListToolsAction):
-            parse = parse_tools
-            data = {"type": "list_tools"}
+        # An ordinary action is spared the two `isinstance` of a tool's, which are slow for models.
+        is_ordinary = type(action) is self._plain_action
+        tool = None if is_ordinary else tool_request(action)
+        if tool is not None:
+            data, parse = tool
         else:
+            parse = self._parse_result
             try:
                 data = self._step_payload(action)
             except InvalidActionError:
@@ -327,29 +306,6 @@ class SessionClient(StartingClient[ActT, ObsT, StateT]):
         state = read_state(self._parse_state, self._ws_url, reply)
         self._session.episode_id = getattr(state, "episode_id", None)
         return state
-
-    @classmethod
-    def _require_models(cls) -> None:
-        """Raise `UsageError` where a hook of ours would lack the model it needs."""
-        needed = {"_step_payload": "action_model", "_parse_result": "observation_model"}
-        for hook, model in needed.items():
-            if not hasattr(cls, model) and getattr(cls, hook) is getattr(SessionClient, hook):
-                raise UsageError(
-                    f"{cls.__name__} has no `{model}`. Declare its models: "
-                    f"`class {cls.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
-                )
-
-    # The framework's hooks.
-
-    def _step_payload(self, action: ActT) -> dict[str, Any]:
-        return action_payload(require_action(action, self.action_model, type(self).__name__))
-
-    def _parse_result(self, payload: dict[str, Any]) -> StepResult[ObsT]:
-        return parse_observation(self.observation_model, payload)
-
-    def _parse_state(self, payload: dict[str, Any]) -> StateT:
-        state: Any = parse_model(self.state_model, payload)
-        return state  # type: ignore[no-any-return]
 
 
 class Closed:
