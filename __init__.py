@@ -11,7 +11,7 @@ if getattr(find_spec("stepwire"), "origin", None) is None:
     sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
 
 # isort: split
-import stepwire
+import stepwire.client
 
 if tuple(map(int, stepwire.__version__.split(".")[:2])) < (0, 1):
     raise ImportError(

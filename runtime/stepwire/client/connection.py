@@ -2,8 +2,7 @@
 """`Connection`: a request goes out on a WebSocket, its reply comes back.
 
 This is the I/O around a `MessageStream`. One connection serves blocking callers and callers on an
-event loop, so a client need not know in advance who will call it, and needs no thread and no loop
-of its own.
+event loop, so a client needs no thread and no loop of its own.
 """
 
 import asyncio
@@ -62,8 +61,7 @@ class Connection:
         self.url = url
         self.is_usable = False  # open, and opened by this process
         self.is_of_this_process = True
-        # Held during an exchange. Whatever reads from idle connections only tries to take it.
-        self.in_use = threading.Lock()
+        self.in_use = threading.Lock()  # held during an exchange
         self._liveness = liveness
         self._has_asked = False
         self._timeout_s: float | None = None  # the socket's, to set it only when it changes
@@ -313,9 +311,8 @@ class Connection:
     # Bytes out and in.
 
     def _encode(self, sock: socket.socket, request: bytes) -> bytes:
-        # Whatever arrives before the request is sent cannot be its reply. Taken for one, it would
-        # shift every later reply by one. Without `poll`, only reading shows whether anything is
-        # there.
+        # A message that arrives before the request is sent cannot be its reply. Taken for one, it
+        # would shift every later reply by one. Without `poll`, only reading shows what is there.
         if self._received or self._poll is None or self._poll.poll(0):
             self._drain(sock)
             if self._received:
