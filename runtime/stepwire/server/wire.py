@@ -299,14 +299,14 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 80 else text[:80] + "…"
 
 
-BESIDE_THE_OBSERVATION = {"reward", "done"}
+_BESIDE_THE_OBSERVATION = {"reward", "done"}
 
 
 def encode_observation(observation: Observation) -> str:
     """An HTTP response body; `metadata` beside the observation is null when it is empty."""
     result = _result(observation)
     result["metadata"] = observation.metadata or None
-    return _json(result, exclude={"observation": BESIDE_THE_OBSERVATION})
+    return _json(result, exclude={"observation": _BESIDE_THE_OBSERVATION})
 
 
 def encode_observation_frame(observation: Observation) -> str:
@@ -315,7 +315,7 @@ def encode_observation_frame(observation: Observation) -> str:
     if observation.metadata:
         result["metadata"] = observation.metadata
     frame = {"type": "observation", "data": result}
-    return _json(frame, exclude={"data": {"observation": BESIDE_THE_OBSERVATION}})
+    return _json(frame, exclude={"data": {"observation": _BESIDE_THE_OBSERVATION}})
 
 
 def _result(observation: Observation) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decoding and encoding by themselves; how clients see them is in the endpoints' tests."""
+"""Decoding and encoding alone; the tests of the endpoints have what clients see of them."""
 
 import json
 from typing import Any, Literal
