@@ -4,6 +4,7 @@
 import re
 import subprocess
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 import requests
 
 from document import Document
+from echo_env.models import EchoAction, EchoObservation
+from echo_env.server.echo_env_environment import EchoEnvironment
+from stepwire.server import create_app
 
 page = Document("docs/coming-from-stock.md")
 
@@ -50,6 +54,18 @@ def test_a_session_needs_no_thread(start_server: Any, connect: Any) -> None:
     for session in sessions:
         assert session.step(message="Hi")["data"]["observation"]["message_length"] == 2
     assert len(list(threads.iterdir())) == before
+
+
+def test_create_app_takes_the_first_five_arguments_of_the_frameworks() -> None:
+    from openenv.core.env_server import http_server
+
+    first_five = ["env", "action_cls", "observation_cls", "env_name", "max_concurrent_envs"]
+    assert list(signature(create_app).parameters) == first_five
+    assert list(signature(http_server.create_app).parameters)[:5] == first_five
+    for name in first_five:
+        assert f"`{name}`" in page.text
+    with pytest.raises(TypeError, match="gradio_builder"):
+        create_app(EchoEnvironment, EchoAction, EchoObservation, gradio_builder=None)  # type: ignore[call-arg]
 
 
 test_blocks = page.test_the_other_blocks()
