@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who calls the client, and how: the lines of each caller, to our server and to the stock one.
+"""The client as its public callers use it, with our server and with the framework's.
 
-Callers that start containers are with what starts them, in `runtime/tests/client/test_launch.py`.
+Callers that start servers are in `test_client.py` and in the runtime's `test_launch.py`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from echo_env.server.echo_env_environment import EchoEnvironment
 
 @pytest.fixture
 def url(either_server: Any) -> str:
-    """Of our server, then of the framework's."""
+    """The address of our server, then of the framework's."""
     found: str = either_server.url
     return found
 
@@ -265,25 +265,25 @@ def test_miles_retries_when_the_server_is_at_capacity(one_session_server: Any) -
     refusals: list[str] = []
     done: list[float | None] = []
 
-    async def rollout(everybody_else_refused: asyncio.Event) -> None:
+    async def rollout(all_others_refused: asyncio.Event) -> None:
         while True:
             try:
                 async with EchoEnv(base_url=one_session_server.url) as env:
                     await env.reset()
                     if not done:  # the first one stays until all others were refused
-                        await everybody_else_refused.wait()
+                        await all_others_refused.wait()
                     done.append((await env.step(EchoAction(message="hello"))).reward)
                 return
             except RuntimeError as error:
                 assert "CAPACITY_REACHED" in str(error)  # noqa: PT017
                 refusals.append(str(error))
                 if len(refusals) >= 3:
-                    everybody_else_refused.set()
+                    all_others_refused.set()
                 await asyncio.sleep(0.01)
 
     async def rollouts() -> None:
-        everybody_else_refused = asyncio.Event()
-        await asyncio.gather(*(rollout(everybody_else_refused) for _ in range(4)))
+        all_others_refused = asyncio.Event()
+        await asyncio.gather(*(rollout(all_others_refused) for _ in range(4)))
 
     asyncio.run(rollouts())
     assert done == [0.5] * 4

@@ -13,9 +13,9 @@ from notes_env.models import NoteAction
 
 @pytest.fixture(scope="session")
 def rendezvous(start_shared_server: Callable[..., Any]) -> Any:
-    """A server whose steps wait for what their message names."""
+    """A server whose steps wait for what their text asks for: see `rendezvous_server.py`."""
     application = Path(__file__).with_name("rendezvous_server.py")
-    # A step that nobody releases any more must not hold up the end of the tests.
+    # A step that is never released must not delay the end of the tests.
     return start_shared_server("--timeout-graceful-shutdown", "1", application=application)
 
 
@@ -27,6 +27,6 @@ def stock_server(start_shared_server: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
-    """Sends one message in a session of its own and returns the echo: `other("release x")`."""
+    """Takes one note in a session of its own and returns its text: `other("release x")`."""
     with NotesEnv(rendezvous.url) as client:
         yield lambda message: client.step(NoteAction(text=message)).observation.text

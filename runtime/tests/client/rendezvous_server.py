@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An echo environment whose steps can wait for each other: what overlaps is known, not timed."""
+"""A notes environment whose steps wait for each other, so that tests of overlap need no timing."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -17,12 +17,12 @@ _journal: dict[str, list[str]] = defaultdict(list)
 
 
 class Rendezvous(NotesEnvironment):
-    """Echoes, once what the message asks for has happened.
+    """Takes a note when what its text asks for has happened.
 
-    `meet 8 NAME`    eight steps wait with this very message
+    `meet 8 NAME`    eight steps wait with the same text
     `hold NAME`      another session has sent `release NAME`
     `held NAME`      another session waits in `hold NAME`
-    `journal ID`     nothing; echoes the messages that episode ID has seen, in order
+    `journal ID`     nothing; returns the texts of episode ID, in order
     `fail TEXT`      nothing; raises `ValueError(TEXT)`
     """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a client makes of a broken line. Between it and a real server sits a proxy that breaks one
-reply in a given way; whatever it does, the client says so within its timeout, takes no other
-call's reply for its own, and starts no new episode by itself.
+"""Faults of the connection. A proxy between client and server breaks one reply in a given way.
+
+The client always reports the fault within its timeout, never takes another call's reply for its
+own, and never starts a new episode by itself.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ _each_fault = pytest.mark.parametrize(
 
 
 @_each_fault
-def test_a_fault_is_an_error_of_its_own_and_ends_the_episode(
+def test_each_fault_raises_its_own_error_and_ends_the_episode(
     proxy: Any, fault: Fault, error: type[EnvClientError], text: str
 ) -> None:
     with _client(proxy(fault)) as env:
@@ -94,7 +95,7 @@ def test_a_fault_is_the_same_error_when_awaited(
 
 
 @_each_fault
-def test_a_fault_in_one_session_of_a_pool_harms_no_other(
+def test_a_fault_in_one_session_of_a_pool_does_not_affect_others(
     proxy: Any, fault: Fault, error: type[EnvClientError], text: str
 ) -> None:
     url = proxy(fault).url
@@ -127,7 +128,7 @@ def test_a_second_reply_is_never_taken_for_the_next_call(proxy: Any) -> None:
             env.state()
 
 
-def test_pings_are_answered_and_replies_put_together(proxy: Any) -> None:
+def test_pings_are_answered_and_pieces_of_a_reply_are_joined(proxy: Any) -> None:
     for fault, pongs in ((after_a_ping, 1), (in_two_pieces, 0)):
         broken = proxy(fault)
         with _client(broken) as env:
@@ -146,7 +147,7 @@ def test_an_awaited_reply_may_come_in_pieces_too(proxy: Any) -> None:
     asyncio.run(episode())
 
 
-def test_lost_while_idle_is_said_by_the_next_step_and_forgotten_by_reset(proxy: Any) -> None:
+def test_a_loss_while_idle_is_raised_by_the_next_step_but_not_by_reset(proxy: Any) -> None:
     with _client(proxy(twice)) as env:
         env.reset()
         connection = env._session.connection

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Servers ping and drop whoever does not answer; an idle client answers all the same."""
+"""Idle clients answer the pings of servers that drop silent ones."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from stepwire.client import keepalive
 
 @pytest.fixture(scope="module")
 def impatient_server(start_shared_server: Any) -> Any:
-    """Pings five times a second and gives up after as long again."""
+    """Pings every 0.2 s and drops a client that does not answer within 0.2 s."""
     options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
     return start_shared_server(*options, application="notes_env.app:app")
 

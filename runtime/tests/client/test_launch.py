@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Servers that a client starts: that they serve, that nothing of them is left, what errors say.
+"""Servers that a client starts: they serve, leave nothing behind, and their errors say why.
 
 Tests with the marker `engine` need a Docker Engine: `tests/engine.sh pytest -m engine`. Their
 containers run this interpreter and this package, mounted from the machine, in an empty image.
@@ -42,19 +42,19 @@ from stepwire.client.errors import (
 )
 from stepwire.client.launch import module_server
 
-_PATIENCE_S = 60.0  # until a hang is called one; nothing here is timed
+_PATIENCE_S = 60.0  # after which a test fails instead of hanging
 _CLEAN_UP = "docker rm -f $(docker ps -aq --filter label=openenv.client)"
 
 
-def _echo(client: NotesEnv, message: str = "hello") -> str:
+def _take_note(client: NotesEnv, text: str = "hello") -> str:
     client.reset()
-    return client.step(NoteAction(text=message)).observation.text
+    return client.step(NoteAction(text=text)).observation.text
 
 
 def _until(condition: Callable[[], Any], what: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"not so within {_PATIENCE_S:g} s: {what}"
         time.sleep(0.02)
 
 
@@ -132,12 +132,12 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
     """Starts Python processes; each is in a process group of its own, as from a terminal."""
     started: list[subprocess.Popen[str]] = []
 
-    # Where tests run in the background, Ctrl-C may be ignored, and so by all that they start.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    # A process in the background may ignore SIGINT, and its children inherit that.
+    accept_sigint = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
     def start(code: str) -> Interpreter:
         process = subprocess.Popen(
-            [sys.executable, "-c", heed + textwrap.dedent(code)],
+            [sys.executable, "-c", accept_sigint + textwrap.dedent(code)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -148,7 +148,7 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
         )
         started.append(process)
         assert process.stdout is not None
-        line = b""  # byte by byte: what `readline` reads ahead, `communicate` would not see
+        line = b""  # byte by byte: `readline` would read ahead of `communicate`
         while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
             line += byte
         return Interpreter(process, line.decode().strip())
@@ -162,24 +162,24 @@ def interpreter(tmp_path: Path) -> Iterator[Callable[[str], Interpreter]]:
 class TestLocalServer:
     def test_it_serves_the_client_until_close(self) -> None:
         client = NotesEnv.from_local()
-        assert _echo(client) == "hello"
+        assert _take_note(client) == "hello"
         assert _is_served(client.base_url)
         client.close()
         assert not _is_served(client.base_url)
         client.close()
 
-    def test_with_ends_it(self) -> None:
+    def test_with_stops_it(self) -> None:
         with NotesEnv.from_local() as client:
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
         assert not _is_served(client.base_url)
 
-    def test_a_client_dropped_without_close_ends_it(self) -> None:
+    def test_a_client_dropped_without_close_stops_it(self) -> None:
         client = NotesEnv.from_local()
         url = client.base_url
         del client
         assert not _is_served(url)
 
-    def test_it_is_on_loopback_at_the_port_asked_for(self, listener: socket.socket) -> None:
+    def test_it_listens_on_loopback_at_the_given_port(self, listener: socket.socket) -> None:
         port = listener.getsockname()[1]
         listener.close()
         with NotesEnv.from_local(port=port) as client:
@@ -188,7 +188,7 @@ class TestLocalServer:
     def test_several_run_side_by_side(self) -> None:
         with NotesEnv.from_local() as one, NotesEnv.from_local() as other:
             assert one.base_url != other.base_url
-            assert [_echo(one, "1"), _echo(other, "2")] == ["1", "2"]
+            assert [_take_note(one, "1"), _take_note(other, "2")] == ["1", "2"]
 
     def test_options_of_the_client_and_environment_variables_arrive(self) -> None:
         variables = {"MAX_CONCURRENT_ENVS": "1"}
@@ -202,7 +202,7 @@ class TestLocalServer:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")
         with NotesEnv.from_local() as client:
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
 
     def test_a_session_whose_server_is_killed_is_lost(self) -> None:
         with NotesEnv.from_local() as client:
@@ -267,7 +267,7 @@ class TestLocalServerThatDoesNotStart:
     ) -> None:
         with pytest.raises(ServerNotHealthyError, match=r"within 0.1 s[^$]*`wait_timeout`"):
             sleeping_env.from_local(wait_timeout=0.1)
-        assert not list(logs.iterdir())  # the last thing of a server that goes
+        assert not list(logs.iterdir())  # its log is removed last
 
     def test_the_end_of_its_log_is_shown(self, sleeping_env: type[NotesEnv], logs: Path) -> None:
         server = module_server(str(sleeping_env.server_module))
@@ -364,7 +364,7 @@ class TestEndOfTheInterpreter:
         process.kill()
         _until(lambda: not _is_served(url), "the server had ended")
 
-    def test_a_forked_process_that_ends_takes_no_server_along(
+    def test_the_end_of_a_forked_process_does_not_stop_the_server(
         self, interpreter: Callable[..., Any]
     ) -> None:
         process, said = interpreter("""
@@ -419,7 +419,7 @@ class TestAwaiting:
         with NotesEnv.from_local() as client:
             assert asyncio.iscoroutine(client)
             assert asyncio.run(client) is client
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
 
     def test_it_may_be_awaited_again_on_any_loop(self) -> None:
         client = NotesEnv.from_local()
@@ -445,7 +445,7 @@ class TestAwaiting:
 
 
 class StubContainerProvider:
-    """The framework's `ContainerProvider` protocol; notes down what it is called with."""
+    """The framework's `ContainerProvider` protocol; records its calls."""
 
     def __init__(self, url: str, failure: Exception | None = None) -> None:
         self.url = url
@@ -468,7 +468,7 @@ class StubContainerProvider:
 
 
 class StubRuntimeProvider:
-    """The framework's `RuntimeProvider` protocol; notes down what it is called with."""
+    """The framework's `RuntimeProvider` protocol; records its calls."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -492,7 +492,7 @@ class TestProviderOfTheUser:
         client = NotesEnv.from_docker_image(
             "image", provider=provider, wait_timeout=8, message_timeout_s=9, **options
         )
-        assert _echo(client) == "hello"
+        assert _take_note(client) == "hello"
         assert client._message_timeout == 9
         client.close()
         client.close()
@@ -503,7 +503,7 @@ class TestProviderOfTheUser:
         options = {"port": 7, "env_vars": {"A": "b"}, "workers": 2}
         client = NotesEnv.from_env("me/echo", use_docker=False, provider=provider, **options)
         with client:
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
         assert provider.calls == [options, 30.0, "stopped"]
 
     def test_a_stub_provider_that_fails_is_stopped_and_its_error_raised(self, server: Any) -> None:
@@ -512,7 +512,7 @@ class TestProviderOfTheUser:
             NotesEnv.from_docker_image("image", provider)
         assert provider.calls[-1] == "stopped"
 
-    def test_a_stub_provider_is_asked_for_the_image_of_the_space(self, server: Any) -> None:
+    def test_a_stub_provider_starts_the_image_of_the_space(self, server: Any) -> None:
         provider = StubContainerProvider(server.url)
         NotesEnv.from_env("Org_1/My.Echo_env", provider=provider, tag="v2").close()
         assert provider.calls[0] == ("registry.hf.space/org-1-my-echo-env:v2", {})
@@ -607,7 +607,7 @@ def no_container_left() -> Iterator[None]:
 class TestDockerContainer:
     def test_it_serves_the_client_until_close(self, image: Image) -> None:
         client = image.start()
-        assert _echo(client) == "hello"
+        assert _take_note(client) == "hello"
         container = _container_at(client)
         assert container
         client.close()
@@ -616,9 +616,9 @@ class TestDockerContainer:
 
     def test_with_and_await_and_sync(self, image: Image) -> None:
         with image.start() as client:
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
             assert asyncio.run(client) is client
-            assert _echo(client.sync()) == "hello"
+            assert _take_note(client.sync()) == "hello"
 
     def test_a_client_dropped_without_close_removes_it(self, image: Image) -> None:
         client = image.start()
@@ -629,7 +629,7 @@ class TestDockerContainer:
     def test_two_at_once(self, image: Image) -> None:
         with image.start() as one, image.start() as other:
             assert _container_at(one) != _container_at(other)
-            assert [_echo(one, "1"), _echo(other, "2")] == ["1", "2"]
+            assert [_take_note(one, "1"), _take_note(other, "2")] == ["1", "2"]
 
     def test_its_port_is_published_on_loopback_only(self, image: Image) -> None:
         with image.start() as client:
@@ -658,7 +658,7 @@ class TestDockerContainer:
         arguments = [sys.executable, "-m", "notes_env.app", "--host", "0.0.0.0"]
         command = shlex.join(arguments) if as_text else arguments
         with image.start(cmd=command) as client:
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
 
     def test_on_the_network_of_the_machine_its_own_port_is_used(
         self, image: Image, listener: socket.socket
@@ -670,7 +670,7 @@ class TestDockerContainer:
             container_port=port, env_vars=variables, docker_args=["--network=host"]
         ) as client:
             assert client.base_url == f"http://127.0.0.1:{port}"
-            assert _echo(client) == "hello"
+            assert _take_note(client) == "hello"
 
     def test_one_that_ignores_the_signal_to_stop_is_removed(self, image: Image) -> None:
         stubborn = f"{sys.executable} -m notes_env.app --host 0.0.0.0 & trap '' TERM; wait"
@@ -740,6 +740,6 @@ class TestDockerContainerThatDoesNotStart:
             image.start(cmd=["sh", "-c", "echo waiting; sleep 1000"], wait_timeout=3)
         assert str(caught.value).endswith("  waiting")
 
-    def test_docker_does_not_take_an_argument(self, image: Image) -> None:
+    def test_docker_refuses_an_argument(self, image: Image) -> None:
         with pytest.raises(ServerStartError, match="unknown flag: --no-such-option"):
             image.start(docker_args=["--no-such-option"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Results of calls made on a running loop: awaited, or read as they are, or neither."""
+"""Results of calls made on a running loop: awaited, read without awaiting, or neither."""
 
 import asyncio
 import copy
@@ -129,7 +129,7 @@ _ENDS = ["the loop", "the end of the loop", "close()", "await close()", "async w
 
 
 @pytest.mark.parametrize("end", _ENDS)
-def test_calls_that_nobody_reads_happen_all_the_same(rendezvous: Any, other: Any, end: str) -> None:
+def test_unread_calls_are_performed_all_the_same(rendezvous: Any, other: Any, end: str) -> None:
     episode = f"unread-{end}".replace(" ", "-")
 
     async def main() -> None:
@@ -167,7 +167,7 @@ def test_calls_that_cannot_be_performed_any_more_are_logged(
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
-    loop.close()  # and it told nobody, as `asyncio.run` does
+    loop.close()  # without `shutdown_asyncgens`, which `asyncio.run` calls
     gc.collect()
     assert "Calls to ws://127.0.0.1" in caplog.text
     assert "never performed" in caplog.text
@@ -186,7 +186,7 @@ def test_an_error_is_raised_where_the_result_is_asked_for(rendezvous: Any) -> No
     on_a_loop(rendezvous.url, use)
 
 
-def test_the_error_of_a_call_that_nobody_reads_spoils_nothing(rendezvous: Any) -> None:
+def test_an_unread_error_does_not_affect_later_calls(rendezvous: Any) -> None:
     async def use(env: NotesEnv) -> None:
         env.step(NoteAction(text="fail unread"))
         assert (await env.step(HELLO)).metadata == {"original_text": "hello", "step": 2}
@@ -257,7 +257,7 @@ def test_blocking_results_may_be_awaited_too(server: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_result_is_a_coroutine_for_whoever_makes_tasks_of_them(server: Any) -> None:
+def test_a_result_is_a_coroutine_that_tasks_can_be_made_of(server: Any) -> None:
     async def episode() -> None:
         env = NotesEnv(base_url=server.url)
         result = env.step(NoteAction(text="Hi"))
@@ -270,9 +270,7 @@ def test_a_result_is_a_coroutine_for_whoever_makes_tasks_of_them(server: Any) ->
     asyncio.run(episode())
 
 
-def test_a_failure_that_nobody_reads_is_logged(
-    server: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unread_failure_is_logged(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def episode() -> None:
         async with NotesEnv(base_url=server.url) as env:
             env.reset(seed="not a number")

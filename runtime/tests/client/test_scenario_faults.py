@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the client makes of each connection fault, produced by the real server on request."""
+"""The errors of the client for each connection fault that a scenario can ask the server for."""
 
 import asyncio
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def _pooled(url: str, scenario: dict[str, Any]) -> list[Any]:
     _TABLE,
     ids=[" ".join([kind, *map(str, more.values())]) for kind, more, *_ in _TABLE],
 )
-def test_each_fault_raises_what_says_so(
+def test_each_fault_raises_its_own_error(
     server: Any,
     fast_server: Any,
     use: Any,

@@ -135,7 +135,7 @@ def test_with_and_sync_block_on_a_running_loop_too(server: Any) -> None:
     asyncio.run(main())
 
 
-def test_one_client_serves_one_loop_after_the_other_and_none(server: Any) -> None:
+def test_one_client_works_on_several_loops_in_turn_and_without_one(server: Any) -> None:
     async def step() -> Any:
         return (await env.step(HELLO)).metadata["step"]
 
@@ -250,7 +250,7 @@ async def _step(env: NotesEnv, message: str) -> str:
     return str((await env.step(NoteAction(text=message))).observation.text)
 
 
-def test_reading_a_result_that_cannot_come_is_an_error_and_not_a_hang(
+def test_reading_a_result_that_would_block_forever_is_an_error(
     rendezvous: Any, other: Any, name: str
 ) -> None:
     async def act(env: NotesEnv, task: Any) -> None:
@@ -280,7 +280,7 @@ def test_a_cancelled_call_ends_the_episode_until_reset(
     _run_while_held(rendezvous, other, name, act)
 
 
-def test_calls_behind_a_cancelled_one_learn_that_the_episode_ended(
+def test_calls_after_a_cancelled_one_raise_that_the_session_is_lost(
     rendezvous: Any, other: Any, name: str
 ) -> None:
     async def act(env: NotesEnv, task: Any) -> None:
@@ -293,7 +293,7 @@ def test_calls_behind_a_cancelled_one_learn_that_the_episode_ended(
     _run_while_held(rendezvous, other, name, act)
 
 
-def test_cancelling_a_call_that_has_not_begun_harms_no_other(
+def test_cancelling_a_call_that_has_not_begun_does_not_affect_others(
     rendezvous: Any, other: Any, name: str
 ) -> None:
     async def act(env: NotesEnv, task: Any) -> None:
@@ -419,7 +419,7 @@ def server_with_a_token(start_shared_server: Any) -> Any:
 
 
 @either_way
-def test_a_server_with_a_token_wants_that_one(server_with_a_token: Any, call: Any) -> None:
+def test_a_server_with_a_token_accepts_only_that_token(server_with_a_token: Any, call: Any) -> None:
     for token in (None, "another"):
         refused = NotesEnv(base_url=server_with_a_token.url, token=token)
         with pytest.raises(ConnectFailedError, match=r"HTTP 401 \(.*[Tt]oken.*\)\. .*`token=`"):
@@ -430,7 +430,7 @@ def test_a_server_with_a_token_wants_that_one(server_with_a_token: Any, call: An
 
 
 @either_way
-def test_a_server_that_lets_no_foreign_page_in(server_with_a_token: Any, call: Any) -> None:
+def test_a_server_that_refuses_foreign_pages(server_with_a_token: Any, call: Any) -> None:
     headers = {"Origin": "https://elsewhere.example"}
     token = "s3cret-and-long-enough"
     env = NotesEnv(base_url=server_with_a_token.url, headers=headers, token=token)
@@ -506,11 +506,11 @@ def test_the_repr_of_a_pending_call_performs_nothing(server: Any) -> None:
     assert asyncio.run(main()).endswith("session unused>")
 
 
-# What goes wrong.
+# Failures.
 
 
 @either_way
-def test_nobody_listens(call: Any, free_port: int) -> None:
+def test_an_address_where_no_server_listens(call: Any, free_port: int) -> None:
     env = NotesEnv(base_url=f"http://127.0.0.1:{free_port}")
     for _ in range(2):
         with pytest.raises(ConnectFailedError, match=r"127\.0\.0\.1:.*Is the server running"):
@@ -695,7 +695,7 @@ def test_an_error_that_only_quotes_the_code_of_capacity_keeps_the_session(
 
 
 @either_way
-def test_a_server_that_dies_ends_the_episode_and_reset_finds_the_next_one(
+def test_a_server_that_dies_ends_the_episode_and_reset_finds_its_successor(
     start_server: Any, call: Any
 ) -> None:
     server = start_server()
@@ -824,7 +824,7 @@ def two_session_server(start_shared_server: Any) -> Any:
 @pytest.mark.parametrize(
     "use", ["env.step(hello)", "asyncio.run(step(env))", "asyncio.run(read(env))"]
 )
-def test_clients_dropped_without_closing_free_their_slots_in_silence(
+def test_clients_dropped_without_closing_free_their_slots_without_a_warning(
     two_session_server: Any, execute: Any, use: str
 ) -> None:
     execute(_DROP.replace("USE", use), two_session_server.url)

@@ -78,7 +78,7 @@ def test_results_as_they_come_in(rendezvous: Any, other: Callable[[str], str], n
         assert list(coming) == []
 
 
-def test_a_session_left_half_way_is_lost_and_the_others_are_not(
+def test_leaving_a_loop_early_loses_only_the_sessions_without_a_reply(
     rendezvous: Any, other: Callable[[str], str], name: str
 ) -> None:
     with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
@@ -105,7 +105,7 @@ def test_one_without_a_reply_times_out_and_the_others_do_not(
         other(f"release {name}")
 
 
-def test_a_refused_session_does_not_sink_the_one_that_has_the_place(
+def test_a_refused_session_does_not_affect_the_one_with_the_slot(
     one_session_server: Any,
 ) -> None:
     with NotesEnvPool(one_session_server.url, num_envs=2) as pool:

@@ -90,7 +90,7 @@ def test_a_certificate_that_is_not_trusted_is_refused(tls_url: str) -> None:
         NotesEnv(tls_url).reset()
 
 
-def test_a_proxy_leads_to_servers_elsewhere(
+def test_a_proxy_is_used_for_other_machines(
     start_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_server(env={"ALLOWED_HOSTS": "echo.invalid"})
@@ -104,8 +104,6 @@ def test_a_proxy_leads_to_servers_elsewhere(
     assert set(proxy.requests_seen) == {"CONNECT echo.invalid:8000 HTTP/1.1"}
 
 
-def test_no_proxy_stands_between_a_client_and_its_own_machine(
-    server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_is_used_for_this_machine(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert _episodes(server.url) == [2, 2, 2, 2]
