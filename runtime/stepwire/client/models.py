@@ -41,12 +41,14 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
     state_model: ClassVar[type[State]] = State
     """The class of states: the third generic argument."""
     _plain_action: ClassVar[type[BaseModel] | None] = None  # `action_model`, if it is plain
+    _computed: ClassVar[tuple[str, ...]] = ()  # fields of observations that are not to be validated
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _declare_models(cls)
         action_model = getattr(cls, "action_model", None)
         cls._plain_action = action_model if action_model and _is_plain(action_model) else None
+        cls._computed = tuple(getattr(cls, "observation_model", BaseModel).model_computed_fields)
 
     @classmethod
     def require_models(cls) -> None:
@@ -75,6 +77,8 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
         fields = {**payload["observation"], "reward": reward, "done": done}
         if fields.get("metadata") is None:  # the servers of openenv-core send none
             fields.pop("metadata", None)
+        for name in self._computed:
+            fields.pop(name, None)
         try:  # what `model_validate` calls
             observation = model.__pydantic_validator__.validate_python(
                 fields, by_alias=True, by_name=True

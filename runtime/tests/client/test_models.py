@@ -5,12 +5,21 @@ import asyncio
 import copy
 import pickle
 from datetime import date
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import pytest
 from openenv.core.client_types import StepResult
 from openenv.core.env_server.types import Action, Observation, State
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, computed_field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    computed_field,
+    field_serializer,
+)
 
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction, NoteObservation, NotesState
@@ -141,6 +150,36 @@ def test_an_action_is_sent_as_its_server_validates_it() -> None:
     assert Aliased.model_validate(payload) == Aliased()
 
 
+class Serialized(Action):
+    secret: str = "x"
+    when: list[date] = Field(default_factory=lambda: [date(2026, 1, 2)])
+
+    @field_serializer("secret")
+    def _double(self, value: str) -> str:
+        return 2 * value
+
+
+class Cached(Action):
+    number: int = 3
+
+    @cached_property
+    def double(self) -> int:
+        return 2 * self.number
+
+
+def test_serializers_apply_and_cached_properties_are_not_sent() -> None:
+    class SerializedEnv(SessionClient[Serialized, NoteObservation, State]):
+        pass
+
+    class CachedEnv(SessionClient[Cached, NoteObservation, State]):
+        pass
+
+    assert _payload(Serialized(), SerializedEnv) == {"secret": "xx", "when": ["2026-01-02"]}
+    cached = Cached()
+    assert cached.double == 6
+    assert _payload(cached, CachedEnv) == {"number": 3}
+
+
 class LoudAction(NoteAction):
     loud: bool = True
 
@@ -212,6 +251,11 @@ class Open(Observation):
     model_config = ConfigDict(extra="allow")
     board: list[int]
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def size(self) -> int:
+        return len(self.board)
+
 
 class Plain(BaseModel):
     board: list[int]
@@ -244,7 +288,8 @@ def test_unknown_keys_are_ignored_unless_the_model_allows_them() -> None:
     received = {"board": [1], "size": 1, "hint": {"deep": 1}, "moves": [{"x": 1, "y": 2}]}
     observation = _parse(Strict, received).observation
     assert observation == Strict(board=[1], moves=[Move(x=1)], reward=0.5)
-    assert _parse(Open, {"board": [1], "hint": 3}).observation.hint == 3
+    opened = _parse(Open, {"board": [1], "size": 1, "hint": 3}).observation
+    assert opened == Open(board=[1], hint=3, reward=0.5)  # type: ignore[call-arg]
     assert _parse(Plain, {"board": [1], "hint": 3}).observation == Plain(board=[1])
 
 
