@@ -21,7 +21,7 @@ _loops: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Registered]" = WeakKeyDic
 
 
 # `asyncio.get_running_loop`, but `None` where no loop runs. The exception which that raises costs a
-# blocking step 5 %. The name has an underscore, but it is one of `asyncio.__all__`.
+# blocking step 10 %. The name has an underscore, but it is one of `asyncio.__all__`.
 running_loop = asyncio._get_running_loop
 
 

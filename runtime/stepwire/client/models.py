@@ -13,7 +13,6 @@ from reprlib import repr as short_repr
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from annotated_types import BaseMetadata
 from openenv.core.client_types import StepResult
 from openenv.core.env_client import EnvClient
 from openenv.core.env_server.types import State
@@ -202,7 +201,7 @@ def _is_plain(model: type[BaseModel]) -> bool:
         _is_plain_type(field.annotation)
         and not (field.alias or field.validation_alias or field.serialization_alias)
         and not (field.exclude or getattr(field, "exclude_if", None))
-        and all(isinstance(constraint, BaseMetadata) for constraint in field.metadata)
+        and not any(hasattr(one, "__get_pydantic_core_schema__") for one in field.metadata)
         for field in model.model_fields.values()
     )
 

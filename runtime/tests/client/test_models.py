@@ -6,7 +6,7 @@ import copy
 import pickle
 from datetime import date
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from openenv.core.client_types import StepResult
@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     computed_field,
     field_serializer,
@@ -152,11 +153,16 @@ def test_an_action_is_sent_as_its_server_validates_it() -> None:
 
 class Serialized(Action):
     secret: str = "x"
+    loud: Annotated[str, PlainSerializer(str.upper)] = "a"
     when: list[date] = Field(default_factory=lambda: [date(2026, 1, 2)])
 
     @field_serializer("secret")
     def _double(self, value: str) -> str:
         return 2 * value
+
+
+class Shouting(Action):
+    loud: Annotated[str, PlainSerializer(str.upper)] = "a"
 
 
 class Cached(Action):
@@ -174,7 +180,16 @@ def test_serializers_apply_and_cached_properties_are_not_sent() -> None:
     class CachedEnv(SessionClient[Cached, NoteObservation, State]):
         pass
 
-    assert _payload(Serialized(), SerializedEnv) == {"secret": "xx", "when": ["2026-01-02"]}
+    assert _payload(Serialized(), SerializedEnv) == {
+        "secret": "xx",
+        "loud": "A",
+        "when": ["2026-01-02"],
+    }
+
+    class ShoutingEnv(SessionClient[Shouting, NoteObservation, State]):
+        pass
+
+    assert _payload(Shouting(), ShoutingEnv) == {"loud": "A"}
     cached = Cached()
     assert cached.double == 6
     assert _payload(cached, CachedEnv) == {"number": 3}
