@@ -10,7 +10,7 @@ import pytest
 from source_code import imports, private_names
 
 _ROOT = Path(__file__).resolve().parent.parent
-_MODULES = sorted([*_ROOT.glob("*.py"), *(_ROOT / "server").rglob("*.py")])
+_MODULES = sorted({*_ROOT.glob("*.py"), *(_ROOT / "server").rglob("*.py")} - {_ROOT / "setup.py"})
 _PUBLIC = {"stepwire.client", "stepwire.client.errors", "stepwire.server", "stepwire.testing"}
 
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
 import trustme
 
@@ -122,14 +121,10 @@ def starter(servers: ExitStack, folder: Path, module: str) -> Callable[..., Serv
         port: int | None = None,
     ) -> Server:
         port = port or servers.enter_context(reserved_port())
-        popen: Any = forked.popen
         if command is None:
             arguments = serving_command(application or module, port, options)
         else:
-            popen = subprocess.Popen  # the test is about this command
             arguments = [part.replace("{port}", str(port)) for part in (*command, *options)]
-        return servers.enter_context(
-            running_server(arguments, folder, port=port, env=env, cwd=cwd, popen=popen)
-        )
+        return servers.enter_context(running_server(arguments, folder, port=port, env=env, cwd=cwd))
 
     return start

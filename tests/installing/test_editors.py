@@ -93,5 +93,13 @@ def test_a_new_module_is_there_and_a_deleted_one_is_not(clone: Path) -> None:
 
 
 def test_the_folder_of_links_comes_back(clone: Path) -> None:
-    shutil.rmtree(clone / "build")
+    shutil.rmtree(clone / "__pycache__" / "build")
     assert _python(clone, "import echo_env; print(echo_env.__name__)") == "echo_env\n"
+
+
+def test_the_clone_holds_no_links_that_openenv_validate_refuses(clone: Path) -> None:
+    # That of 0.10 looks into every folder but these.
+    passed_over = {".git", ".venv", "__pycache__"}
+    links = [path for path in clone.rglob("*") if path.is_symlink()]
+    assert links
+    assert not [path for path in links if not passed_over & {*path.relative_to(clone).parts}]

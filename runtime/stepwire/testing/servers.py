@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,6 @@ def running_server(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
     health: str = "/health",
-    popen: Callable[..., Any] = subprocess.Popen,
 ) -> Iterator[Server]:
     """Run `command` until the block ends; the block begins when the server is healthy.
 
@@ -94,7 +93,7 @@ def running_server(
     """
     log_file = folder / f"server-{port}.log"
     with log_file.open("wb") as log:
-        process = popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
