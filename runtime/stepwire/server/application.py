@@ -41,7 +41,7 @@ def create_app(
     env_name: str | None = None,
     max_concurrent_envs: int | None = None,
 ) -> FastAPI:
-    """Build the application; a call written for OpenEnv's own `create_app` works unchanged.
+    """Build the application; the arguments are the first five of OpenEnv's own `create_app`.
 
     `env` is an environment class, or a function that returns an environment; it is called once for
     each session. `max_concurrent_envs` limits the sessions of one worker. Its default is the

@@ -1,6 +1,6 @@
 """Guess the number: an environment for OpenEnv."""
 
-import stepwire  # noqa: F401 - first: the framework is then imported in 0.2 s instead of 6 s
+import stepwire  # noqa: F401 - first: it makes the import of the framework fast
 
 # isort: split
 from guess_number.client import GuessNumber
