@@ -113,7 +113,7 @@ def train(options: argparse.Namespace, url: str) -> list[dict[str, float]]:
             lr_scheduler_type="constant",
             per_device_train_batch_size=GENERATIONS,
             num_generations=GENERATIONS,
-            max_completion_length=64 if options.tiny else 256,
+            max_completion_length=128 if options.tiny else 256,
             min_p=0.05,  # exclude unlikely tokens: one wrong token spoils a tool call
             bf16=torch.cuda.is_available(),
             use_cpu=options.tiny,

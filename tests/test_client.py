@@ -16,12 +16,12 @@ from echo_env import CapacityReachedError, EchoAction, EchoEnv, EchoObservation,
 def test_a_step(either_server: Any) -> None:
     with EchoEnv(base_url=either_server.url) as env:
         env.reset()
-        result = env.step(EchoAction(message="naïve 👩‍👩‍👧"))
+        result = env.step(EchoAction(message="naïve 👩‍🚀"))
     assert isinstance(result.observation, EchoObservation)
-    assert result.observation.echoed_message == "naïve 👩‍👩‍👧"
-    assert result.observation.message_length == len("naïve 👩‍👩‍👧")
-    assert (result.reward, result.done) == (1.1, False)
-    assert (result.observation.reward, result.observation.done) == (1.1, False)
+    assert result.observation.echoed_message == "naïve 👩‍🚀"
+    assert result.observation.message_length == len("naïve 👩‍🚀")
+    assert (result.reward, result.done) == (0.9, False)  # below 1.0, where stock 0.10 clamps
+    assert (result.observation.reward, result.observation.done) == (0.9, False)
 
 
 def test_metadata_is_on_the_result_and_on_the_observation(server: Any) -> None:
