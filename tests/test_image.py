@@ -5,7 +5,6 @@
 the README's commands, `test_openenv_cli.py` the framework's.
 """
 
-import json
 import os
 import re
 import shlex
@@ -14,70 +13,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import requests
 import yaml
+
+from containers import Container, docker, inspect, running_container
 
 pytestmark = pytest.mark.engine
 
 _PATIENCE_S = 300.0  # until a test calls a wait a hang
 _MOST_BYTES = 450_000_000  # the base image included
 _CHECK_OFTEN = "--health-interval=0.5s"
-
-
-def _docker(*arguments: str | Path, timeout: float = _PATIENCE_S) -> str:
-    command = ["docker", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout.strip()
-
-
-def _inspect(what: str) -> Any:
-    return json.loads(_docker("inspect", what))[0]
-
-
-class Container(NamedTuple):
-    """A running container; `url` leads to its port 8000."""
-
-    name: str
-    url: str
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws{self.url.removeprefix('http')}/ws"
-
-    @property
-    def log(self) -> str:
-        command = ["docker", "logs", self.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout + done.stderr
-
-    def run(self, *command: str) -> str:
-        return _docker("exec", self.name, *command)
-
-    def python(self, code: str) -> str:
-        return self.run("python", "-c", code)
-
-    def wait_until_it_serves(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline and _inspect(self.name)["State"]["Running"]:
-            try:
-                if requests.get(f"{self.url}/health", timeout=10).ok:
-                    return
-            except (requests.ConnectionError, requests.Timeout):
-                time.sleep(0.05)
-        pytest.fail(f"the container does not serve; its log:\n{self.log}")
-
-    def wait_until_it_is_healthy(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while (health := _inspect(self.name)["State"]["Health"])["Status"] == "starting":
-            assert time.monotonic() < deadline, f"{health}; its log:\n{self.log}"
-            time.sleep(0.2)
-        assert health["Status"] == "healthy", f"{health}; its log:\n{self.log}"
 
 
 def _base_image() -> str:
@@ -88,30 +39,19 @@ def _base_image() -> str:
 
 
 def _build(folder: Path, tag: str, *options: str) -> str:
-    _docker("build", "--quiet", "--tag", tag, "--file", "server/Dockerfile", *options, folder)
+    docker("build", "--quiet", "--tag", tag, "--file", "server/Dockerfile", *options, folder)
     return tag
 
 
 @pytest.fixture
 def run_image() -> Iterator[Callable[..., Container]]:
     """Runs an image: `run_image("name:tag", "--read-only", command=["server", …], port=8000)`."""
-    started: list[str] = []
+    with ExitStack() as containers:
 
-    def run(
-        name: str, *options: str, command: list[str] | None = None, port: int = 8000
-    ) -> Container:
-        publish = f"--publish=127.0.0.1::{port}"
-        started.append(_docker("run", "--detach", publish, *options, name, *(command or [])))
-        bindings = _inspect(started[-1])["NetworkSettings"]["Ports"].get(f"{port}/tcp")
-        host_port = bindings[0]["HostPort"] if bindings else 0  # none without a network
-        container = Container(started[-1], f"http://127.0.0.1:{host_port}")
-        if bindings:
-            container.wait_until_it_serves()
-        return container
+        def run(name: str, *options: str, **how: Any) -> Container:
+            return containers.enter_context(running_container(name, *options, **how))
 
-    yield run
-    for name in started:
-        _docker("rm", "--force", "--volumes", name)
+        yield run
 
 
 @pytest.fixture
@@ -123,12 +63,12 @@ def start_container(image: str, run_image: Callable[..., Container]) -> Callable
 @pytest.fixture(scope="module")
 def files(image: str) -> list[str]:
     """Every file and folder of the image."""
-    return _docker("run", "--rm", "--user=0", image, "find", "/", "-xdev").splitlines()
+    return docker("run", "--rm", "--user=0", image, "find", "/", "-xdev").splitlines()
 
 
 class TestContents:
     def test_it_is_small_with_the_base_it_builds_on(self, image: str) -> None:
-        assert _inspect(image)["Size"] <= _MOST_BYTES
+        assert inspect(image)["Size"] <= _MOST_BYTES
 
     def test_it_holds_no_caches_build_tools_or_tests(self, image: str, files: list[str]) -> None:
         environment = [path for path in files if path.startswith("/app/")]
@@ -146,7 +86,7 @@ class TestContents:
 
     def test_its_labels_are_those_of_the_project(self, image: str, root: Path) -> None:
         manifest = yaml.safe_load((root / "openenv.yaml").read_text())
-        labels = _inspect(image)["Config"]["Labels"]
+        labels = inspect(image)["Config"]["Labels"]
         prefix = "org.opencontainers.image."
         assert {name.removeprefix(prefix): text for name, text in labels.items()} == {
             "title": "openenv-echo-env",
@@ -160,11 +100,11 @@ class TestContents:
     ) -> None:
         application = source / "server" / "app.py"
         application.write_text(f"{application.read_text()}# changed\n")
-        changed = _inspect(_build(source, "echo-env:changed"))["RootFS"]["Layers"]
-        layers = _inspect(image)["RootFS"]["Layers"]
+        changed = inspect(_build(source, "echo-env:changed"))["RootFS"]["Layers"]
+        layers = inspect(image)["RootFS"]["Layers"]
         common = os.path.commonprefix([layers, changed])
         assert len(common) >= len(layers) - 2  # the copy of the code, and what is made of it
-        _docker("image", "rm", "echo-env:changed")
+        docker("image", "rm", "echo-env:changed")
 
 
 class TestServing:
@@ -198,7 +138,7 @@ class TestServing:
             assert observed["echoed_message"] == f"session {number}"
         for session in sessions:
             assert session.step(message="again")["data"]["metadata"]["step"] == 2
-        state = _inspect(container.name)["State"]
+        state = inspect(container.name)["State"]
         assert (state["Running"], state["OOMKilled"]) == (True, False)
 
     def test_the_page_the_api_description_and_tools_without_any_network(
@@ -257,7 +197,7 @@ class TestHealthCheck:
         container.wait_until_it_is_healthy()
 
     def test_it_fails_where_nothing_serves(self, image: str) -> None:
-        kind, *check = _inspect(image)["Config"]["Healthcheck"]["Test"]
+        kind, *check = inspect(image)["Config"]["Healthcheck"]["Test"]
         assert kind == "CMD"
         command = ["docker", "run", "--rm", image, *check]
         assert subprocess.run(command, capture_output=True, check=False).returncode
@@ -266,7 +206,7 @@ class TestHealthCheck:
         self, image: str, start_container: Callable[..., Container]
     ) -> None:
         container = start_container("--env=http_proxy=http://127.0.0.1:1")
-        container.run(*_inspect(image)["Config"]["Healthcheck"]["Test"][1:])
+        container.run(*inspect(image)["Config"]["Healthcheck"]["Test"][1:])
 
 
 class TestStopping:
@@ -278,11 +218,11 @@ class TestStopping:
         idle.step(message="Hi")
         busy.ask({"type": "reset", "data": {"scenario": {"delay_s": 3}}})
         busy.send({"type": "step", "data": {"message": "Hi"}})
-        _docker("kill", "--signal=TERM", container.name)
+        docker("kill", "--signal=TERM", container.name)
         assert idle.close_code() == 1012
         assert busy.receive()["data"]["observation"]["echoed_message"] == "Hi"
         assert busy.close_code() == 1012
-        assert _docker("wait", container.name) == "0"
+        assert docker("wait", container.name) == "0"
 
     def test_sigterm_ends_several_workers(self, start_container: Callable[..., Container]) -> None:
         container = start_container("--env=WORKERS=2")
@@ -290,8 +230,8 @@ class TestStopping:
         while container.log.count("Started server process") < 2:  # one of them is healthy first
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        _docker("stop", "--time=60", container.name)
-        assert _inspect(container.name)["State"]["ExitCode"] == 0
+        docker("stop", "--time=60", container.name)
+        assert inspect(container.name)["State"]["ExitCode"] == 0
 
 
 class TestBuiltByTheFramework:
@@ -318,10 +258,10 @@ class TestBuiltByTheFramework:
     ) -> None:
         options = []
         if base_image:
-            _docker("tag", _base_image(), base_image)
+            docker("tag", _base_image(), base_image)
             options = ["--base-image", base_image]
         (uploaded,) = push(*options)
-        _docker("build", "--quiet", "--tag", "echo-space:test", uploaded)
+        docker("build", "--quiet", "--tag", "echo-space:test", uploaded)
         container = run_image("echo-space:test", "--user=1000")
         for path in ("/web", "/docs", "/health"):
             assert requests.get(container.url + path, timeout=10).ok, path

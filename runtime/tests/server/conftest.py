@@ -3,15 +3,14 @@
 
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
+
+from containers import running_container
 
 _RUNTIME = Path(__file__).parent.parent.parent
 
@@ -83,8 +82,15 @@ def serve(
 
         def start(env: dict[str, str]) -> Any:
             if request.param == "image":
-                image = request.getfixturevalue("image")
-                return containers.enter_context(_running_container(image, env))
+                variables = {**env, "LOG_LEVEL": "trace", "PYTHONPATH": "/runtime:/runtime/tests"}
+                options = [f"--env={name}={value}" for name, value in variables.items()]
+                return containers.enter_context(
+                    running_container(
+                        *(request.getfixturevalue("image"), *options),
+                        f"--volume={_RUNTIME}:/runtime:ro",
+                        command=["python", "-m", "notes_env.app"],
+                    )
+                )
             options = ["--log-level", "trace"]
             if request.param == "server":
                 return start_shared_server(*options, env=env)
@@ -93,46 +99,3 @@ def serve(
             return start_shared_server(*options, env=env, application="notes_env.app:app")
 
         yield start
-
-
-@dataclass(frozen=True)
-class _Container:
-    """As much of `stepwire.testing.Server` as the tests here use."""
-
-    name: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
-
-    @property
-    def log(self) -> str:
-        return _docker("logs", self.name)
-
-
-def _docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
-    return (done.stdout + done.stderr).strip()
-
-
-@contextmanager
-def _running_container(image: str, env: dict[str, str]) -> Iterator[_Container]:
-    env = {**env, "LOG_LEVEL": "trace", "PYTHONPATH": "/runtime:/runtime/tests"}
-    options = [f"--env={name}={value}" for name, value in env.items()]
-    options += ["--publish=127.0.0.1::8000", f"--volume={_RUNTIME}:/runtime:ro"]
-    name = _docker("run", "--detach", *options, image, "python", "-m", "notes_env.app")
-    try:
-        container = _Container(name, int(_docker("port", name, "8000/tcp").rpartition(":")[2]))
-        for _ in range(600):
-            with suppress(requests.ConnectionError, requests.Timeout):
-                requests.get(f"{container.url}/health", timeout=10)
-                break
-            time.sleep(0.1)
-        yield container
-    finally:
-        _docker("rm", "--force", name)
