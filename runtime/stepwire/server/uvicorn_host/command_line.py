@@ -22,7 +22,7 @@ _WEBSOCKET_PROTOCOLS = {
 
 
 def serve(application: str, arguments: Sequence[str] | None = None) -> None:
-    """Serve `application` until the process is told to stop; a `server` command is one such call.
+    """Serve `application` until a signal stops the process; a `server` command is one such call.
 
     `application` is an import string such as `my_env.server.app:app`. `arguments` default to those
     of the command line. A bad value or a port in use ends the process with one line on stderr and
