@@ -2,6 +2,7 @@
 """Fixtures of both test suites: connections, programs to run, and the framework's own server."""
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -48,6 +49,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if marker and collection_path.is_dir() and (asked.startswith("not") or marker not in asked):
         return True
     return None
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """Undo what a server that runs in the test's own process sets up for its log lines."""
+    loggers = [
+        logging.getLogger(name)
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "stepwire.server")
+    ]
+    before = [(each.level, each.propagate, each.handlers[:], each.filters[:]) for each in loggers]
+    yield
+    for each, (level, propagate, handlers, filters) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate, each.handlers, each.filters = propagate, handlers, filters
 
 
 @pytest.fixture(scope="session")
