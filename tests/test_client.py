@@ -46,7 +46,7 @@ def test_tools(server: Any) -> None:
         assert answer == {"message": "Test", "length": 4}
         called = env.step(CallToolAction(tool_name="echo_message", arguments={"message": "Hi"}))
         assert isinstance(called.observation, CallToolObservation)
-        assert called.observation.result == "Hi"
+        assert called.observation.result["data"] == "Hi"
 
 
 @pytest.mark.parametrize("action", [None, "hello", {"message": "hello"}, EchoObservation()])

@@ -319,7 +319,7 @@ def test_upstream_tool_style_echo(server: Any) -> None:
         answer = env.call_tool("echo_with_length", message="Test")
         assert answer == {"message": "Test", "length": 4}
         action = CallToolAction(tool_name="echo_message", arguments={"message": "Hi"})
-        assert env.step(action).observation.result == "Hi"
+        assert env.step(action).observation.result["data"] == "Hi"
         assert len(env.step(ListToolsAction()).observation.tools) == 2
 
 

@@ -23,7 +23,7 @@ from openenv.core.env_server.mcp_types import (
 )
 from openenv.core.env_server.types import Observation
 from pydantic import TypeAdapter, ValidationError, validate_call
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
 from stepwire.server.session import Session
@@ -70,8 +70,8 @@ def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, OfferedTool
     return tools
 
 
-async def call_tool(session: Session, name: str, arguments: dict[str, Any]) -> Any:
-    """Call a tool; its result as JSON values. Raises `ToolFailure`."""
+async def call_tool(session: Session, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call a tool; its result has the fields of FastMCP's results. Raises `ToolFailure`."""
     tools = tools_of(session.environment)
     if name not in tools:
         offered = ", ".join(tools) or "none"
@@ -82,7 +82,7 @@ async def call_tool(session: Session, name: str, arguments: dict[str, Any]) -> A
         result = await session.call(tools[name].call, **arguments)
         if inspect.isawaitable(result):
             result = await result
-        return to_jsonable_python(result)
+        return as_result(to_jsonable_python(result))
     except ValidationError as error:
         entries = MessageError.from_validation(error).errors or []
         reasons = "; ".join(
@@ -91,6 +91,18 @@ async def call_tool(session: Session, name: str, arguments: dict[str, Any]) -> A
         raise ToolFailure(ToolErrorType.INVALID_ARGS, reasons) from None
     except Exception as error:
         raise ToolFailure(ToolErrorType.EXECUTION_ERROR, describe(error)["message"]) from error
+
+
+def as_result(value: Any, *, is_error: bool = False) -> dict[str, Any]:
+    """The result of a tool that returned `value`, in the form that the stock servers send."""
+    text = value if isinstance(value, str) else to_json(value).decode()
+    return {
+        "content": [{"type": "text", "text": text}],
+        "structured_content": value if isinstance(value, dict) else {"result": value},
+        "meta": None,
+        "data": value,
+        "is_error": is_error,
+    }
 
 
 async def act(session: Session, action: CallToolAction | ListToolsAction) -> Observation:

@@ -95,7 +95,8 @@ def test_tools_as_actions(server: Any) -> None:
         assert [tool.name for tool in listed.tools] == ["read_note", "measure_note"]
         called = env.step(CallToolAction(tool_name="read_note", arguments={"text": "Hi"}))
         assert isinstance(called.observation, CallToolObservation)
-        assert (called.observation.tool_name, called.observation.result) == ("read_note", "Hi")
+        assert called.observation.tool_name == "read_note"
+        assert called.observation.result["data"] == "Hi"
         assert called.observation.error is None
         assert called.done is False
 

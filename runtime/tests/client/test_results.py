@@ -224,7 +224,7 @@ def test_results_of_tools(server: Any) -> None:
         assert not env.call_tool("read_note", text="")
         assert json.dumps(str(echoed)) == '"Hello!"'
         call = env.step(CallToolAction(tool_name="read_note", arguments={"text": "m"}))
-        assert call.observation.result == "m"
+        assert call.observation.result["data"] == "m"
 
     on_a_loop(server.url, use)
 

@@ -212,7 +212,7 @@ def _call_and_compare(env: NotesEnv, call: Any, answer: dict[str, Any]) -> None:
     elif "tools" in observation:
         assert [tool.name for tool in call(env)] == [tool["name"] for tool in observation["tools"]]
     elif "tool_name" in observation:
-        assert call(env) == observation["result"]
+        assert call(env) == observation["result"]["data"]
     elif answer.get("type") == "observation":
         result = call(env)
         assert (result.reward, result.done) == (data["reward"], data["done"])

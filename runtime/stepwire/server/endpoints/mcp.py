@@ -11,12 +11,11 @@ from openenv.core.env_server.mcp_types import (
     ToolErrorType,
 )
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from stepwire.server.errors import MessageError, describe
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
-from stepwire.server.tools import ToolFailure, call_tool, tools_of
+from stepwire.server.tools import ToolFailure, as_result, call_tool, tools_of
 
 
 class JsonRpc:
@@ -124,19 +123,12 @@ async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
     except ToolFailure as failure:
         if failure.kind is not ToolErrorType.EXECUTION_ERROR:
             raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None
-        return _tool_result(str(failure), str(failure), is_error=True)
-    text = result if isinstance(result, str) else to_json(result).decode()
-    return _tool_result(text, result, is_error=False)
-
-
-def _tool_result(text: str, value: Any, *, is_error: bool) -> dict[str, Any]:
-    """MCP's `CallToolResult`, plus `data`: stock clients read the value there."""
-    structured = value if isinstance(value, dict) else {"result": value}
+        result = as_result(str(failure), is_error=True)
+    # The framework's clients read the stock names, MCP's clients the standard ones.
     return {
-        "content": [{"type": "text", "text": text}],
-        "structuredContent": structured,
-        "data": value,
-        "isError": is_error,
+        **result,
+        "structuredContent": result["structured_content"],
+        "isError": result["is_error"],
     }
 
 

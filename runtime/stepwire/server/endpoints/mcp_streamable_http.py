@@ -116,10 +116,10 @@ class StreamableHttp:
             async def run(self, arguments: dict[str, Any]) -> Any:
                 async with sessions.temporary() as session:
                     try:
-                        value = await call_tool(session, self.name, arguments)
+                        result = await call_tool(session, self.name, arguments)
                     except ToolFailure as failure:
                         return ToolResult(content=str(failure), is_error=True)
-                return self.convert_result(value)
+                return self.convert_result(result["data"])
 
         server = FastMCP(name, version=version)
         for tool in tools_of(sessions.environment_cls).values():

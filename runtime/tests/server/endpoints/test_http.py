@@ -249,7 +249,8 @@ def test_tool_style_actions_are_answered_with_the_frameworks_observations(post: 
     assert names == ["read_note", "measure_note"]
     call = {"type": "call_tool", "tool_name": "read_note", "arguments": {"text": "Hi"}}
     called = post("/step", {"action": call}).json()
-    assert (called["observation"]["result"], called["observation"]["error"]) == ("Hi", None)
+    assert called["observation"]["result"]["data"] == "Hi"
+    assert called["observation"]["error"] is None
 
 
 def test_requests_are_not_counted_as_sessions(

@@ -76,8 +76,11 @@ def test_a_tool_is_called(ask: Any, name: str, text: str, structured: Any, data:
         "id": 1,
         "result": {
             "content": [{"type": "text", "text": text}],
+            "structured_content": structured,
             "structuredContent": structured,
+            "meta": None,
             "data": data,
+            "is_error": False,
             "isError": False,
         },
     }
@@ -133,7 +136,18 @@ def test_tool_style_actions_are_answered_with_the_frameworks_observations(
     call = {"type": "call_tool", "tool_name": "read_note", "arguments": {"text": "Hi"}}
     called = conversation.ask({"type": "step", "data": call})["data"]
     assert called == {
-        "observation": {"metadata": {}, "tool_name": "read_note", "result": "Hi", "error": None},
+        "observation": {
+            "metadata": {},
+            "tool_name": "read_note",
+            "result": {
+                "content": [{"type": "text", "text": "Hi"}],
+                "structured_content": {"result": "Hi"},
+                "meta": None,
+                "data": "Hi",
+                "is_error": False,
+            },
+            "error": None,
+        },
         "reward": None,
         "done": False,
     }
@@ -182,11 +196,11 @@ def test_a_tool_is_called_where_steps_are(
     for name, where in (("in-threads", "environment"), ("tools", "MainThread")):
         conversation = connect_to(name)
         action = {"type": "call_tool", "tool_name": "name_thread"}
-        acted = conversation.ask({"type": "step", "data": action})["data"]["observation"]["result"]
+        acted = conversation.ask({"type": "step", "data": action})["data"]["observation"]
         framed = conversation.ask({"type": "mcp", "data": _call("name_thread")})["data"]
         alone = over_http(_call("name_thread"), f"{environments.url}/{name}")
-        for found in (acted, framed["result"]["data"], alone["result"]["data"]):
-            assert found.startswith(where)
+        for answer in (acted, framed, alone):
+            assert answer["result"]["data"].startswith(where)
 
 
 @pytest.mark.parametrize(
