@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`create_app`: what it takes; what is written for it also runs under the stock `create_app`."""
 
+import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 from openenv.core.env_server.exceptions import ConcurrencyConfigurationError
+from openenv.core.env_server.types import State
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
@@ -149,3 +151,35 @@ def test_the_page_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"/", "/web"} <= paths()
     monkeypatch.setenv("ENABLE_WEB_INTERFACE", "false")
     assert not {"/", "/web"} & paths()
+
+
+_PARAMETERS = (
+    "env, action_cls, observation_cls, env_name=None, max_concurrent_envs=None, "
+    "concurrency_config=None, gradio_builder=None, custom_tab_name='Custom', "
+    "custom_tab_primary=False, show_default_tab=True, title_override=None, state_cls=State, "
+    "*, mode=None, reset_observation_cls=None"
+)
+
+
+def test_the_arguments_are_those_of_the_framework() -> None:
+    from openenv.core.env_server import http_server  # takes seconds
+
+    # Those of `openenv` 0.10; `openenv-core` 0.3.0 has the first of them.
+    plain = [
+        each.replace(
+            annotation=each.empty,
+            default=each.empty if each.default is each.empty else _Shown(each),
+        )
+        for each in inspect.signature(create_app).parameters.values()
+    ]
+    assert str(inspect.Signature(plain)) == f"({_PARAMETERS})"
+    stock = list(inspect.signature(http_server.create_app).parameters)
+    assert [each.name for each in plain][: len(stock)] == stock
+
+
+class _Shown:
+    def __init__(self, parameter: inspect.Parameter) -> None:
+        self._default = parameter.default
+
+    def __repr__(self) -> str:
+        return "State" if self._default is State else repr(self._default)

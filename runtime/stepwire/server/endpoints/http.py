@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
 from openenv.core.env_server.types import (
-    Action,
     EnvironmentMetadata,
     HealthResponse,
     HealthStatus,
@@ -32,6 +31,7 @@ from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from stepwire.server.errors import MessageError, StoppingError, describe
+from stepwire.server.models import Models
 from stepwire.server.scenarios import Scenario
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import (
@@ -90,6 +90,12 @@ _OBSERVATION: dict[int | str, dict[str, Any]] = {
 }
 
 
+class DescribedModels(SchemaResponse):
+    """The JSON Schemas of the environment's messages."""
+
+    reset_observation: dict[str, Any] = Field(description="JSON Schema of a reset's observation")
+
+
 class Route(APIRoute):
     """Answers an exception with its description; Starlette would also raise it to the server."""
 
@@ -116,8 +122,15 @@ class Route(APIRoute):
 class EpisodeRoutes:
     """`/reset`, `/step` and `/state`."""
 
-    def __init__(self, sessions: Sessions, decoder: MessageDecoder, episodes: HttpEpisodes) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        decoder: MessageDecoder,
+        episodes: HttpEpisodes,
+        state_cls: type[State],
+    ) -> None:
         self._sessions = sessions
+        self._state_cls = state_cls
         self._decoder = decoder
         self._episodes = episodes
 
@@ -140,7 +153,7 @@ class EpisodeRoutes:
             "/state",
             tags=["Episode"],
             summary="Get the state of the episode",
-            responses={200: {"model": State}, **_FAILURES},
+            responses={200: {"model": self._state_cls}, **_FAILURES},
         )(self.state)
 
     async def reset(self, request: Request) -> Response:
@@ -173,12 +186,9 @@ class EpisodeRoutes:
 class DescriptionRoutes:
     """`/schema`, `/schema/scenario` and `/metadata`."""
 
-    def __init__(
-        self, sessions: Sessions, action_cls: type[Action], observation_cls: type[Observation]
-    ) -> None:
+    def __init__(self, sessions: Sessions, models: Models) -> None:
         self._sessions = sessions
-        self._action_cls = action_cls
-        self._observation_cls = observation_cls
+        self._models = models
 
     def add_to(self, router: APIRouter) -> None:
         router.get("/schema", tags=["Description"], summary="Get the JSON Schemas")(self.schema)
@@ -194,12 +204,13 @@ class DescriptionRoutes:
             responses={500: _FAILURES[500]},
         )(self.metadata)
 
-    async def schema(self) -> SchemaResponse:
-        """Return the JSON Schemas of the action, the observation and the state."""
-        return SchemaResponse(
-            action=self._action_cls.model_json_schema(),
-            observation=self._observation_cls.model_json_schema(),
-            state=State.model_json_schema(),
+    async def schema(self) -> DescribedModels:
+        """Return the JSON Schemas of the action, the observations and the state."""
+        return DescribedModels(
+            action=self._models.action.model_json_schema(),
+            observation=self._models.observation.model_json_schema(),
+            reset_observation=self._models.reset_observation.model_json_schema(),
+            state=self._models.state.model_json_schema(),
         )
 
     async def scenario_schema(self) -> dict[str, Any]:

@@ -10,11 +10,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from stepwire.server.distribution import distribution_of
+from stepwire.server.pages.custom_page import CustomPage
 from stepwire.server.pages.security import FILES, page_headers, render_page
 from stepwire.server.settings import Settings
 
 
-def add_inspector(app: FastAPI, name: str, module: str, settings: Settings) -> None:
+def add_inspector(
+    app: FastAPI, name: str, module: str, settings: Settings, custom_page: CustomPage
+) -> None:
     """Serve the page at `/web` and its files below it; `module` is the environment's.
 
     Every address here and in the page is relative, so the page works behind a path prefix.
@@ -33,7 +36,7 @@ def add_inspector(app: FastAPI, name: str, module: str, settings: Settings) -> N
     def page() -> str:
         return render_page(
             "index.html",
-            name=name,
+            name=custom_page.title or name,
             version=distribution_of(module).version or "from a checkout",
             limit=str(settings.max_message_bytes),
             token="required" if settings.api_token else "none",
