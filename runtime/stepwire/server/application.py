@@ -24,6 +24,7 @@ from stepwire.server.endpoints.http import (
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
+from stepwire.server.endpoints.tasks import TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.logs import set_up_logging
 from stepwire.server.models import Models, models_of
@@ -99,13 +100,14 @@ def create_app(
         await sessions.aclose()
         worker.stop()
 
-    name = env_name or str(getattr(env, "__name__", "OpenEnv"))
+    name = env_name or str(getattr(env, "__name__", "environment"))
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
     # FastAPI's own /docs and /redoc are off: they load their scripts from another server.
     app = FastAPI(
         title=f"{name} HTTP API", version="1.0.0", lifespan=lifespan, docs_url=None, redoc_url=None
     )
     _add_routes(app, sessions, decoder, episodes, streamable_http, models, server_mode)
+    TaskRoutes(sessions, decoder, name).add_to(app)
     if settings.enable_web_interface:
         add_inspector(app, name, environment_cls.__module__, settings, custom_page)
     add_documentation(app, decoder, models.action, environment_cls.__module__, settings)

@@ -128,6 +128,10 @@ class MessageDecoder:
         """Decode the body of `POST /step`: an action of the environment, or a tool-style action."""
         return self._decode_body(body, self._step_validator, StepRequest)
 
+    def decode_body(self, body: bytes, model: type[ModelT]) -> ModelT:
+        """Decode the body of another route."""
+        return self._decode_body(body, TypeAdapter(model).validator, model)
+
     def decode_json(self, body: bytes) -> Any:
         """Decode JSON of any shape, within the limits."""
         return self._load(body)

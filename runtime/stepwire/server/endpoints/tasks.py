@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Task API: which tasks an environment offers. `reset(split=…, index=…)` starts one of them.
+
+An environment takes part by having methods of these names, `async` or not. No base class declares
+them, and `openenv-core` 0.3.0 knows none. Each request calls one method of a fresh environment.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from openenv.core.env_server.types import BaseMessage
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from stepwire.server.endpoints.http import Route
+from stepwire.server.sessions import Sessions
+from stepwire.server.wire import MessageDecoder
+
+_TAGS: list[str | Enum] = ["Task API"]
+_STANDARD_SPLITS = ("train", "validation", "test")
+
+
+class SplitRequest(BaseMessage):
+    """Names a split."""
+
+    split: str = Field(description="Name of the split", examples=["train"])
+
+
+class TaskRequest(SplitRequest):
+    """Names a task."""
+
+    index: int = Field(description="Position of the task in its split", examples=[0])
+
+
+class TaskRangeRequest(SplitRequest):
+    """Names some tasks of a split, by bounds like those of a Python slice."""
+
+    start: int | None = Field(default=None, description="Position of the first task")
+    stop: int | None = Field(default=None, description="Position after the last task")
+
+
+class _Detail(BaseModel):
+    detail: str = Field(description="What is wrong")
+
+
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    400: {"model": _Detail, "description": "The split has no task of this index"},
+    404: {"model": _Detail, "description": "The server has no environment of this name"},
+    501: {"model": _Detail, "description": "The environment does not offer its tasks in this way"},
+}
+
+
+class TaskRoutes:
+    """`/list_environments` and, below the environment's name, the routes of its tasks."""
+
+    def __init__(self, sessions: Sessions, decoder: MessageDecoder, name: str) -> None:
+        self._sessions = sessions
+        self._decoder = decoder
+        self._name = name
+
+    def add_to(self, app: FastAPI) -> None:
+        router = APIRouter(route_class=Route)
+        router.get("/list_environments", tags=_TAGS, summary="Name the environment")(
+            self.list_environments
+        )
+        answers = {200: {"model": list[dict[str, Any]]}, **_FAILURES}
+        router.get("/{env_name}/splits", tags=_TAGS, summary="List the splits", responses=answers)(
+            self.splits
+        )
+        for path, summary, body, method, key in (
+            ("tasks", "List the tasks of a split", SplitRequest, "list_tasks", "tasks"),
+            ("num_tasks", "Count the tasks of a split", SplitRequest, "num_tasks", "num_tasks"),
+            ("task", "Get one task", TaskRequest, "get_task", "task"),
+            ("task_range", "Get some tasks", TaskRangeRequest, "get_task_range", "tasks"),
+        ):
+            content = {"application/json": {"schema": body.model_json_schema()}}
+            router.post(
+                f"/{{env_name}}/{path}",
+                tags=_TAGS,
+                summary=summary,
+                responses={200: {"model": dict[str, Any]}, **_FAILURES},
+                openapi_extra={"requestBody": {"required": True, "content": content}},
+            )(self._asking(method, body, key))
+        app.include_router(router)
+
+    async def list_environments(self) -> list[str]:
+        """Return the name by which the other routes know the environment, in a list."""
+        return [self._name]
+
+    async def splits(self, env_name: str) -> Response:
+        """Return `name` and `type` of each split."""
+        self._check(env_name)
+        return await self._answer("list_splits", (), lambda splits: [*map(_described, splits)])
+
+    def _asking(
+        self, method: str, model: type[SplitRequest], key: str
+    ) -> Callable[[str, Request], Awaitable[Response]]:
+        """What answers with the environment's `method`, called with the fields of the body."""
+        more = {"env_name": self._name} if method == "list_tasks" else {}
+
+        async def answer(env_name: str, request: Request) -> Response:
+            body = self._decoder.decode_body(await request.body(), model)
+            self._check(env_name)
+            arguments = [getattr(body, name) for name in model.model_fields]
+            return await self._answer(method, arguments, lambda result: {key: result, **more})
+
+        return answer
+
+    def _check(self, env_name: str) -> None:
+        if env_name.lower() != self._name.lower():
+            raise HTTPException(404, f"unknown environment {env_name!r}")
+
+    async def _answer(
+        self, method: str, arguments: Iterable[Any], shape: Callable[[Any], Any]
+    ) -> Response:
+        unsupported = HTTPException(501, f"{method} is not supported for this environment")
+        async with self._sessions.temporary() as session:
+            function = getattr(session.environment, method, None)
+            if not callable(function):
+                raise unsupported
+            try:
+                result = await session.call(function, *arguments)
+                if inspect.isawaitable(result):
+                    result = await result
+            except NotImplementedError:
+                raise unsupported from None
+            except IndexError:
+                raise HTTPException(400, "Invalid task index") from None
+            text = to_json(shape(result), inf_nan_mode="null", fallback=_plain)
+        return Response(text, media_type="application/json")
+
+
+def _described(split: Any) -> Any:
+    """The split as it is sent; a name alone gets a type, as on the stock servers."""
+    if isinstance(split, dict) or hasattr(split, "model_dump"):
+        return split
+    name = str(split)
+    return {"name": name, "type": name if name in _STANDARD_SPLITS else "validation"}
+
+
+def _plain(value: Any) -> Any:
+    """A task may be any object: its attributes are sent."""
+    return vars(value) if hasattr(value, "__dict__") else str(value)
