@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All in which our answers differ from the stock server's, and the reason of each difference."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from typing import Any
+
+IS_0_10 = any(each.metadata["Name"] == "openenv" for each in distributions())
+"""Whether the installed framework is `openenv` 0.10; otherwise it is `openenv-core` 0.3."""
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Something that differs: `equalize` takes it out of an object of either server's answer."""
+
+    name: str
+    reason: str
+    equalize: Callable[[Object], Object]
+
+
+def _without(value: Object, *names: str) -> Object:
+    return {name: each for name, each in value.items() if name not in names}
+
+
+def _metadata(value: Object) -> Object:
+    if IS_0_10 or not isinstance(value.get("observation"), dict) or "done" not in value:
+        return value
+    observation = _without(value["observation"], "metadata")
+    return _without(value, "metadata") | {"observation": observation}
+
+
+def _error_texts(value: Object) -> Object:
+    if "code" in value and "message" in value:
+        return _without(value, "message", "data")
+    if value.get("status") == 500:
+        return _without(value, "content")
+    return value
+
+
+def _explanations(value: Object) -> Object:
+    return _without(value, "ctx", "url") if {"type", "loc", "msg"} <= value.keys() else value
+
+
+def _version(value: Object) -> Object:
+    return _without(value, "version") if {"readme_content", "author"} <= value.keys() else value
+
+
+def _state_fields(value: Object) -> Object:
+    content = value.get("content")
+    if not isinstance(content, dict):
+        return value
+    if "step_count" in content:
+        content = {name: content[name] for name in ("episode_id", "step_count")}
+    elif {"action", "observation", "state"} <= content.keys():
+        content = _without(content, "state")
+    return value | {"content": content}
+
+
+def _reset_schema(value: Object) -> Object:
+    if not IS_0_10 and {"action", "observation"} <= value.keys():
+        return _without(value, "reset_observation")
+    return value
+
+
+DEVIATIONS = (
+    Deviation(
+        "metadata",
+        "the observation's metadata reaches the client, as with 0.10; stock 0.3.0 drops it",
+        _metadata,
+    ),
+    Deviation(
+        "error texts",
+        "errors have the same codes and other texts: they name what is allowed, and no exception's "
+        "own text reaches a client",
+        _error_texts,
+    ),
+    Deviation(
+        "explanations",
+        "a rejected field comes without pydantic's `ctx` and `url`",
+        _explanations,
+    ),
+    Deviation(
+        "version",
+        "`/metadata` has the version of the installed environment; stock always says 1.0.0",
+        _version,
+    ),
+    Deviation(
+        "state",
+        "`GET /state` and `/schema` have all fields of the environment's state",
+        _state_fields,
+    ),
+    Deviation(
+        "reset schema",
+        "`/schema` has `reset_observation`, as with 0.10; stock 0.3.0 has none",
+        _reset_schema,
+    ),
+)
+
+SINCE_0_10 = {
+    "production": "0.3.0 does not read `OPENENV_MODE`; ours does",
+    "tasks": "0.3.0 has no Task API; ours has",
+}
+"""Environments for which stock 0.3.0 is no reference, and why."""
+
+STOCK_FAULTS = {
+    ("nested_action", "a longer note"): "ends the session, or answers 500, when a model's own "
+    "validator refuses an action",
+    ("own_action_mcp", "_tool"): "refuses tool actions for an action class of its own",
+}
+"""Where the stock server fails: the environment, a part of the question, and what it does."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def equalized(answer: Any, deviations: Iterable[Deviation]) -> Any:
+    """The answer without what `deviations` name, and without random identifiers."""
+    if isinstance(answer, str):
+        return _UUID.sub("an id", answer)
+    if isinstance(answer, list):
+        return [equalized(each, deviations) for each in answer]
+    if not isinstance(answer, dict):
+        # `1`, `1.0` and `True` are equal in Python, and different for a client.
+        return (type(answer).__name__, answer)
+    for deviation in deviations:
+        answer = deviation.equalize(answer)
+    return {name: equalized(each, deviations) for name, each in answer.items()}

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Serves environments, each in a process of its own: `python -m compatibility.processes`.
+
+Each line on stdin is the name of a module and a port. The framework takes seconds to import, so
+this process imports it once and forks for each line. All servers end when stdin is closed.
+"""
+
+import stepwire  # noqa: F401 - first: so the framework's server comes without its Gradio pages
+
+# isort: split
+import importlib
+import os
+import signal
+import sys
+
+import fastmcp  # noqa: F401
+import uvicorn
+
+import compatibility.served_by  # noqa: F401
+
+
+def main() -> None:
+    children = []
+    for line in sys.stdin:
+        module, port = line.split()
+        child = os.fork()
+        if child == 0:
+            os.close(sys.stdin.fileno())
+            _serve(module, int(port))
+            sys.exit()
+        children.append(child)
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _serve(module: str, port: int) -> None:
+    app = importlib.import_module(module).app
+    uvicorn.run(app, port=port, ws="websockets-sansio")
+
+
+if __name__ == "__main__":
+    main()
