@@ -710,7 +710,7 @@ def test_a_server_with_a_token_asks_for_it(
     page.get_by_label("Token").fill("a-rather-long-secret")
     page.get_by_role("button", name="Enter").click()
     connected(page)
-    assert page.url == server.url + "/web"
+    assert page.url == server.url + "/web/"
     assert page.evaluate("document.cookie") == ""  # no script reads it
     take_step(page, "Hi")
     expect(echo(page)).to_have_text("Hi")
@@ -742,8 +742,9 @@ def test_the_page_is_small(server: Any, root: Path, open_page: Callable[..., Pag
     assert sorted(url.removeprefix(server.url) for url in requests if "data:" not in url) == sorted(
         [
             "/web",
-            "/web/inspector.css",
-            *(f"/web/{module}.js" for module in modules),
+            "/web/",
+            "/web/inspector/inspector.css",
+            *(f"/web/inspector/{module}.js" for module in modules),
             server.ws_url,
             "/sessions",
         ]

@@ -144,7 +144,7 @@ class TestBehindNginx:
 
     def test_the_page_and_all_it_loads_are_there(self, url: str) -> None:
         page = requests.get(url, timeout=_PATIENCE_S)  # without a slash, as one would type it
-        assert (page.url, page.status_code) == (f"{url}/web", 200)
+        assert (page.url, page.status_code) == (f"{url}/web/", 200)
         for address in re.findall(r"(?:src|href)=\"([^\"#]+)", page.text):
             if not address.startswith(("data:", "https://")):
                 loaded = requests.get(urljoin(page.url, address), timeout=_PATIENCE_S)

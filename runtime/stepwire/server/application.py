@@ -12,6 +12,7 @@ from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation
 from starlette.routing import WebSocketRoute
 
 from stepwire.server.calling import AnyEnvironment
+from stepwire.server.distribution import metadata_of_factory
 from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
 from stepwire.server.endpoints.http import (
     DescriptionRoutes,
@@ -32,6 +33,8 @@ from stepwire.server.pages.custom_page import CustomPage
 from stepwire.server.pages.documentation import add_documentation
 from stepwire.server.pages.inspector import add_inspector
 from stepwire.server.pages.security import token_page
+from stepwire.server.pages.web_api import add_web_api
+from stepwire.server.pages.web_manager import WebInterfaceManager
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import read_settings
 from stepwire.server.tools import tools_of
@@ -89,11 +92,15 @@ def create_app(
     server_mode = _read_mode(mode)
     episodes = HttpEpisodes(environment_cls, settings.secret_key)
     worker = Worker(sessions, settings)
+    web_manager = WebInterfaceManager(
+        sessions, models.action, models.observation, metadata_of_factory(env, env_name)
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         set_up_logging(settings)  # again: the `server` command imports this before uvicorn prints
         worker.start()
+        web_manager.use_running_loop()
         episodes.announce()
         yield
         await streamable_http.aclose()
@@ -109,6 +116,9 @@ def create_app(
     _add_routes(app, sessions, decoder, episodes, streamable_http, models, server_mode)
     TaskRoutes(sessions, decoder, name).add_to(app)
     if settings.enable_web_interface:
+        # In production nobody but an orchestrator starts episodes.
+        if server_mode is ServerMode.SIMULATION:
+            add_web_api(app, web_manager, decoder)
         add_inspector(app, name, environment_cls.__module__, settings, custom_page)
     add_documentation(app, decoder, models.action, environment_cls.__module__, settings)
     app.add_middleware(

@@ -2,9 +2,12 @@
 """The distribution that an environment is installed with: its name and version for users."""
 
 import os.path
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from openenv.core.env_server.interfaces import Environment
@@ -46,6 +49,35 @@ def metadata_of(environment: Environment[Any, Any, Any]) -> EnvironmentMetadata:
     if type(environment).get_metadata is Environment.get_metadata:
         described.version = distribution_of(type(environment).__module__).version
     return described
+
+
+def metadata_of_factory(
+    make: Callable[[], Environment[Any, Any, Any]], env_name: str | None
+) -> EnvironmentMetadata:
+    """What the framework's pages show: the name, and the README where a server finds it.
+
+    Nothing is made. These are the values of the framework's `load_environment_metadata`, whose
+    module imports Gradio.
+    """
+    function = make.func if isinstance(make, partial) else make
+    name = str(getattr(function, "__name__", type(function).__name__))
+    described = name if isinstance(function, type) else env_name or name
+    return EnvironmentMetadata(
+        name=env_name or name,
+        description=f"{described} environment",
+        version="1.0.0",
+        readme_content=_readme(env_name),
+    )
+
+
+def _readme(env_name: str | None) -> str | None:
+    candidates = [os.environ.get("ENV_README_PATH", "")]
+    if env_name:
+        candidates += [f"envs/{env_name}/README.md", f"src/envs/{env_name}/README.md"]
+    for path in (*candidates, "/app/env/README.md", "/app/README.md"):
+        with suppress(OSError, UnicodeDecodeError):
+            return Path(path).read_text(encoding="utf-8")
+    return None
 
 
 # `packages_distributions()` parses the file list of everything installed, and misses the editable

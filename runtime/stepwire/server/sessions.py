@@ -104,6 +104,7 @@ class Sessions:
         self._opening = 0
         self._closing = 0
         self._requests: dict[asyncio.Task[Any], Session] = {}
+        self._uncounted: list[Session] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -149,6 +150,15 @@ class Sessions:
         finally:
             self._closing -= 1
 
+    async def open_uncounted(self) -> Session:
+        """A session that does not count towards the capacity and ends with the server.
+
+        Its requests are made within `request`.
+        """
+        session = await self._factory.create()
+        self._uncounted.append(session)
+        return session
+
     @asynccontextmanager
     async def temporary(self) -> AsyncIterator[Session]:
         """A session for a single request. It does not count towards the capacity, as in the stock.
@@ -156,20 +166,31 @@ class Sessions:
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
         session = await self._factory.create()
+        async with self.request(session):
+            try:
+                yield session
+            finally:
+                await session.close()
+
+    @asynccontextmanager
+    async def request(self, session: Session) -> AsyncIterator[None]:
+        """A request to a session without a connection, which a stopping server waits for.
+
+        Raises `StoppingError` when it outlasts the grace period.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._requests[task] = session
         token = current_session.set(session)
         try:
             with session.in_use():
-                yield session
+                yield
         except asyncio.CancelledError:
             if not self.draining:
                 raise
             raise StoppingError from None
         finally:
             current_session.reset(token)
-            await session.close()
             del self._requests[task]
 
     async def drain(self) -> None:
@@ -192,6 +213,7 @@ class Sessions:
     async def aclose(self) -> None:
         """Close all remaining sessions, when the server shuts down."""
         closings = [asyncio.create_task(self.close(session)) for session in self._open.values()]
+        closings += [asyncio.create_task(session.close()) for session in self._uncounted]
         if closings:
             timeout_s = _ABANDONED_GRACE_S if self.draining else self._grace_s
             await asyncio.wait(closings, timeout=timeout_s)

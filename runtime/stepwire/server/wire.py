@@ -68,8 +68,8 @@ class CallTool(CallToolAction):
     type: Literal["call_tool"]
 
 
-_TOOL_ACTIONS: dict[str, type[Action]] = {"list_tools": ListTools, "call_tool": CallTool}
-TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *_TOOL_ACTIONS.values()})
+TOOL_MODELS: dict[str, type[Action]] = {"list_tools": ListTools, "call_tool": CallTool}
+TOOL_ACTIONS = frozenset({ListToolsAction, CallToolAction, *TOOL_MODELS.values()})
 
 # For a `data` that is not an object: their error does not name the environment's model.
 _LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step": WSStepMessage}
@@ -233,7 +233,7 @@ class MessageDecoder:
         kind = data.get("type")
         if "type" in self._action_cls.model_fields or not isinstance(kind, str):
             return self._action_cls
-        return _TOOL_ACTIONS.get(kind, self._action_cls)
+        return TOOL_MODELS.get(kind, self._action_cls)
 
 
 _STRING = re.compile(rb'"[^"]*"?')
@@ -338,6 +338,11 @@ def encode_state_frame(state: State) -> str:
 def encode_frame(kind: str, data: dict[str, Any]) -> str:
     """A frame of type `error` or `mcp`."""
     return _json({"type": kind, "data": data})
+
+
+def encode(value: Any) -> str:
+    """JSON of any other form."""
+    return _json(value)
 
 
 def encode_json_rpc(response: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Frame, Page
 pytestmark = pytest.mark.browser
 
 _STEP = """async () => {
-    const answer = await fetch("step", {
+    const answer = await fetch("../step", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ action: { text: "Hi" } }),

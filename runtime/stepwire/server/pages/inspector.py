@@ -18,7 +18,7 @@ from stepwire.server.settings import Settings
 def add_inspector(
     app: FastAPI, name: str, module: str, settings: Settings, custom_page: CustomPage
 ) -> None:
-    """Serve the page at `/web` and its files below it; `module` is the environment's.
+    """Serve the page at `/web/`, and its files; `module` is the environment's.
 
     Every address here and in the page is relative, so the page works behind a path prefix.
     """
@@ -42,19 +42,21 @@ def add_inspector(
             token="required" if settings.api_token else "none",
         )
 
+    # Relative to the address without a slash, which a proxy may have put below a prefix.
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
-        return RedirectResponse("web")
-
-    @app.get("/web/", include_in_schema=False)
-    async def trailing_slash() -> RedirectResponse:
-        return RedirectResponse("../web")
+        return RedirectResponse("web/")
 
     @app.get("/web", include_in_schema=False)
+    async def without_slash() -> RedirectResponse:
+        return RedirectResponse("web/")
+
+    @app.get("/web/", include_in_schema=False)
+    @app.get("/web/inspector", include_in_schema=False)
     async def inspector() -> HTMLResponse:
         return HTMLResponse(page(), headers=headers)
 
-    app.mount("/web", _PageFiles(directory=FILES), name="web")
+    app.mount("/web/inspector", _PageFiles(directory=FILES), name="inspector")
 
 
 class _PageFiles(StaticFiles):

@@ -23,6 +23,7 @@ __all__ = [
     "Request",
     "UvicornWebSocketProtocol",
     "awaited_by",
+    "awaits_close",
     "close_health_pipes",
     "default_option",
     "is_websocket",
@@ -55,6 +56,12 @@ def open_connections(server: Server) -> set[Any]:
 
 def is_websocket(connection: Any) -> bool:
     return not hasattr(connection, "cycle")  # uvicorn's name for a request and its response
+
+
+def awaits_close(connection: Any) -> bool:
+    """Whether this is a WebSocket whose client has been sent a close frame."""
+    # uvicorn's oldest protocol does not say whether it has sent one.
+    return is_websocket(connection) and getattr(connection, "close_sent", True)
 
 
 class Awaited(Enum):

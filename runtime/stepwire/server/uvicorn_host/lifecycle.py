@@ -16,8 +16,8 @@ from stepwire.server.settings import Settings
 from stepwire.server.uvicorn_host.internals import (
     Awaited,
     awaited_by,
+    awaits_close,
     default_option,
-    is_websocket,
     open_connections,
     request_exit,
 )
@@ -99,8 +99,9 @@ class Lifecycle:
         The client can then lose answers that it has not read yet.
         """
         connections = open_connections(self._server)
-        # Only those open now: clients that reconnect would make this wait without end.
-        awaited = {connection for connection in connections if is_websocket(connection)}
+        # Only those that have been sent one, and are open now: clients that reconnect would make
+        # this wait without end. uvicorn closes all others, such as those of an author's routes.
+        awaited = {connection for connection in connections if awaits_close(connection)}
         least = time.monotonic() + _LAST_WAIT_S
         while awaited & connections:
             if time.monotonic() >= max(least, self._sessions.give_up_at):

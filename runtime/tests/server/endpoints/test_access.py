@@ -234,7 +234,7 @@ class TestToken:
         assert attributes == ["Path=/", "HttpOnly", "SameSite=Lax"]
         with requests.Session() as browser:
             page = browser.get(f"{guarded.url}/web?token={_TOKEN}", timeout=60)
-            assert (page.status_code, page.url) == (200, f"{guarded.url}/web")
+            assert (page.status_code, page.url) == (200, f"{guarded.url}/web/")
             assert browser.post(f"{guarded.url}/reset", timeout=60).status_code == 200
         headers = {"Cookie": f"other=1; {cookie}", "Origin": guarded.url}
         assert (

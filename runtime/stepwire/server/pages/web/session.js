@@ -13,9 +13,9 @@ let socket;
 let waiting = []; // frames without an answer: answers come in the order of the frames
 let refusal; // the last error, which may be why the server ends the session
 
-/** The page is at …/web and all other addresses beside it, behind a path prefix as well. */
+/** The page is below …/web/ and all other addresses beside that, behind a path prefix as well. */
 export function address(path) {
-  const url = new URL(path, location.href);
+  const url = new URL(`../${path}`, location.href);
   if (path === "ws") url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }
