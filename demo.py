@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`python -m echo_env.demo`: an episode over every surface, on a server of its own.
-
-It needs no Docker, no network and no model, and it fails when any surface does: the quickest proof
-that an installation works.
-"""
+"""`python -m echo_env.demo`: an episode over every surface, on a server of its own."""
 
 import asyncio
 import sys
@@ -12,6 +8,7 @@ from typing import Any
 
 import requests
 from rich.console import Console
+from rich.markup import escape
 
 from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction
@@ -43,28 +40,27 @@ def _pool(url: str) -> str:
     with EchoEnvPool(url, num_envs=64) as pool:
         pool.reset()
         started = time.perf_counter()
-        results = pool.step([EchoAction(message=f"Message {i}") for i in range(64)])
-        replies = [result.observation.echoed_message for result in results]
+        steps = pool.step([EchoAction(message=f"Message {i}") for i in range(64)])
+        replies = [step.observation for step in steps]  # a failed one raises its error
         return f"{len(replies)} replies in {time.perf_counter() - started:.3f} s"
 
 
 def _http(url: str) -> str:
     with requests.Session() as session:  # it keeps the cookie that holds the episode
         _post(session, f"{url}/reset", {})
-        actions = [{"action": {"message": message}} for message in _MESSAGES]
-        last = [_post(session, f"{url}/step", action) for action in actions][-1]
+        for message in _MESSAGES:
+            last = _post(session, f"{url}/step", {"action": {"message": message}})
     return f"{last['observation']['echoed_message']!r}, reward {last['reward']:.1f}"
 
 
 def _mcp(url: str) -> str:
     call = {"name": "echo_with_length", "arguments": {"message": _MESSAGES[-1]}}
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
-    with requests.Session() as session:
-        result = _post(session, f"{url}/mcp", request)["result"]["structuredContent"]
+    result = _post(requests, f"{url}/mcp", request)["result"]["structuredContent"]
     return f"{result['message']!r}, length {result['length']}"
 
 
-def _post(session: requests.Session, url: str, body: dict[str, Any]) -> Any:
+def _post(session: Any, url: str, body: dict[str, Any]) -> Any:
     response = session.post(url, json=body, timeout=60)
     response.raise_for_status()
     return response.json()
@@ -86,22 +82,19 @@ SURFACES = {
 def main() -> int:
     """0 when every surface works, 1 when one does not."""
     console = Console(highlight=False)
-    started = time.perf_counter()
+    failed = []
     with console.status("Starting a server on this machine…"):
         server = EchoEnv.from_local()
     with server:
-        took = time.perf_counter() - started
-        console.print(f"Serving the echo environment at {server.base_url} after {took:.1f} s\n")
-        failed = []
+        console.print(f"Serving the echo environment at {server.base_url}\n")
         for name, (play, call) in SURFACES.items():
+            mark = "[green]✓[/]"
             try:
                 outcome = play(server.base_url)
             except Exception as error:  # noqa: BLE001 - shown, and the next surface is tried
                 failed.append(name)
-                outcome = repr(error)
-            mark = "[bold red]✗[/]" if name in failed else "[green]✓[/]"
-            console.print(f"  {mark} {name:<14} {call:<25}", end="")
-            console.print(outcome, markup=False)
+                mark, outcome = "[bold red]✗[/]", repr(error)
+            console.print(f"  {mark} {name:<14} {call:<25}{escape(outcome)}")
     print(f"\nDoes not work: {', '.join(failed)}" if failed else _NEXT)
     return 1 if failed else 0
 

@@ -11,6 +11,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import State
 
 from echo_env.models import EchoAction, EchoObservation
+from echo_env.tasks import EchoTasks
 
 
 def echo_message(message: str) -> str:
@@ -23,7 +24,7 @@ def echo_with_length(message: str) -> dict[str, Any]:
     return {"message": message, "length": len(message)}
 
 
-class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
+class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]):
     """Echoes each message and rewards its length: 0.1 for every Unicode code point, unbounded."""
 
     # One environment per session and nothing shared between them.
@@ -39,14 +40,27 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
         self.reset()  # so that a step before a reset is allowed
 
     def reset(
-        self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        split: str | None = None,
+        index: int | None = None,
+        **kwargs: Any,
     ) -> EchoObservation:
-        """Start an episode; its id is a random UUID unless given. Other keywords are ignored."""
+        """Start an episode; its id is a random UUID unless given. Other keywords are ignored.
+
+        With a `split`, the episode has its task `index`, or the one that `seed` chooses.
+        """
+        chosen = {}
+        if split is not None:
+            index = (seed or 0) % self.num_tasks(split) if index is None else index
+            chosen = {"task": self.get_task(split, index)}
         episode_id = str(uuid4()) if episode_id is None else episode_id
-        self._episode: dict[str, Any] = {"episode_id": episode_id, "step_count": 0}
+        self._episode: dict[str, Any] = {"episode_id": episode_id, "step_count": 0, **chosen}
         if seed is not None:
             self._episode["seed"] = seed
-        return EchoObservation(echoed_message="Echo environment ready!", reward=0.0)
+        text = "Echo environment ready!"
+        return EchoObservation(echoed_message=text, reward=0.0, metadata=chosen)
 
     def step(
         self, action: EchoAction, timeout_s: float | None = None, **kwargs: Any
@@ -63,7 +77,7 @@ class EchoEnvironment(Environment[EchoAction, EchoObservation, State]):
 
     @property
     def state(self) -> State:
-        """`episode_id`, `step_count`, and `seed` when the episode was given one."""
+        """`episode_id`, `step_count`, and `seed` and `task` when the episode was given one."""
         return State(**self._episode)
 
     # Over HTTP an episode goes on in another instance: its state travels in the client's cookie.

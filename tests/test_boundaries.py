@@ -34,13 +34,13 @@ def _own(source: Path) -> set[str]:
     return {name for name in names if name.rpartition(".")[2].islower()}
 
 
-def test_the_models_stand_alone() -> None:
-    assert _own(_ROOT / "models.py") == set()
+def test_the_models_and_the_tasks_stand_alone() -> None:
+    assert _own(_ROOT / "models.py") == _own(_ROOT / "tasks.py") == set()
 
 
-def test_the_environment_imports_only_its_models() -> None:
+def test_the_environment_imports_only_its_models_and_tasks() -> None:
     environment = _ROOT / "server" / "echo_env_environment.py"
-    assert _own(environment) == {"_checkout", "echo_env.models"}
+    assert _own(environment) == {"_checkout", "echo_env.models", "echo_env.tasks"}
 
 
 @pytest.mark.parametrize("source", _MODULES, ids=_id)
@@ -67,8 +67,9 @@ def test_the_client_does_not_import_the_server() -> None:
 @pytest.mark.parametrize(
     ("file", "lines"),
     [
-        ("server/echo_env_environment.py", 100),
+        ("server/echo_env_environment.py", 115),
         ("models.py", 60),
+        ("tasks.py", 60),
         ("server/app.py", 40),
         ("README.md", 150),
     ],
@@ -78,7 +79,7 @@ def test_what_an_author_reads_first_stays_small(file: str, lines: int) -> None:
 
 
 def test_echo_is_small() -> None:
-    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 350
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 400
 
 
 # The root and `server/` are on the path of `uvicorn server.app:app` and `python server/….py`, where
