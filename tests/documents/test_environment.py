@@ -58,6 +58,27 @@ def test_its_tools_are_offered(run_python: Callable[..., str]) -> None:
     assert run_python(page.code("Tools, 1") + printed) == "['rules']\n"
 
 
+@page.tests("Tasks, 1")
+def test_its_tasks_are_offered(run_python: Callable[..., str]) -> None:
+    assert run_python(page.code("Tasks, 1") + _TASKS) == "[50] 200 200 400 200\n"
+
+
+_TASKS = """
+from fastapi.testclient import TestClient
+from guess.models import GuessAction, GuessObservation
+from stepwire.server import create_app
+
+app = create_app(GuessEnvironmentWithTasks, GuessAction, GuessObservation, env_name="guess")
+game = GuessEnvironmentWithTasks()
+game.reset(split="train", index=1)
+with TestClient(app) as client:
+    asked = [client.get("/guess/splits")]
+    for route, body in (("tasks", {}), ("task", {"index": 3}), ("task_range", {"start": 1})):
+        asked.append(client.post(f"/guess/{route}", json={"split": "train", **body}))
+    print([game._number], *[answer.status_code for answer in asked])
+"""
+
+
 @pytest.mark.trainer
 @page.tests("Gymnasium, 1")
 def test_gymnasium_makes_it(run_python: Any) -> None:
