@@ -175,9 +175,7 @@ def test_the_scripts_of_the_pages_do_not_import_each_other_in_a_circle() -> None
 
 @_each_module
 def test_no_module_uses_private_names_of_another(source: Path) -> None:
-    # The second is one of `asyncio.__all__`. Its public twin raises where no loop runs, which costs
-    # a blocking step 10 %.
-    allowed = {"stepwire._framework", "asyncio._get_running_loop"}
+    allowed = {"stepwire._framework"}
     assert private_names(source) - allowed == set()
 
 

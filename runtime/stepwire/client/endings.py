@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The errors that end a session, and their texts."""
+"""The errors that end a session or keep it from being opened, and their texts."""
 
+import re
+from typing import Any
+
+from pydantic_core import from_json
 from websockets.client import ClientProtocol
+from websockets.http11 import Response
 
 from stepwire.client.errors import (
+    ConnectFailedError,
     EnvClientError,
     ProtocolViolationError,
     ReplyTimeoutError,
@@ -14,11 +20,59 @@ from stepwire.client.errors import (
 _CLOSED_BY_SERVER: dict[int | None, str] = {
     1001: "It is going away, or closes sessions that are idle for long: call it more often. ",
     1009: "A message was larger than it takes: send less at once, or raise the server's limit. ",
-    1012: "It restarts and should be back soon. ",
+    1012: "It has stopped, to restart or for good. ",
 }
 _CLOSED_BY_CLIENT: dict[int | None, str] = {
     1009: "`max_message_size_mb` sets what the client takes. ",
 }
+_SPACE = "A private Space takes a Hugging Face token as `token=`."
+_GATEWAY = "The server behind the proxy is starting or has stopped: try again later."
+_REFUSED: dict[int | None, str] = {
+    401: f"Pass the server's token as `token=`. {_SPACE}",
+    403: "Check the path and host of the address, and the `token=` and `headers=` that are sent. "
+    f"{_SPACE}",
+    404: f"Check the path of the address. {_SPACE}",
+    429: "The server limits requests: wait, or open fewer sessions at once.",
+    502: _GATEWAY,
+    503: "It is starting, stopping or overloaded: try again later.",
+    504: _GATEWAY,
+}
+_WEB_PAGE = (
+    "The answer is a web page: `base_url` must be the address of the server itself. For a Space "
+    "that is https://OWNER-NAME.hf.space."
+)
+
+
+def connect_failed(url: str, reason: object) -> ConnectFailedError:
+    """The error of a connection that could not be opened, for a reason other than a refusal."""
+    text = str(reason) or type(reason).__name__
+    return ConnectFailedError(f"Failed to connect to {url}: {text}. Is the server running there?")
+
+
+def refused(url: str, error: Exception) -> ConnectFailedError:
+    """The error of a handshake that was answered otherwise than with a WebSocket."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, Response):
+        return connect_failed(url, f"the server refused the WebSocket: {error}")
+    status, is_page = response.status_code, _is_page(response)
+    reason = "a web page" if is_page else _detail(response) or error
+    advice = _REFUSED.get(status) or (_WEB_PAGE if is_page else "")
+    return ConnectFailedError(
+        f"Failed to connect to {url}: the server refused the WebSocket: HTTP {status} ({reason}). "
+        f"{advice}".rstrip()
+    )
+
+
+def _is_page(response: Response) -> bool:
+    return re.match(rb"\s*<(!doctype|html)", response.body or b"", re.IGNORECASE) is not None
+
+
+def _detail(response: Any) -> str:
+    """The server's reason, from a body in the form of FastAPI's errors."""
+    try:
+        return str(from_json(response.body or b"")["detail"])[:300]
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def session_lost(
@@ -71,3 +125,11 @@ def no_reply(url: str, timeout_s: float) -> ReplyTimeoutError:
 def is_error(message: bytes) -> bool:
     """Whether a message is an `error` frame."""
     return b'"error"' in message[:20]
+
+
+def no_pong(url: str, timeout_s: float | None) -> SessionLostError:
+    return session_lost(
+        url,
+        f"it did not answer a ping within {timeout_s:g} s. If a tunnel or proxy on the way drops "
+        "pings, pass `websocket_ping_timeout_s=None`.",
+    )

@@ -20,9 +20,12 @@ _Registered = tuple["WeakSet[_Flushable]", AsyncGenerator[None, None]]
 _loops: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Registered]" = WeakKeyDictionary()
 
 
-# `asyncio.get_running_loop`, but `None` where no loop runs. The exception which that raises costs a
-# blocking step 10 %. The name has an underscore, but it is one of `asyncio.__all__`.
-running_loop = asyncio._get_running_loop
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread; `None` where none does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def on_loop_shutdown(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:

@@ -24,8 +24,8 @@ from stepwire.client.errors import (
     SessionLostError,
     UsageError,
 )
+from stepwire.client.exchange import Exchange
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.liveness import Liveness
 from stepwire.client.loops import on_loop_shutdown
 from stepwire.client.messages import CLOSE_REQUEST
 
@@ -156,7 +156,7 @@ class Session:
                     time.sleep(pause)
                 if connection is None or not connection.is_usable:
                     connection = self._open(reopen=call.starts_episode)
-                call.finish(connection.exchange(call.request, self.message_timeout_s))
+                call.finish(connection.ask(call.request, self.message_timeout_s))
                 return
             except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
@@ -171,7 +171,7 @@ class Session:
                     await asyncio.sleep(pause)
                 if connection is None or not connection.is_usable:
                     connection = await self._open_async(reopen=call.starts_episode)
-                call.finish(await connection.exchange_async(call.request, self.message_timeout_s))
+                call.finish(await connection.ask_async(call.request, self.message_timeout_s))
                 return
             except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
@@ -211,23 +211,21 @@ class Session:
             try:
                 if connection is None or not connection.is_usable:
                     connection = self._open(reopen=call.starts_episode)
-                connection.send(call.request, self.message_timeout_s)
+                connection.begin(call.request, self.message_timeout_s)
             except Exception as error:  # noqa: BLE001 - kept in the call
                 pause = self._pause_after(error, call, is_new=is_new)
             else:
                 return connection
         return None
 
-    def poll_reply(self, call: Call[Any], *, is_overdue: bool) -> bool:
-        """Read what has arrived for a call that was begun; returns whether the call is done."""
+    def go_on(self, call: Call[Any]) -> bool:
+        """Go on with a call that was begun; returns whether it is done."""
         connection = self.connection
         assert connection is not None
         try:
-            reply = connection.receive()
+            reply = connection.go_on()
             if reply is not None:
                 call.finish(reply)
-            elif is_overdue:
-                connection.give_up(self.message_timeout_s)
         except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
                 self._perform_one(call)  # blocks until the server has room, and the pool with it
@@ -280,25 +278,20 @@ class Session:
     def _open(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
-        self.connection = self._new_connection()
+        self.connection = Connection.open(*self._opening())
         self._loss = self.episode_id = None
         return self.connection
 
     async def _open_async(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
-        self.connection = await asyncio.to_thread(self._new_connection)
+        self.connection = await Connection.open_async(*self._opening())
         self._loss = self.episode_id = None
         return self.connection
 
-    def _new_connection(self) -> Connection:
-        return Connection(
-            self.url,
-            self._headers,
-            self._connect_timeout_s,
-            self._max_message_size,
-            Liveness(*self._ping),
-        )
+    def _opening(self) -> tuple[Exchange, dict[str, str], float]:
+        exchange = Exchange(self.url, self._max_message_size, self._ping)
+        return exchange, self._headers, self._connect_timeout_s
 
     def _require_no_episode(self, *, reopen: bool) -> None:
         """Raise `SessionLostError` if an episode was lost and `reopen` does not allow a new one."""

@@ -8,7 +8,6 @@ class MyEnv(SessionClient[MyAction, MyObservation, MyState]):
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -22,6 +21,7 @@ from openenv.core.env_server.mcp_types import (
 )
 from openenv.core.env_server.types import State
 
+from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.errors import InvalidActionError
 from stepwire.client.loops import running_loop
@@ -317,8 +317,3 @@ class Closed:
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
-
-
-def without_secrets(url: str) -> str:
-    """An address without user, password, query and fragment."""
-    return re.sub(r"//[^/]*@", "//", re.sub("[?#].*", "", url))

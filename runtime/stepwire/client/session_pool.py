@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
 from stepwire.client.errors import UsageError
 from stepwire.client.results import AwaitableStepResult, PendingStepResult
-from stepwire.client.session_client import SessionClient, without_secrets
+from stepwire.client.session_client import SessionClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,7 @@ class SessionPool(Generic[ActT, ObsT]):
         ]
         self._base_url = base_url
         self._selector = selectors.DefaultSelector()
-        self._watched: list[tuple[Connection, int] | None] = [None] * num_envs
+        self._watched: list[tuple[Connection, int, int] | None] = [None] * num_envs
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -137,23 +138,22 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def _perform(self, calls: dict[int, Call[Any]]) -> Iterator[int]:
         """Send all calls, then yield each index when its call is done."""
-        overdue_at: dict[int, float] = {}  # of the calls that wait for their reply
+        waiting: dict[int, Connection] = {}  # for their replies
         try:
             for index, connection in self._begin(calls):
                 self._watch(index, connection)
                 if connection is None:
                     yield index
                 else:
-                    timeout_s = calls[index].performer.message_timeout_s
-                    overdue_at[index] = time.monotonic() + timeout_s
-            while overdue_at:
-                for index, is_overdue in self._wait(overdue_at):
+                    waiting[index] = connection
+            while waiting:
+                for index in self._wait(waiting):
                     session = calls[index].performer
-                    if session.poll_reply(calls[index], is_overdue=is_overdue):
-                        # At once: the descriptor of a closed socket may soon be another's.
-                        self._watch(index, session.connection)
-                        del overdue_at[index]
+                    if session.go_on(calls[index]):
+                        del waiting[index]
                         yield index
+                    # At once: the descriptor of a closed socket may soon be another's.
+                    self._watch(index, session.connection)
         finally:
             for index, call in calls.items():
                 if not call.is_done:  # the caller left early: no later call may get its reply
@@ -176,23 +176,28 @@ class SessionPool(Generic[ActT, ObsT]):
             connected = list(calls)
         yield from map(begin, connected)
 
-    def _wait(self, overdue_at: dict[int, float]) -> list[tuple[int, bool]]:
-        """The indices on whose sockets something arrived, and those that are overdue (`True`)."""
-        first = min(overdue_at.values())
-        arrived = [key.data for key, _ in self._selector.select(first - time.monotonic())]
-        for index in arrived:
-            if index not in overdue_at:  # a ping or a close frame for a session without a call
+    def _wait(self, waiting: dict[int, Connection]) -> list[int]:
+        """The indices on whose sockets something happened, and those whose time has come."""
+        first = min(connection.wake_at for connection in waiting.values())
+        ready = [key.data for key, _ in self._selector.select(max(0, first - time.monotonic()))]
+        for index in ready:
+            if index not in waiting:  # a ping or a close frame for a session without a call
                 self._watch(index, None)
         now = time.monotonic()
-        due = {index: False for index in arrived if index in overdue_at}
+        due = [index for index in ready if index in waiting]
         if now >= first:
-            due.update({index: True for index, deadline in overdue_at.items() if now >= deadline})
-        return list(due.items())
+            due += [
+                index
+                for index, connection in waiting.items()
+                if now >= connection.wake_at and index not in ready
+            ]
+        return due
 
     def _watch(self, index: int, connection: Connection | None) -> None:
         """Have the selector watch this connection, and no other, for session `index`."""
         watched = self._watched[index]
-        if watched is not None and watched[0] is connection:
+        events = 0 if connection is None else connection.events
+        if watched is not None and watched[0] is connection and watched[2] == events:
             return
         if watched is not None:
             self._selector.unregister(watched[1])
@@ -202,8 +207,8 @@ class SessionPool(Generic[ActT, ObsT]):
             if (closed := self._selector.get_map().get(descriptor)) is not None:
                 # The socket that had this descriptor was closed outside this pool.
                 self._watch(closed.data, None)
-            self._selector.register(descriptor, selectors.EVENT_READ, index)
-            self._watched[index] = (connection, descriptor)
+            self._selector.register(descriptor, events, index)
+            self._watched[index] = (connection, descriptor, events)
 
     @staticmethod
     def _require_length(name: str, values: Sequence[Any], length: int) -> None:

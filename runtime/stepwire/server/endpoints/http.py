@@ -20,6 +20,7 @@ from openenv.core.env_server.types import (
     HealthStatus,
     Observation,
     SchemaResponse,
+    State,
 )
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
@@ -121,8 +122,15 @@ class Route(APIRoute):
 class EpisodeRoutes:
     """`/reset`, `/step` and `/state`."""
 
-    def __init__(self, sessions: Sessions, decoder: MessageDecoder, episodes: HttpEpisodes) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        decoder: MessageDecoder,
+        episodes: HttpEpisodes,
+        state_cls: type[State],
+    ) -> None:
         self._sessions = sessions
+        self._state_cls = state_cls
         self._decoder = decoder
         self._episodes = episodes
 
@@ -145,7 +153,7 @@ class EpisodeRoutes:
             "/state",
             tags=["Episode"],
             summary="Get the state of the episode",
-            responses=_FAILURES,
+            responses={200: {"model": self._state_cls}, **_FAILURES},
         )(self.state)
 
     async def reset(self, request: Request) -> Response:
@@ -182,10 +190,9 @@ class DescriptionRoutes:
         self._sessions = sessions
         self._models = models
 
-    def add_to(self, router: APIRouter, more: APIRouter) -> None:
-        """`more` gets the routes that the framework's servers do not have."""
+    def add_to(self, router: APIRouter) -> None:
         router.get("/schema", tags=["Description"], summary="Get the JSON Schemas")(self.schema)
-        more.get(
+        router.get(
             "/schema/scenario",
             tags=["Description"],
             summary="Get the JSON Schema of a scenario",
@@ -222,17 +229,18 @@ class OperationRoutes:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    def add_to(self, router: APIRouter, more: APIRouter) -> None:
-        """`more` gets the routes that the framework's servers do not have."""
+    def add_to(self, router: APIRouter) -> None:
         stopping = {"model": ReadinessResponse, "description": "The server is stopping"}
         router.get("/health", tags=["Operation"], summary="Check that the server runs")(self.health)
-        more.get(
+        router.get(
             "/ready",
             tags=["Operation"],
             summary="Check that the server accepts sessions",
             responses={503: stopping},
         )(self.ready)
-        more.get("/sessions", tags=["Operation"], summary="Count the sessions")(self.count_sessions)
+        router.get("/sessions", tags=["Operation"], summary="Count the sessions")(
+            self.count_sessions
+        )
 
     async def health(self) -> HealthResponse:
         """Answer as long as the server runs, even while it is stopping."""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""TCP connections, for blocking callers and on event loops. Nothing waits beyond its deadline.
+
+The system's function that looks up names blocks for as long as it likes, so it runs in a thread of
+its own: those of a loop's executor may all be busy, and the end of a program would wait for them.
+The addresses of a name are tried as in RFC 8305: the next one when one fails or is slow.
+"""
+
+import asyncio
+import errno
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from concurrent import futures
+from ipaddress import ip_address
+from typing import Any
+
+_NEXT_AFTER_S = 0.25
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+
+_Address = tuple[int, Any]  # family, address
+_Lookup = futures.Future[list[_Address]]
+
+
+def dial(host: str, port: int, deadline: float) -> socket.socket:
+    """A connected non-blocking socket. Raises `OSError`, which at `deadline` is `TimeoutError`."""
+    lookup = _look_up(host, port)
+    futures.wait([lookup], _left(deadline))
+    addresses = _found(lookup)
+    error = OSError("the name has no address")
+    connecting: set[socket.socket] = set()
+    with selectors.DefaultSelector() as selector:
+        try:
+            while addresses or connecting:
+                if addresses:
+                    try:
+                        sock = _start(*addresses.popleft())
+                    except OSError as raised:
+                        error = raised
+                        continue
+                    connecting.add(sock)
+                    selector.register(sock, selectors.EVENT_WRITE)
+                for key, _ in selector.select(_pause(deadline, addresses)):
+                    sock = key.fileobj  # type: ignore[assignment]
+                    selector.unregister(sock)
+                    connecting.remove(sock)
+                    if not (code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+                        return sock
+                    sock.close()
+                    error = OSError(code, os.strerror(code))
+        finally:
+            for sock in connecting:
+                sock.close()
+    raise error
+
+
+async def dial_async(host: str, port: int, deadline: float) -> socket.socket:
+    """`dial` without blocking the event loop."""
+    lookup = _look_up(host, port)
+    if not lookup.done():
+        waiting = asyncio.wrap_future(lookup)
+        try:
+            await asyncio.wait([waiting], timeout=_left(deadline))
+        finally:
+            if not waiting.cancel():
+                waiting.exception()  # or asyncio logs that it was never asked for
+    addresses = _found(lookup)
+    error = OSError("the name has no address")
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    try:
+        while addresses or attempts:
+            if addresses:
+                attempts.add(asyncio.ensure_future(_connect(*addresses.popleft())))
+            pause = _pause(deadline, addresses)
+            done, _ = await asyncio.wait(
+                attempts, timeout=pause, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                attempts.remove(attempt)
+                try:
+                    return attempt.result()
+                except OSError as raised:
+                    error = raised
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_close_result)
+    raise error
+
+
+async def _connect(family: int, address: Any) -> socket.socket:
+    sock = _new_socket(family)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_result(attempt: "asyncio.Task[socket.socket]") -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+def _new_socket(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _start(family: int, address: Any) -> socket.socket:
+    """A socket that is connecting."""
+    sock = _new_socket(family)
+    if (code := sock.connect_ex(address)) not in _UNDER_WAY:
+        sock.close()
+        raise OSError(code, os.strerror(code))
+    return sock
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _pause(deadline: float, more: "deque[_Address]") -> float:
+    """How long to wait for the attempts that are under way before trying `more` addresses."""
+    return min(_left(deadline), _NEXT_AFTER_S) if more else _left(deadline)
+
+
+def _look_up(host: str, port: int) -> _Lookup:
+    """The addresses of a name; those of numbers and of this machine at once."""
+    lookup = _Lookup()
+    lookup.set_running_or_notify_cancel()
+    if _is_known_here(host):
+        _resolve(host, port, lookup)
+    else:
+        thread = threading.Thread(target=_resolve, args=(host, port, lookup), daemon=True)
+        thread.start()
+    return lookup
+
+
+def _is_known_here(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
+
+
+def _resolve(host: str, port: int, lookup: _Lookup) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        lookup.set_result([(family, address) for family, *_, address in found])
+    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+        lookup.set_exception(error)
+
+
+def _found(lookup: _Lookup) -> "deque[_Address]":
+    if not lookup.done():
+        raise TimeoutError
+    try:
+        return deque(lookup.result())
+    except UnicodeError as error:  # of a name that cannot be one
+        raise OSError(str(error)) from error

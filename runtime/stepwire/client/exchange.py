@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Exchange`: one connection with a server as a state machine, without any I/O and without a clock.
+
+It opens the WebSocket, sends requests, takes their replies, answers pings and sends them, keeps
+deadlines, and closes. Its drivers only carry bytes and times: `Connection` for blocking callers and
+for `SessionPool`, `LoopDriver` for event loops. All times are seconds of the drivers' clock.
+
+A driver begins something (`open`, `ask`, `close`), and then, as long as `is_pending`, sends `out`,
+passes what arrives to `receive` and calls `tick` at `wake_at`. Each of these methods may raise the
+error that ends the connection. `take` returns the reply.
+"""
+
+import math
+import ssl
+from enum import Enum, auto
+from typing import NoReturn
+
+from websockets.client import ClientProtocol
+from websockets.uri import parse_uri
+
+from stepwire.client.addresses import without_secrets
+from stepwire.client.endings import (
+    connect_failed,
+    connection_ended,
+    is_error,
+    no_pong,
+    no_reply,
+    session_lost,
+    unrequested_message,
+)
+from stepwire.client.errors import SessionLostError
+from stepwire.client.message_stream import MessageStream
+from stepwire.client.opening import Opening, Route, route_to
+from stepwire.client.tls import TlsStack
+from stepwire.protocol.frames import client_frame
+
+
+class _Phase(Enum):
+    NEW = auto()  # nothing was asked yet
+    ASKED = auto()
+    CLOSING = auto()
+
+
+class Exchange:
+    """The state of one connection. Its driver makes sure that calls do not overlap."""
+
+    def __init__(
+        self, url: str, max_size: int | None, ping: tuple[float | None, float | None]
+    ) -> None:
+        """`max_size` is the largest message to accept, in bytes.
+
+        While a reply is pending, the server gets a ping after `ping[0]` seconds of silence, and has
+        to answer within `ping[1]` more. `None` means no pings, or no need to answer.
+        """
+        self.url = without_secrets(url)  # for texts
+        self.is_pending = False
+        self.out = b""  # to send now: its driver takes off what it has sent
+        self._protocol = ClientProtocol(parse_uri(url), max_size=max_size)
+        self._stream = MessageStream(self._protocol, max_size)
+        self._opening: Opening | None = None
+        self._tls: TlsStack | None = None
+        self._phase = _Phase.NEW
+        self._timeout_s = 0.0
+        self._deadline = math.inf
+        self._ping_interval_s = math.inf if ping[0] is None else ping[0]
+        self._ping_timeout_s = ping[1]
+        self._ping_due = math.inf
+        self._awaits_pong = False
+
+    # What a driver begins.
+
+    def open(self, headers: dict[str, str], now: float, timeout_s: float) -> Route:
+        """Begin to open the WebSocket; returns where to connect to before `start`."""
+        route = route_to(self._protocol.uri)
+        self._opening = Opening(self.url, self._protocol, headers, route)
+        self._begin(now, timeout_s)
+        return route
+
+    def start(self) -> None:
+        """Go on with `open` on a TCP connection. Pending until the WebSocket is open."""
+        assert self._opening is not None
+        self._opening.start()
+        self._tls = self._opening.tls
+        self._send(self._opening.outgoing())
+
+    def ask(self, request: bytes, now: float, timeout_s: float) -> None:
+        """Begin to send a request. Pending until `take` has its reply.
+
+        A message that is there before cannot be the reply. Taken for one, it would shift every
+        later reply by one: that raises, too. Pass on all that has arrived before this call.
+        """
+        if self._stream.messages:
+            first = self._stream.messages[0]
+            if self._phase is _Phase.NEW and is_error(first):
+                return  # a server refuses a session (at capacity, say) before any request
+            raise unrequested_message(self.url, self._protocol, first)
+        if self._stream.has_ended:
+            raise self.ended()
+        self._phase = _Phase.ASKED
+        self._begin(now, timeout_s)
+        frame = client_frame(request)
+        self.out += frame if self._tls is None else self._tls.send(frame)
+
+    def close(self, request: bytes, now: float, timeout_s: float) -> None:
+        """Begin to close with a last request. Pending until the server has closed, too.
+
+        It is no error when the server does not.
+        """
+        if self._opening is None and not self._stream.has_ended:
+            self._phase = _Phase.CLOSING
+            self._begin(now, timeout_s)
+            self._send(client_frame(request))
+
+    # What happens while something is pending, and what arrives in between.
+
+    @property
+    def wake_at(self) -> float:
+        """When to call `tick`, unless something arrives before."""
+        return min(self._ping_due, self._deadline)
+
+    def tick(self, now: float) -> None:
+        """Let time pass: raises what is overdue, or sends the ping that is due."""
+        if now >= self._deadline:
+            self._end_in_time()
+        elif now >= self._ping_due:
+            if self._awaits_pong:
+                raise no_pong(self.url, self._ping_timeout_s)
+            self._protocol.send_ping(b"alive?")
+            self._send(self._stream.outgoing())
+            self._awaits_pong = self._ping_timeout_s is not None
+            self._ping_due = now + (self._ping_timeout_s or self._ping_interval_s)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take received bytes; none at the end of the connection."""
+        at_end = not data
+        if self._tls is not None:
+            data, at_end = self._decrypt(data)
+        self._awaits_pong = False
+        self._ping_due = now + self._ping_interval_s
+        if self._opening is not None:
+            data = self._go_on_opening(self._opening, data, at_end=at_end)
+        stream = self._stream
+        if data:
+            stream.feed(data)
+        if at_end:
+            stream.feed(b"")
+        if stream.owes_bytes:
+            self._send(stream.outgoing())
+        if self._phase is _Phase.CLOSING:
+            stream.messages.clear()
+            self.is_pending = not stream.has_ended
+        elif stream.messages:
+            self.is_pending = False
+        elif stream.has_ended:
+            raise self.ended()
+
+    def fail(self, error: OSError) -> NoReturn:
+        """Take an error of the socket. Raises what it means."""
+        if self._opening is not None:
+            late = f"no answer within {self._timeout_s:g} s"
+            reason = late if isinstance(error, TimeoutError) else error
+            raise connect_failed(self.url, reason) from error
+        raise session_lost(self.url, f"{error}.") from error
+
+    def take(self) -> bytes:
+        """The reply, once nothing is pending any more."""
+        self._deadline = self._ping_due = math.inf
+        return self._stream.messages.popleft()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is known to be closed, by either side."""
+        return self._stream.has_ended
+
+    def end(self) -> None:
+        """Treat the connection as ended, whatever else arrives."""
+        self._stream.end()
+
+    def ended(self) -> SessionLostError:
+        """The error of a connection that has ended."""
+        return connection_ended(self.url, self._protocol)
+
+    def _begin(self, now: float, timeout_s: float) -> None:
+        self.is_pending = True
+        self._timeout_s = timeout_s
+        self._deadline = now + timeout_s
+        self._ping_due = now + self._ping_interval_s
+        self._awaits_pong = False
+
+    def _end_in_time(self) -> None:
+        if self._opening is not None:
+            self.fail(TimeoutError())
+        if self._phase is not _Phase.CLOSING:
+            raise no_reply(self.url, self._timeout_s)
+        self.is_pending = False
+        self.out = b""
+        self._stream.end()
+
+    def _go_on_opening(self, opening: Opening, data: bytes, *, at_end: bool) -> bytes:
+        """Go on opening; returns the frames that came with the end of that."""
+        opening.receive(data, at_end=at_end)
+        self._send(opening.outgoing())
+        if not opening.is_done:
+            return b""
+        self._opening = None
+        self.is_pending = False
+        self._deadline = self._ping_due = math.inf
+        return opening.received
+
+    def _decrypt(self, data: bytes) -> tuple[bytes, bool]:
+        assert self._tls is not None
+        try:
+            return self._tls.receive(data)
+        except ssl.SSLError as error:
+            self.fail(error)
+        finally:
+            self._send(b"")  # what TLS has to say by itself, such as why it failed
+
+    def _send(self, data: bytes) -> None:
+        self.out += data if self._tls is None else self._tls.send(data)
