@@ -159,6 +159,19 @@ with EchoEnv("http://127.0.0.1:8000") as env:
 """
         assert container.python(code).splitlines() == ["[200, 200, 200, 200]", "0.2 Ho"]
 
+    def test_the_oracle_needs_no_more_than_the_manifest_declares(
+        self, start_container: Callable[..., Container], root: Path, files: list[str]
+    ) -> None:
+        declared = yaml.safe_load((root / "openenv.yaml").read_text("utf-8"))["validation"]
+        assert declared["network"] == {"mode": "no-network"}
+        oracle = root / declared["capabilities"]["oracle"]["location"]
+        assert not [path for path in files if Path(path).name == oracle.name]  # withheld
+        memory = f"--memory={declared['resources']['memory_mb']}m"
+        container = start_container("--network=none", "--read-only", memory, _CHECK_OFTEN)
+        container.wait_until_it_is_healthy()
+        earned = container.python(oracle.read_text("utf-8"))
+        assert float(earned) == declared["reward"]["range"][1]
+
     def test_environment_variables_are_honoured(
         self, start_container: Callable[..., Container], connect: Callable[..., Any]
     ) -> None:
