@@ -30,7 +30,7 @@ _ERRORS = [
     "UsageError",
 ]
 _PUBLIC = {
-    "stepwire.server": ["Settings", "create_app", "serve"],
+    "stepwire.server": ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"],
     "stepwire.client": ["AwaitableState", "SessionClient", "SessionPool", "verify_stamp", *_ERRORS],
     "stepwire.testing": ["Conversation", "EnvironmentConformance", "Server", "server_fixture"],
 }

@@ -2,44 +2,38 @@
 """The classes of an environment's messages: given by its author or found in its annotations."""
 
 import typing
-from dataclasses import dataclass
 from typing import Any
 
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 from openenv.core.env_server.types import Action, Observation, State
 
+from stepwire.server.factory import EnvironmentFactory
 
-@dataclass(frozen=True)
+
 class Models:
     """The classes that `/schema` and `/openapi.json` describe."""
 
-    action: type[Action]
-    observation: type[Observation]
-    reset_observation: type[Observation]
-    state: type[State]
+    def __init__(
+        self,
+        factory: EnvironmentFactory,
+        action_cls: type[Action] | None,
+        observation_cls: type[Observation] | None,
+        reset_observation_cls: type[Observation] | None,
+        state_cls: type[State],
+    ) -> None:
+        """Without an action class, the environment has no actions but tools."""
+        self.action = action_cls or CallToolAction
+        self.observation = observation_cls or CallToolObservation
+        self.reset_observation = reset_observation_cls or self.observation
+        self._factory = factory
+        self._state_cls = state_cls
 
-
-def models_of(
-    environment_cls: type[Any] | None,
-    action_cls: type[Action] | None,
-    observation_cls: type[Observation] | None,
-    reset_observation_cls: type[Observation] | None,
-    state_cls: type[State],
-) -> Models:
-    """The classes to describe. Without an action class, the environment's only actions are tools.
-
-    Without a class for the first observation, it is that of all; `State` stands for the class in
-    the environment's annotations, as far as it has them.
-    """
-    observation = observation_cls or CallToolObservation
-    if state_cls is State:
-        state_cls = _annotated_state(environment_cls) or State
-    return Models(
-        action=action_cls or CallToolAction,
-        observation=observation,
-        reset_observation=reset_observation_cls or observation,
-        state=state_cls,
-    )
+    @property
+    def state(self) -> type[State]:
+        """The class that was given, else the one in the environment's annotations, else `State`."""
+        if self._state_cls is not State:
+            return self._state_cls
+        return _annotated_state(self._factory.environment_cls) or State
 
 
 def _annotated_state(environment_cls: type[Any] | None) -> type[State] | None:

@@ -8,19 +8,18 @@ ends.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from openenv.core.env_server.exceptions import (
-    ConcurrencyConfigurationError,
-    EnvironmentFactoryError,
-    SessionCapacityError,
-)
+from openenv.core.env_server.exceptions import EnvironmentFactoryError, SessionCapacityError
+from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import WSErrorCode
 
 from stepwire.server.calling import AnyEnvironment, CallingConvention
+from stepwire.server.capacity import Capacity
 from stepwire.server.errors import StoppingError
+from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.logs import current_session
 from stepwire.server.scenarios import ScenarioSession
 from stepwire.server.session import Session
@@ -38,24 +37,23 @@ _ABANDONED_GRACE_S = 1.0  # for abandoned sessions to finish
 class SessionFactory:
     """Makes sessions, each with an environment of its own."""
 
-    def __init__(self, make: Callable[[], AnyEnvironment], settings: Settings) -> None:
-        self.environment_cls: type[AnyEnvironment] = (
-            make if isinstance(make, type) else type(_probe(make))
-        )
-        self._make = make
+    def __init__(self, factory: EnvironmentFactory, settings: Settings) -> None:
+        self._factory = factory
         self._allow_scenarios = settings.scenarios == "on"
-        single = self.environment_cls.REQUIRES_SINGLE_THREAD_EXECUTOR
+        single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
         # Threads start when they are first needed.
         self._threads = DaemonThreads(1 if single else settings.worker_threads, "environment")
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
 
     async def create(self) -> Session:
         """Raises `EnvironmentFactoryError` when the environment's constructor raises."""
+        # A function whose class is not known yet may block, like any environment.
+        makes = self._convention(self._factory.environment_cls or Environment)
         try:
-            environment = await self._convention(self.environment_cls).call(self._make, (), {})
+            environment = await makes.call(self._factory.make, (), {})
+            self._factory.note(environment)
         except Exception as error:
-            name = getattr(self._make, "__name__", type(self._make).__name__)
-            raise EnvironmentFactoryError(name) from error
+            raise EnvironmentFactoryError(self._factory.name) from error
         convention = self._convention(type(environment))
         return ScenarioSession(environment, convention, self._allow_scenarios)
 
@@ -71,35 +69,31 @@ class SessionFactory:
         return convention
 
 
-def _probe(make: Callable[[], AnyEnvironment]) -> AnyEnvironment:
-    """A function does not say what it makes: make one and close it, as the stock servers do."""
-    environment = make()
-    environment.close()
-    return environment
-
-
 class Sessions:
     """The sessions of one worker process."""
 
     def __init__(
-        self, make: Callable[[], AnyEnvironment], capacity: int | None, settings: Settings
+        self,
+        factory: EnvironmentFactory,
+        settings: Settings,
+        capacity: int | None = None,
+        idle_timeout_s: float | None = None,
     ) -> None:
-        """Without `capacity`: the setting, or 1 when the environment supports only one session.
+        """Without `capacity` or `idle_timeout_s`: those of the settings.
 
         Raises `ConcurrencyConfigurationError` when `capacity` is above 1 and the environment's
         class does not declare `SUPPORTS_CONCURRENT_SESSIONS`.
         """
-        self._factory = SessionFactory(make, settings)
-        concurrent = self.environment_cls.SUPPORTS_CONCURRENT_SESSIONS
-        if capacity is None:
-            capacity = settings.max_concurrent_envs if concurrent else 1
-        elif capacity > 1 and not concurrent:
-            raise ConcurrencyConfigurationError(self.environment_cls.__name__, capacity)
-        self.capacity = capacity
+        self._factory = SessionFactory(factory, settings)
+        self._capacity = Capacity(factory, capacity, settings.max_concurrent_envs)
         self.draining = False
         self.give_up_at = 0.0  # when `drain` stops waiting, by `time.monotonic`
         self._grace_s = settings.shutdown_grace_s
-        self._idle_timeout_s = settings.session_idle_timeout_s
+        self._idle_limit = (
+            ("SESSION_IDLE_TIMEOUT_S", settings.session_idle_timeout_s)
+            if idle_timeout_s is None
+            else ("session_timeout", idle_timeout_s)
+        )
         self._open: dict[str, Session] = {}
         self._opening = 0
         self._closing = 0
@@ -109,8 +103,9 @@ class Sessions:
         self._endings: set[asyncio.Task[None]] = set()
 
     @property
-    def environment_cls(self) -> type[AnyEnvironment]:
-        return self._factory.environment_cls
+    def capacity(self) -> int:
+        """Sessions that may be open at once."""
+        return self._capacity.limit
 
     @property
     def active(self) -> int:
@@ -126,6 +121,12 @@ class Sessions:
         Raises `SessionCapacityError` at capacity, `EnvironmentFactoryError` when the environment's
         constructor raises, `StoppingError` when the server is stopping.
         """
+        if self._capacity.is_known:
+            return await self._open_one()
+        async with self._capacity.finding_out():
+            return await self._open_one()
+
+    async def _open_one(self) -> Session:
         if self.draining:
             raise StoppingError
         if self.active >= self.capacity:
@@ -256,14 +257,14 @@ class Sessions:
 
     async def _sweep(self) -> None:
         """End idle sessions; one task for all of them, which ends when none is open."""
-        timeout_s = self._idle_timeout_s
-        reason = f"The session was idle for {timeout_s} seconds (SESSION_IDLE_TIMEOUT_S)"
+        name, timeout_s = self._idle_limit
+        reason = f"The session was idle for {timeout_s} seconds ({name})"
         error = {"message": reason, "code": WSErrorCode.SESSION_ERROR}
         while self._open:
             await asyncio.sleep(min(timeout_s / _SWEEPS_PER_TIMEOUT, _LONGEST_SWEEP_S))
             now = time.monotonic()
             for session in list(self._open.values()):
                 if session.idle_s(now) >= timeout_s:
-                    logger.info("Session %s was idle for %d seconds", session.id, timeout_s)
+                    logger.info("Session %s was idle for %s seconds", session.id, timeout_s)
                     self._end(session, 1001, reason, error)
         self._sweeper = None

@@ -4,6 +4,7 @@
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import requests
 from openenv.core.env_server.exceptions import ConcurrencyConfigurationError
 from openenv.core.env_server.types import State
+from starlette.testclient import TestClient
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app
+from stepwire.server.application import create_app, create_fastapi_app
 
 
 class _OneAtATime(NotesEnvironment):
@@ -38,7 +40,7 @@ def test_the_call_in_the_templates_readme_works_unchanged(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire.server.application import create_app
+        from stepwire.server.application import create_app, create_fastapi_app
         from notes_env.environment import NotesEnvironment
 
         app = create_app(
@@ -58,7 +60,7 @@ def test_models_and_environment_also_run_under_the_stock_create_app(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
     source = """
-        from openenv.core.env_server.http_server import create_app
+        from openenv.core.env_server.http_server import create_app, create_fastapi_app
 
         from notes_env.models import NoteAction, NoteObservation
         from notes_env.environment import NotesEnvironment
@@ -81,7 +83,7 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire.server.application import create_app
+        from stepwire.server.application import create_app, create_fastapi_app
         from notes_env.environment import NotesEnvironment
 
         class Closing(NotesEnvironment):
@@ -117,8 +119,14 @@ def test_an_env_that_cannot_be_called_is_refused(environment: Any) -> None:
         create_app(environment, NoteAction, NoteObservation)
 
 
+def _annotated() -> _OneAtATime:
+    raise ConnectionError("the backend is not up yet")
+
+
 @pytest.mark.parametrize(
-    "environment", [_OneAtATime, lambda: _OneAtATime()], ids=["class", "function"]
+    "environment",
+    [_OneAtATime, partial(_OneAtATime), _annotated],
+    ids=["class", "partial class", "annotated function"],
 )
 def test_more_sessions_than_the_environment_supports_are_refused(environment: Any) -> None:
     with pytest.raises(ConcurrencyConfigurationError, match="_OneAtATime"):
@@ -144,13 +152,14 @@ def test_a_bad_variable_ends_the_process_with_one_line(
 
 
 def test_the_page_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def paths() -> set[str]:
-        app = create_app(NotesEnvironment, NoteAction, NoteObservation)
-        return {getattr(route, "path", "") for route in app.routes}
+    def statuses(make: Any = create_app) -> set[int]:
+        client = TestClient(make(NotesEnvironment, NoteAction, NoteObservation))
+        return {client.get(path).status_code for path in ("/", "/web")}
 
-    assert {"/", "/web"} <= paths()
+    assert statuses() == {200}
+    assert statuses(create_fastapi_app) == {404}
     monkeypatch.setenv("ENABLE_WEB_INTERFACE", "false")
-    assert not {"/", "/web"} & paths()
+    assert statuses() == {404}
 
 
 _PARAMETERS = (

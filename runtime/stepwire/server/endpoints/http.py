@@ -20,7 +20,6 @@ from openenv.core.env_server.types import (
     HealthStatus,
     Observation,
     SchemaResponse,
-    State,
 )
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
@@ -122,15 +121,8 @@ class Route(APIRoute):
 class EpisodeRoutes:
     """`/reset`, `/step` and `/state`."""
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        decoder: MessageDecoder,
-        episodes: HttpEpisodes,
-        state_cls: type[State],
-    ) -> None:
+    def __init__(self, sessions: Sessions, decoder: MessageDecoder, episodes: HttpEpisodes) -> None:
         self._sessions = sessions
-        self._state_cls = state_cls
         self._decoder = decoder
         self._episodes = episodes
 
@@ -153,7 +145,7 @@ class EpisodeRoutes:
             "/state",
             tags=["Episode"],
             summary="Get the state of the episode",
-            responses={200: {"model": self._state_cls}, **_FAILURES},
+            responses=_FAILURES,
         )(self.state)
 
     async def reset(self, request: Request) -> Response:
@@ -190,9 +182,10 @@ class DescriptionRoutes:
         self._sessions = sessions
         self._models = models
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: APIRouter, more: APIRouter) -> None:
+        """`more` gets the routes that the framework's servers do not have."""
         router.get("/schema", tags=["Description"], summary="Get the JSON Schemas")(self.schema)
-        router.get(
+        more.get(
             "/schema/scenario",
             tags=["Description"],
             summary="Get the JSON Schema of a scenario",
@@ -229,18 +222,17 @@ class OperationRoutes:
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    def add_to(self, router: APIRouter) -> None:
+    def add_to(self, router: APIRouter, more: APIRouter) -> None:
+        """`more` gets the routes that the framework's servers do not have."""
         stopping = {"model": ReadinessResponse, "description": "The server is stopping"}
         router.get("/health", tags=["Operation"], summary="Check that the server runs")(self.health)
-        router.get(
+        more.get(
             "/ready",
             tags=["Operation"],
             summary="Check that the server accepts sessions",
             responses={503: stopping},
         )(self.ready)
-        router.get("/sessions", tags=["Operation"], summary="Count the sessions")(
-            self.count_sessions
-        )
+        more.get("/sessions", tags=["Operation"], summary="Count the sessions")(self.count_sessions)
 
     async def health(self) -> HealthResponse:
         """Answer as long as the server runs, even while it is stopping."""

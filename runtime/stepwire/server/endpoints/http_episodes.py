@@ -49,27 +49,40 @@ class ResumableEnvironment(Protocol):
 class HttpEpisodes:
     """Reads the episode from a request's cookie and writes it to the response's."""
 
-    def __init__(self, environment_cls: type[AnyEnvironment], secret_key: SecretStr | None) -> None:
+    def __init__(self, secret_key: SecretStr | None) -> None:
         """Without a `secret_key`, all workers of this start share a random one."""
-        self._resumable = issubclass(environment_cls, ResumableEnvironment)
         self._key_lasts = secret_key is not None
-        self._serializer: Any = None
-        if self._resumable and URLSafeTimedSerializer is not None:
-            self._serializer = URLSafeTimedSerializer(
-                # `multiprocessing` makes a random key and passes it to the processes it starts;
-                # uvicorn's workers are such processes.
-                secret_key.get_secret_value() if secret_key else bytes(current_process().authkey),
-                # Another environment with the same key rejects these cookies.
-                salt=f"{COOKIE_NAME} {environment_cls.__qualname__}",
-                signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-            )
+        # `multiprocessing` makes a random key and passes it to the processes it starts; uvicorn's
+        # workers are such processes.
+        self._key = (
+            secret_key.get_secret_value() if secret_key else bytes(current_process().authkey)
+        )
+        self._serializers: dict[type[AnyEnvironment], Any] = {}
 
-    def announce(self) -> None:
+    def announce(self, environment_cls: type[AnyEnvironment]) -> None:
         """Log what limits the episodes; called when the server starts."""
-        if self._serializer is not None and not self._key_lasts:
-            logger.info("SECRET_KEY is not set: episodes over HTTP end when this server stops")
-        elif self._serializer is None and self._resumable:
+        if not issubclass(environment_cls, ResumableEnvironment):
+            return
+        if URLSafeTimedSerializer is None:
             logger.warning("itsdangerous is not installed: HTTP requests share no episode")
+        elif not self._key_lasts:
+            logger.info("SECRET_KEY is not set: episodes over HTTP end when this server stops")
+
+    def serializer(self, environment_cls: type[AnyEnvironment]) -> Any:
+        """What signs the cookies of environments of this class; `None` if they have no cookies."""
+        if environment_cls not in self._serializers:
+            self._serializers[environment_cls] = self._make_serializer(environment_cls)
+        return self._serializers[environment_cls]
+
+    def _make_serializer(self, environment_cls: type[AnyEnvironment]) -> Any:
+        if URLSafeTimedSerializer is None or not issubclass(environment_cls, ResumableEnvironment):
+            return None
+        return URLSafeTimedSerializer(
+            self._key,
+            # Another environment with the same key rejects these cookies.
+            salt=f"{COOKIE_NAME} {environment_cls.__qualname__}",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
 
     async def resume(self, request: Request, session: Session) -> None:
         """Continue the request's episode, if it has one, in a new session.
@@ -78,11 +91,11 @@ class HttpEpisodes:
         mistake a new episode for the old one.
         """
         cookies = cookie_values(request, COOKIE_NAME)
-        if self._serializer is None or not cookies:
+        if not cookies or (serializer := self.serializer(type(session.environment))) is None:
             return
         for cookie in cookies:
             try:
-                state = self._serializer.loads(cookie, max_age=_MAX_AGE_S)
+                state = serializer.loads(cookie, max_age=_MAX_AGE_S)
             except BadData:
                 continue
             await session.load_state(state)
@@ -100,10 +113,11 @@ class HttpEpisodes:
 
         Raises `MessageError` when it is too large for a cookie; the client keeps its old one.
         """
-        if self._serializer is None:
+        serializer = self.serializer(type(session.environment))
+        if serializer is None:
             return response
         state = await session.dump_state()
-        cookie: str = self._serializer.dumps(state)
+        cookie: str = serializer.dumps(state)
         if len(cookie) > LONGEST_COOKIE:
             raise MessageError.invalid(
                 "episode_too_large",

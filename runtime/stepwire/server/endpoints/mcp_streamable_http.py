@@ -18,7 +18,7 @@ from stepwire.server.distribution import metadata_of
 from stepwire.server.errors import log_failure
 from stepwire.server.logs import logger
 from stepwire.server.sessions import Sessions
-from stepwire.server.tools import ToolFailure, call_tool, tools_of
+from stepwire.server.tools import OfferedTool, ToolFailure, call_tool, tools_of
 from stepwire.server.wire import encode_json_rpc
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
@@ -88,8 +88,9 @@ class StreamableHttp:
         try:
             async with self._sessions.temporary() as session:
                 about = metadata_of(session.environment)
+                tools = tools_of(session.environment)
             application = await asyncio.to_thread(
-                self._load, about.name, about.version or "unknown"
+                self._load, about.name, about.version or "unknown", tools
             )
             async with application.lifespan(application):
                 started.set_result(application)
@@ -100,7 +101,7 @@ class StreamableHttp:
                 raise
             started.set_exception(error)
 
-    def _load(self, name: str, version: str) -> Any:
+    def _load(self, name: str, version: str, tools: dict[str, OfferedTool]) -> Any:
         from fastmcp import FastMCP
         from fastmcp.tools import Tool, ToolResult
 
@@ -122,7 +123,7 @@ class StreamableHttp:
                 return self.convert_result(result["data"])
 
         server = FastMCP(name, version=version)
-        for tool in tools_of(sessions.environment_cls).values():
+        for tool in tools.values():
             server.add_tool(
                 EnvironmentTool(
                     name=tool.specification.name,

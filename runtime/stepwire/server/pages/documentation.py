@@ -7,23 +7,27 @@ Addresses are relative, so the page and its "Execute" buttons work behind a path
 
 import json
 import logging
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
 from openenv.core.env_server.types import Action
 from pydantic import ValidationError
+from starlette.routing import BaseRoute
 
 from stepwire.protocol.examples import example_of
 from stepwire.server.distribution import distribution_of
+from stepwire.server.factory import EnvironmentFactory
+from stepwire.server.models import Models
 from stepwire.server.pages.security import FILES, inline_digests, page_headers
 from stepwire.server.scenarios import Scenario
 from stepwire.server.settings import Settings
 from stepwire.server.wire import SCHEMA_REFERENCE, MessageDecoder
+from stepwire.server.yielding_routes import yielding_routes
 
 logger = logging.getLogger("stepwire.server")
 
@@ -63,25 +67,37 @@ def example_action(model: type[Action]) -> dict[str, Any] | None:
     return example
 
 
-def add_documentation(
-    app: FastAPI, decoder: MessageDecoder, action_cls: type[Action], module: str, settings: Settings
-) -> None:
-    """Describe the application and serve the page; `module` is the environment's."""
-    examples: dict[str, Any] = {
-        "reset": {"seed": 7, "episode_id": "demo"},
-        "step": example_action(action_cls),
-        "mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
-    }
-    # Relative to the document itself, which a proxy may have put below a prefix.
-    app.servers = [{"url": ".", "description": "this server"}]
+def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> None:
+    """Complete the application's `/openapi.json` with what FastAPI cannot know."""
+    examples = _examples(models.action)
     generate = app.openapi
 
-    @cache
     def openapi() -> dict[str, Any]:
-        app.description = _describe(decoder, examples, module, settings)
         document = generate()
-        _complete(document, decoder, examples)
+        _add_yielding_routes(document, yielding_routes(app))
+        _complete(document, decoder, models, examples)
         return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
+
+
+def add_documentation(
+    app: FastAPI,
+    decoder: MessageDecoder,
+    models: Models,
+    factory: EnvironmentFactory,
+    settings: Settings,
+    has_inspector: bool,
+) -> None:
+    """Describe the application and serve the page."""
+    # Relative to the document itself, which a proxy may have put below a prefix.
+    app.servers = [{"url": ".", "description": "this server"}]
+    examples = _examples(models.action)
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        app.description = _describe(decoder, examples, factory, has_inspector)
+        return generate()
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
 
@@ -97,14 +113,26 @@ def add_documentation(
         _add_swagger_ui(app, settings, assets)
 
 
+def _examples(action_cls: type[Action]) -> dict[str, Any]:
+    """An example of `data` for each message that has any."""
+    return {
+        "reset": {"seed": 7, "episode_id": "demo"},
+        "step": example_action(action_cls),
+        "mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
+    }
+
+
 def _describe(
-    decoder: MessageDecoder, examples: dict[str, Any], module: str, settings: Settings
+    decoder: MessageDecoder,
+    examples: dict[str, Any],
+    factory: EnvironmentFactory,
+    has_inspector: bool,
 ) -> str:
-    distribution = distribution_of(module)
+    distribution = distribution_of(factory.module)
     return _DESCRIPTION.format(
         distribution=f": {distribution}" if distribution.version else "",
         frames="\n".join(_row(name, examples.get(name)) for name in decoder.messages),
-        inspector=_INSPECTOR if settings.enable_web_interface else _NO_INSPECTOR,
+        inspector=_INSPECTOR if has_inspector else _NO_INSPECTOR,
     )
 
 
@@ -115,20 +143,39 @@ def _row(name: str, data: Any) -> str:
     return f"| `{json.dumps(frame)}` | {answer} |"
 
 
-def _complete(document: dict[str, Any], decoder: MessageDecoder, examples: dict[str, Any]) -> None:
-    """Add what FastAPI cannot know: the bodies that the routes decode themselves, with examples."""
-    schemas = document["components"]["schemas"]
+def _add_yielding_routes(document: dict[str, Any], routes: list[BaseRoute]) -> None:
+    """Add the routes that `app.routes` does not have, unless an author's take their place."""
+    theirs = get_openapi(title="", version="", routes=routes)
+    for path, operations in theirs["paths"].items():
+        document["paths"].setdefault(path, operations)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name, schema in theirs.get("components", {}).get("schemas", {}).items():
+        schemas.setdefault(name, schema)
+
+
+def _complete(
+    document: dict[str, Any], decoder: MessageDecoder, models: Models, examples: dict[str, Any]
+) -> None:
+    """Add the bodies that the routes decode and encode themselves, with examples."""
+    paths, schemas = document["paths"], document["components"]["schemas"]
     schemas.update(decoder.request_schemas())
     scenario = Scenario.model_json_schema(ref_template=SCHEMA_REFERENCE)
     schemas.update(scenario.pop("$defs"), Scenario=scenario)
     properties = schemas["ResetRequest"].setdefault("properties", {})
     properties["scenario"] = {"$ref": SCHEMA_REFERENCE.format(model="Scenario")}
+    # In production mode there are fewer paths.
     for name, example in examples.items():
-        path = document["paths"].get(f"/{name}")  # in production mode there are fewer
-        if path is not None and example is not None:
-            content = path["post"]["requestBody"]["content"]
+        if example is not None and f"/{name}" in paths:
+            content = paths[f"/{name}"]["post"]["requestBody"]["content"]
             body = {"action": example} if name == "step" else example
             content["application/json"]["example"] = body
+    if "/state" in paths:
+        state = models.state.model_json_schema(ref_template=SCHEMA_REFERENCE)
+        schemas.update(state.pop("$defs", {}))
+        schemas[models.state.__name__] = state
+        reference = {"$ref": SCHEMA_REFERENCE.format(model=models.state.__name__)}
+        answer = paths["/state"]["get"]["responses"]["200"]
+        answer["content"] = {"application/json": {"schema": reference}}
 
 
 def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:

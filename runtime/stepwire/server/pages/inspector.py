@@ -10,15 +10,20 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from stepwire.server.distribution import distribution_of
+from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.pages.custom_page import CustomPage
 from stepwire.server.pages.security import FILES, page_headers, render_page
 from stepwire.server.settings import Settings
 
 
 def add_inspector(
-    app: FastAPI, name: str, module: str, settings: Settings, custom_page: CustomPage
+    app: FastAPI,
+    name: str,
+    factory: EnvironmentFactory,
+    settings: Settings,
+    custom_page: CustomPage,
 ) -> None:
-    """Serve the page at `/web/`, and its files; `module` is the environment's.
+    """Serve the page at `/web/`, and its files.
 
     Every address here and in the page is relative, so the page works behind a path prefix.
     """
@@ -37,7 +42,7 @@ def add_inspector(
         return render_page(
             "index.html",
             name=custom_page.title or name,
-            version=distribution_of(module).version or "from a checkout",
+            version=distribution_of(factory.module).version or "from a checkout",
             limit=str(settings.max_message_bytes),
             token="required" if settings.api_token else "none",
         )

@@ -178,7 +178,7 @@ def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", ag
         def get_timestamp(self) -> int:
             return int(time.time()) - age
 
-    serializer = HttpEpisodes(NotesEnvironment, SecretStr(key))._serializer
+    serializer = HttpEpisodes(SecretStr(key)).serializer(NotesEnvironment)
     kwargs = serializer.signer_kwargs
     salt = f"{COOKIE_NAME} {environment}"
     made = URLSafeTimedSerializer(key, salt, signer=Earlier, signer_kwargs=kwargs)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How many sessions of an environment may be open at once."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from openenv.core.env_server.exceptions import (
+    ConcurrencyConfigurationError,
+    EnvironmentFactoryError,
+)
+
+from stepwire.server.calling import AnyEnvironment
+from stepwire.server.factory import EnvironmentFactory
+
+logger = logging.getLogger("stepwire.server")
+
+
+class Capacity:
+    """The limit that was asked for; 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`."""
+
+    def __init__(self, factory: EnvironmentFactory, requested: int | None, default: int) -> None:
+        """Raises `ConcurrencyConfigurationError` when more was requested than the class supports.
+
+        Where the class is not known yet, that is logged instead, as soon as it is.
+        """
+        self._factory = factory
+        self._most = default if requested is None else requested
+        self._first: asyncio.Future[EnvironmentFactoryError | None] | None = None
+        if requested is None or requested == 1:
+            return
+        if factory.environment_cls is None:
+            factory.when_known(self._log_excess)
+        elif self.limit < requested:
+            raise ConcurrencyConfigurationError(factory.environment_cls.__name__, requested)
+
+    @property
+    def limit(self) -> int:
+        environment_cls = self._factory.environment_cls
+        if environment_cls is None or environment_cls.SUPPORTS_CONCURRENT_SESSIONS:
+            return self._most
+        return 1
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the limit is final."""
+        return self._factory.environment_cls is not None
+
+    @asynccontextmanager
+    async def finding_out(self) -> AsyncIterator[None]:
+        """Hold this while a session is opened whose environment tells the class.
+
+        The first session is opened alone; the others wait for it, and fail if it fails.
+        """
+        while self._first is not None:
+            failure = await asyncio.shield(self._first)
+            if failure is not None:
+                raise EnvironmentFactoryError(failure.factory_name) from failure
+        self._first = first = asyncio.get_running_loop().create_future()
+        failure = None
+        try:
+            yield
+        except EnvironmentFactoryError as error:
+            failure = error
+            raise
+        finally:
+            self._first = None
+            first.set_result(failure)
+
+    def _log_excess(self, environment_cls: type[AnyEnvironment]) -> None:
+        if not environment_cls.SUPPORTS_CONCURRENT_SESSIONS:
+            excess = ConcurrencyConfigurationError(environment_cls.__name__, self._most)
+            logger.error("%s This server allows one session at a time.", excess)

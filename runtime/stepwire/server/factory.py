@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`EnvironmentFactory`: what makes the environments, and the class of those, once it is known.
+
+A class says what it makes, and so does a function whose return type is annotated. What another
+function makes is known when its first environment has been made: nothing is made to find it out,
+since a backend that the environment needs may not be up yet when the server starts.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from openenv.core.env_server.interfaces import Environment
+
+from stepwire.server.calling import AnyEnvironment
+
+
+class EnvironmentFactory:
+    """Makes environments, one for each session."""
+
+    def __init__(self, make: Callable[[], AnyEnvironment]) -> None:
+        """Raises `TypeError` when `make` cannot be called."""
+        if not callable(make):
+            raise TypeError(
+                f"env is called to make an environment for each session, {type(make).__name__} "
+                "cannot be called. Pass the environment class, not an instance."
+            )
+        self.make = make
+        self._source: Any = make
+        while isinstance(self._source, partial):
+            self._source = self._source.func
+        self.environment_cls = _declared_class(self._source)
+        """`None` as long as it is not known."""
+        self._waiting: list[Callable[[type[AnyEnvironment]], None]] = []
+
+    @property
+    def name(self) -> str:
+        """Name of the class or function, for users."""
+        return str(getattr(self._source, "__name__", type(self._source).__name__))
+
+    @property
+    def module(self) -> str:
+        """Module of the environment's class or, as long as that is not known, of the function."""
+        source = self.environment_cls or self._source
+        return str(getattr(source, "__module__", None) or type(source).__module__)
+
+    def when_known(self, use: Callable[[type[AnyEnvironment]], None]) -> None:
+        """Call `use` with the environment's class: now, or when the first environment is made.
+
+        What `use` raises is raised here, or by every session until it passes.
+        """
+        if self.environment_cls is None:
+            self._waiting.append(use)
+        else:
+            use(self.environment_cls)
+
+    def note(self, environment: AnyEnvironment) -> None:
+        """Learn the class from an environment that was made."""
+        if self.environment_cls is None:
+            for use in self._waiting:
+                use(type(environment))
+            self.environment_cls = type(environment)
+
+
+def _declared_class(source: Any) -> type[AnyEnvironment] | None:
+    """The class itself, or the one that a function is annotated to return, if it is no base."""
+    if isinstance(source, type):
+        return source
+    function = source if inspect.isroutine(source) else type(source).__call__
+    try:
+        declared = typing.get_type_hints(function).get("return")
+    except Exception:  # noqa: BLE001 - an annotation may name what only type checkers import
+        return None
+    if isinstance(declared, type) and issubclass(declared, Environment):
+        return None if inspect.isabstract(declared) else declared
+    return None

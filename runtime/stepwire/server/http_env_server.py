@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`HTTPEnvServer`: serves an environment as part of a FastAPI application."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from fastapi import APIRouter, FastAPI
+from openenv.core.env_server.types import (
+    Action,
+    ConcurrencyConfig,
+    Observation,
+    ServerCapacityStatus,
+    ServerMode,
+    State,
+)
+from starlette.routing import WebSocketRoute
+
+from stepwire.server.calling import AnyEnvironment
+from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
+from stepwire.server.endpoints.http import (
+    DescriptionRoutes,
+    EpisodeRoutes,
+    McpRoute,
+    OperationRoutes,
+    Route,
+    answer_message_errors,
+)
+from stepwire.server.endpoints.http_episodes import HttpEpisodes
+from stepwire.server.endpoints.mcp import JsonRpc
+from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
+from stepwire.server.endpoints.tasks import TaskRoutes
+from stepwire.server.endpoints.websocket import WebSocketEndpoint
+from stepwire.server.factory import EnvironmentFactory
+from stepwire.server.lifespan import Lifespan
+from stepwire.server.logs import set_up_logging
+from stepwire.server.models import Models
+from stepwire.server.pages.documentation import describe_messages
+from stepwire.server.pages.security import token_page
+from stepwire.server.sessions import Sessions
+from stepwire.server.settings import read_settings
+from stepwire.server.tools import tools_of
+from stepwire.server.uvicorn_host.worker import Worker
+from stepwire.server.wire import MessageDecoder
+from stepwire.server.yielding_routes import routes_that_yield
+
+
+class HTTPEnvServer:
+    """The server of one environment, with the arguments of OpenEnv's own class of this name."""
+
+    def __init__(
+        self,
+        env: Callable[[], AnyEnvironment],
+        action_cls: type[Action] | None,
+        observation_cls: type[Observation] | None,
+        max_concurrent_envs: int | None = None,
+        concurrency_config: ConcurrencyConfig | None = None,
+        env_name: str | None = None,
+        state_cls: type[State] = State,
+        *,
+        reset_observation_cls: type[Observation] | None = None,
+    ) -> None:
+        """See `create_app` for the arguments and the errors that are raised."""
+        self.settings = read_settings()
+        set_up_logging(self.settings)
+        self.factory = EnvironmentFactory(env)
+        self.env_name = env_name or str(getattr(env, "__name__", "environment"))
+        self.sessions = Sessions(
+            self.factory, self.settings, *_read_concurrency(max_concurrent_envs, concurrency_config)
+        )
+        self.models = Models(
+            self.factory, action_cls, observation_cls, reset_observation_cls, state_cls
+        )
+        self.decoder = MessageDecoder(self.models.action, self.settings.max_json_depth)
+        # A tool that cannot be served fails here, not at its first call.
+        self.factory.when_known(_check_tools)
+        self._episodes = HttpEpisodes(self.settings.secret_key)
+        self._streamable_http = StreamableHttp(self.sessions)
+        self._worker = Worker(self.sessions, self.settings)
+        self._at_start: list[Callable[[], None]] = []
+
+    @property
+    def active_sessions(self) -> int:
+        """Sessions of this worker that are open or being opened."""
+        return self.sessions.active
+
+    @property
+    def max_concurrent_envs(self) -> int:
+        """Sessions that may be open at once in this worker."""
+        return self.sessions.capacity
+
+    def get_capacity_status(self) -> ServerCapacityStatus:
+        """The number of sessions and its limit."""
+        return ServerCapacityStatus(
+            active_sessions=self.active_sessions, max_sessions=self.max_concurrent_envs
+        )
+
+    def register_routes(self, app: FastAPI, mode: ServerMode | str = ServerMode.SIMULATION) -> None:
+        """Serve the environment with `app`, before it starts.
+
+        Requests to all routes of `app` pass the access control. In production mode, `/reset`,
+        `/step` and `/state` do not exist. Raises `ValueError` for another mode.
+        """
+        routes, more = APIRouter(route_class=Route), APIRouter(route_class=Route)
+        if read_mode(mode) is ServerMode.SIMULATION:
+            EpisodeRoutes(self.sessions, self.decoder, self._episodes).add_to(routes)
+        DescriptionRoutes(self.sessions, self.models).add_to(routes, more)
+        OperationRoutes(self.sessions).add_to(routes, more)
+        json_rpc = JsonRpc(self.sessions)
+        McpRoute(self.decoder, json_rpc, self._streamable_http).add_to(routes)
+        app.include_router(routes)
+        TaskRoutes(self.sessions, self.decoder, self.env_name).add_to(app)
+        endpoint = WebSocketEndpoint(self.sessions, self.decoder, json_rpc)
+        app.router.routes.append(WebSocketRoute("/ws", endpoint))
+        with routes_that_yield(app):
+            app.include_router(more)
+        answer_message_errors(app)
+        describe_messages(app, self.decoder, self.models)
+        self._add_middleware(app)
+
+    def call_at_start(self, function: Callable[[], None]) -> None:
+        """Call `function` on the server's event loop, before its first connection."""
+        self._at_start.append(function)
+
+    def _add_middleware(self, app: FastAPI) -> None:
+        """The last one added is the first to see a connection."""
+        app.add_middleware(
+            AccessControl,
+            settings=self.settings,
+            listener=self._worker,
+            token_page=partial(token_page, self.settings),
+        )
+        if self.settings.allowed_origins:
+            add_cross_origin_headers(app, self.settings.allowed_origins)
+        app.add_middleware(Lifespan, start=self._start, stop=self._stop)
+
+    def _start(self) -> None:
+        # Again: the `server` command imports the application before uvicorn prints anything.
+        set_up_logging(self.settings)
+        self._worker.start()
+        self.factory.when_known(self._episodes.announce)
+        for function in self._at_start:
+            function()
+
+    async def _stop(self) -> None:
+        await self._streamable_http.aclose()
+        await self.sessions.aclose()
+        self._worker.stop()
+
+
+def _check_tools(environment_cls: type[AnyEnvironment]) -> None:
+    tools_of(environment_cls)
+
+
+def read_mode(mode: ServerMode | str | None) -> ServerMode:
+    """The mode; `None` stands for that of `OPENENV_MODE`. Raises `ValueError` for no valid one."""
+    if mode is None:
+        mode = os.environ.get("OPENENV_MODE", ServerMode.SIMULATION)
+    try:
+        return ServerMode(mode.lower())
+    except ValueError:
+        valid = [known.value for known in ServerMode]
+        raise ValueError(f"Invalid mode: '{mode}'. Must be one of: {valid}") from None
+
+
+def _read_concurrency(
+    max_concurrent_envs: int | None, config: ConcurrencyConfig | None
+) -> tuple[int | None, float | None]:
+    """The limit on sessions and the idle timeout; each is `None` where the setting applies."""
+    if config is None:
+        if max_concurrent_envs is None:
+            return None, None
+        config = ConcurrencyConfig(max_concurrent_envs=max_concurrent_envs)
+    elif max_concurrent_envs is not None:
+        raise ValueError(
+            "Cannot specify both 'max_concurrent_envs' and 'concurrency_config': the second "
+            "contains the first"
+        )
+    return config.max_concurrent_envs, config.session_timeout
