@@ -39,7 +39,7 @@ from stepwire.server.pages.documentation import describe_messages
 from stepwire.server.pages.security import token_page
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import read_settings
-from stepwire.server.tools import tools_of
+from stepwire.server.tool_choice import check_tools
 from stepwire.server.uvicorn_host.worker import Worker
 from stepwire.server.wire import MessageDecoder
 from stepwire.server.yielding_routes import routes_that_yield
@@ -65,15 +65,14 @@ class HTTPEnvServer:
         set_up_logging(self.settings)
         self.factory = EnvironmentFactory(env)
         self.env_name = env_name or str(getattr(env, "__name__", "environment"))
-        self.sessions = Sessions(
-            self.factory, self.settings, *_read_concurrency(max_concurrent_envs, concurrency_config)
-        )
         self.models = Models(
             self.factory, action_cls, observation_cls, reset_observation_cls, state_cls
         )
+        limits = _read_concurrency(max_concurrent_envs, concurrency_config)
+        self.sessions = Sessions(self.factory, self.settings, self.models.action, *limits)
         self.decoder = MessageDecoder(self.models.action, self.settings.max_json_depth)
         # A tool that cannot be served fails here, not at its first call.
-        self.factory.when_known(_check_tools)
+        self.factory.when_known(check_tools)
         self._episodes = HttpEpisodes(self.settings.secret_key)
         self._streamable_http = StreamableHttp(self.sessions)
         self._worker = Worker(self.sessions, self.settings)
@@ -146,10 +145,6 @@ class HTTPEnvServer:
         await self._streamable_http.aclose()
         await self.sessions.aclose()
         self._worker.stop()
-
-
-def _check_tools(environment_cls: type[AnyEnvironment]) -> None:
-    tools_of(environment_cls)
 
 
 def read_mode(mode: ServerMode | str | None) -> ServerMode:

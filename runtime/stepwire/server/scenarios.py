@@ -18,6 +18,7 @@ from stepwire.protocol.stamps import make_stamp
 from stepwire.server.calling import AnyEnvironment, CallingConvention
 from stepwire.server.errors import MessageError
 from stepwire.server.session import Session
+from stepwire.server.tools import Tools
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
@@ -150,9 +151,14 @@ class ScenarioSession(Session):
     __slots__ = ("_allowed", "_run")
 
     def __init__(
-        self, environment: AnyEnvironment, convention: CallingConvention, allowed: bool
+        self,
+        environment: AnyEnvironment,
+        convention: CallingConvention,
+        tools: Tools,
+        *,
+        allowed: bool,
     ) -> None:
-        super().__init__(environment, convention)
+        super().__init__(environment, convention, tools)
         self._allowed = allowed
         self._run: ScenarioRun | None = None
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Session`: one environment, the calls to it, and the connection it is used over."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from openenv.core.env_server.types import Action, Observation, State
 
 from stepwire.server.calling import AnyEnvironment, CallingConvention
 from stepwire.server.errors import log_failure
+from stepwire.server.tools import Tools
 
 _NO_KEYWORDS: dict[str, Any] = {}
 
@@ -27,7 +29,7 @@ class Connection(Protocol):
 
 
 class Session:
-    """One environment and the calls to it. Calls must come one after the other.
+    """One environment and the calls to it, each between `begin_call` and `end_call`.
 
     A session opened by a WebSocket ends with it. A session created over MCP outlives its
     connections, until it is closed over MCP, idle or ended by the server.
@@ -38,24 +40,32 @@ class Session:
         "_calls",
         "_connection",
         "_convention",
+        "_held_open",
         "_idle_since",
         "_is_abandoned",
         "_is_ending",
         "_step",
+        "_turn",
         "ends_with_connection",
         "environment",
         "id",
+        "tools",
     )
 
-    def __init__(self, environment: AnyEnvironment, convention: CallingConvention) -> None:
+    def __init__(
+        self, environment: AnyEnvironment, convention: CallingConvention, tools: Tools
+    ) -> None:
         self.id = str(uuid4())
         self.environment = environment
+        self.tools = tools
         self.ends_with_connection = True
         self._convention = convention
+        self._held_open: AbstractAsyncContextManager[Any] | None = None
         self._call_step = convention.step.call
         self._step = getattr(environment, convention.step.name)
         self._connection: Connection | None = None
-        self._calls = 0  # in flight
+        self._calls = 0  # in flight or waiting for their turn
+        self._turn = asyncio.Lock()
         self._idle_since: float | None = None
         self._is_ending = False
         self._is_abandoned = False
@@ -100,10 +110,26 @@ class Session:
         """Call a function of the environment the way its steps are called."""
         return self._convention.call(function, arguments, keywords)
 
+    async def hold_tools_open(self) -> None:
+        """Keep the MCP session of an environment that has one open until `close`.
+
+        Tools keep their state in it. Without it, each call of a tool opens one.
+        """
+        mcp_session = getattr(self.environment, "mcp_session", None)
+        if callable(mcp_session):
+            held_open = mcp_session()
+            await held_open.__aenter__()
+            self._held_open = held_open
+
     async def close(self) -> None:
         """Close the environment, unless an abandoned call may still use it."""
         if self._is_abandoned:
             return
+        if self._held_open is not None:
+            try:
+                await self._held_open.__aexit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
+                log_failure(error)
         try:
             await self.call(self.environment.close)
         except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
@@ -111,19 +137,25 @@ class Session:
 
     # Use and idleness
 
-    def begin_call(self) -> None:
-        """Count a call; until `end_call` the session is in use."""
+    async def begin_call(self) -> None:
+        """Wait for the calls before this one; until `end_call` the session is in use."""
         self._calls += 1
+        try:
+            await self._turn.acquire()
+        except BaseException:
+            self._calls -= 1
+            raise
 
     def end_call(self) -> None:
         """End what `begin_call` began."""
+        self._turn.release()
         self._calls -= 1
         self._idle_since = None
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[None]:
         """A call from `begin_call` to `end_call`."""
-        self.begin_call()
+        await self.begin_call()
         try:
             yield
         finally:

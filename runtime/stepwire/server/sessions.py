@@ -8,8 +8,8 @@ ends.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from openenv.core.env_server.exceptions import EnvironmentFactoryError, SessionCapacityError
@@ -25,6 +25,7 @@ from stepwire.server.scenarios import ScenarioSession
 from stepwire.server.session import Session
 from stepwire.server.settings import Settings
 from stepwire.server.threads import DaemonThreads
+from stepwire.server.tool_choice import tools_of
 
 logger = logging.getLogger("stepwire.server")
 
@@ -37,8 +38,9 @@ _ABANDONED_GRACE_S = 1.0  # for abandoned sessions to finish
 class SessionFactory:
     """Makes sessions, each with an environment of its own."""
 
-    def __init__(self, factory: EnvironmentFactory, settings: Settings) -> None:
+    def __init__(self, factory: EnvironmentFactory, action_cls: Any, settings: Settings) -> None:
         self._factory = factory
+        self._action_cls = action_cls
         self._allow_scenarios = settings.scenarios == "on"
         single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
         # Threads start when they are first needed.
@@ -46,16 +48,38 @@ class SessionFactory:
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
 
     async def create(self) -> Session:
-        """Raises `EnvironmentFactoryError` when the environment's constructor raises."""
+        """Raises `EnvironmentFactoryError` when the environment's constructor raises, or when its
+        tools cannot be served.
+        """
         # A function whose class is not known yet may block, like any environment.
         makes = self._convention(self._factory.environment_cls or Environment)
-        try:
+        with self._reporting_failure():
             environment = await makes.call(self._factory.make, (), {})
             self._factory.note(environment)
+            tools = tools_of(environment, self._action_cls)
+        convention = self._convention(type(environment))
+        return ScenarioSession(environment, convention, tools, allowed=self._allow_scenarios)
+
+    async def create_lasting(self) -> Session:
+        """Like `create`, for a session of more than one request: its tools may keep state."""
+        session = await self.create()
+        token = current_session.set(session)  # for the log lines of the tools
+        try:
+            with self._reporting_failure():
+                await session.hold_tools_open()
+        except EnvironmentFactoryError:
+            await session.close()
+            raise
+        finally:
+            current_session.reset(token)
+        return session
+
+    @contextmanager
+    def _reporting_failure(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             raise EnvironmentFactoryError(self._factory.name) from error
-        convention = self._convention(type(environment))
-        return ScenarioSession(environment, convention, self._allow_scenarios)
 
     def close(self) -> None:
         """End the threads, each when its call has returned; does not wait for them."""
@@ -76,6 +100,7 @@ class Sessions:
         self,
         factory: EnvironmentFactory,
         settings: Settings,
+        action_cls: Any,
         capacity: int | None = None,
         idle_timeout_s: float | None = None,
     ) -> None:
@@ -84,7 +109,7 @@ class Sessions:
         Raises `ConcurrencyConfigurationError` when `capacity` is above 1 and the environment's
         class does not declare `SUPPORTS_CONCURRENT_SESSIONS`.
         """
-        self._factory = SessionFactory(factory, settings)
+        self._factory = SessionFactory(factory, action_cls, settings)
         self._capacity = Capacity(factory, capacity, settings.max_concurrent_envs)
         self.draining = False
         self.give_up_at = 0.0  # when `drain` stops waiting, by `time.monotonic`
@@ -133,7 +158,7 @@ class Sessions:
             raise SessionCapacityError(self.active, self.capacity)
         self._opening += 1
         try:
-            session = await self._factory.create()
+            session = await self._factory.create_lasting()
             self._open[session.id] = session
         finally:
             self._opening -= 1
@@ -156,7 +181,7 @@ class Sessions:
 
         Its requests are made within `request`.
         """
-        session = await self._factory.create()
+        session = await self._factory.create_lasting()
         self._uncounted.append(session)
         return session
 
@@ -184,7 +209,7 @@ class Sessions:
         self._requests[task] = session
         token = current_session.set(session)
         try:
-            with session.in_use():
+            async with session.in_use():
                 yield
         except asyncio.CancelledError:
             if not self.draining:

@@ -1,118 +1,144 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The tools of an environment: the functions in its class attribute `TOOLS`, a tuple.
+"""The tools of an environment, in whichever way it offers them.
 
-A function's name, annotations and docstring become the tool's schema. Tools are called the same way
-as steps. Calling one is not a step: it earns no reward and leaves the step count as it is.
+- Functions in its class attribute `TOOLS` (`tool_functions.py`).
+- A FastMCP server: `MCPEnvironment`, or attributes of its names (`mcp_tools.py`).
+- Its steps alone list and call them: its action class is one of the framework's tool actions.
 """
 
-import inspect
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from openenv.core.env_server.mcp_types import (
-    RESERVED_TOOL_NAMES,
     CallToolAction,
     CallToolObservation,
+    JsonRpcErrorCode,
     ListToolsAction,
     ListToolsObservation,
     Tool,
     ToolError,
     ToolErrorType,
 )
-from openenv.core.env_server.types import Observation
-from pydantic import TypeAdapter, ValidationError, validate_call
-from pydantic_core import to_json, to_jsonable_python
+from openenv.core.env_server.types import Action, Observation
 
-from stepwire.server.errors import MessageError, describe
-from stepwire.server.session import Session
-
-
-@dataclass(frozen=True)
-class OfferedTool:
-    """One of an environment's tools: `call` is `function` with validated arguments."""
-
-    function: Callable[..., Any]
-    specification: Tool
-    call: Callable[..., Any]
+from stepwire.server.errors import describe
 
 
 class ToolFailure(Exception):
-    """A tool could not be called, or it raised."""
+    """A tool could not be called, or it raised.
 
-    def __init__(self, kind: ToolErrorType, message: str) -> None:
+    `code` is that of the JSON-RPC error; `None`: the answer is a result that says so.
+    """
+
+    def __init__(
+        self, kind: ToolErrorType, message: str, code: JsonRpcErrorCode | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
+        self.code = code
 
 
-def tools_of(environment: object) -> dict[str, OfferedTool]:
-    """The tools of an environment, or of its class, by name.
+@dataclass
+class ToolResult:
+    """What a tool returned. The fields are those of FastMCP's `CallToolResult`."""
 
-    Raises `ValueError` for a tool whose name the protocol reserves.
-    """
-    return _offered(tuple(getattr(environment, "TOOLS", ())))
-
-
-@lru_cache
-def _offered(functions: tuple[Callable[..., Any], ...]) -> dict[str, OfferedTool]:
-    tools: dict[str, OfferedTool] = {}
-    for function in functions:
-        name = function.__name__
-        if name in RESERVED_TOOL_NAMES:
-            raise ValueError(f"A tool may not be called {name!r}: the protocol reserves that name")
-        specification = Tool(
-            name=name,
-            description=inspect.getdoc(function) or "",
-            input_schema=TypeAdapter(function).json_schema(),
-        )
-        tools[name] = OfferedTool(function, specification, validate_call(function))
-    return tools
+    content: list[Any]
+    structured_content: dict[str, Any] | None
+    data: Any
+    meta: dict[str, Any] | None = None
+    is_error: bool = False
 
 
-async def call_tool(session: Session, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call a tool; its result has the fields of FastMCP's results. Raises `ToolFailure`."""
-    tools = tools_of(session.environment)
-    if name not in tools:
-        offered = ", ".join(tools) or "none"
-        raise ToolFailure(
-            ToolErrorType.TOOL_NOT_FOUND, f"Unknown tool: {name[:80]!r} (offered: {offered})"
-        )
-    try:
-        result = await session.call(tools[name].call, **arguments)
-        if inspect.isawaitable(result):
-            result = await result
-        return as_result(to_jsonable_python(result))
-    except ValidationError as error:
-        entries = MessageError.from_validation(error).errors or []
-        reasons = "; ".join(
-            f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in entries
-        )
-        raise ToolFailure(ToolErrorType.INVALID_ARGS, reasons) from None
-    except Exception as error:
-        raise ToolFailure(ToolErrorType.EXECUTION_ERROR, describe(error)["message"]) from error
+class ToolUser(Protocol):
+    """The session whose environment has the tools."""
+
+    environment: Any
+
+    def step(
+        self, action: Action, arguments: dict[str, Any] | None = None
+    ) -> Awaitable[Observation]: ...
+
+    def call(self, function: Any, /, *arguments: Any, **keywords: Any) -> Awaitable[Any]: ...
 
 
-def as_result(value: Any, *, is_error: bool = False) -> dict[str, Any]:
-    """The result of a tool that returned `value`, in the form that the stock servers send."""
-    text = value if isinstance(value, str) else to_json(value).decode()
-    return {
-        "content": [{"type": "text", "text": text}],
-        "structured_content": value if isinstance(value, dict) else {"result": value},
-        "meta": None,
-        "data": value,
-        "is_error": is_error,
-    }
+class Tools(ABC):
+    """How the environments of one class offer tools."""
+
+    def __init__(self, *, acts_in_steps: bool) -> None:
+        """`acts_in_steps`: tool actions are steps of the environment, which answers them itself."""
+        self.acts_in_steps = acts_in_steps
+
+    @abstractmethod
+    async def specifications(self, user: ToolUser) -> list[dict[str, Any]]:
+        """Each tool as JSON-RPC sends it: `name`, `description`, `inputSchema` and maybe more."""
+
+    @abstractmethod
+    async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+        """Call a tool. Returns a `ToolResult`, FastMCP's, or what else the stock servers send.
+
+        Raises `ToolFailure`.
+        """
+
+    async def act(
+        self, user: ToolUser, action: Action, arguments: dict[str, Any] | None = None
+    ) -> Observation:
+        """Answer a tool-style action."""
+        if isinstance(action, ListToolsAction):
+            if self.acts_in_steps:
+                return await user.step(_plain(action, ListToolsAction), arguments)
+            tools = [
+                Tool(
+                    name=tool["name"],
+                    description=tool["description"],
+                    input_schema=tool["inputSchema"],
+                )
+                for tool in await self.specifications(user)
+            ]
+            return ListToolsObservation(tools=tools)
+        assert isinstance(action, CallToolAction)
+        if self.acts_in_steps:
+            return await user.step(_plain(action, CallToolAction), arguments)
+        observation = CallToolObservation(tool_name=action.tool_name)
+        try:
+            observation.result = await self.call(user, action.tool_name, action.arguments)
+        except ToolFailure as failure:
+            observation.error = ToolError(error_type=failure.kind, message=str(failure))
+        return observation
 
 
-async def act(session: Session, action: CallToolAction | ListToolsAction) -> Observation:
-    """Answer a tool-style action."""
-    if isinstance(action, ListToolsAction):
-        tools = tools_of(session.environment).values()
-        return ListToolsObservation(tools=[tool.specification for tool in tools])
-    observation = CallToolObservation(tool_name=action.tool_name)
-    try:
-        observation.result = await call_tool(session, action.tool_name, action.arguments)
-    except ToolFailure as failure:
-        observation.error = ToolError(error_type=failure.kind, message=str(failure))
-    return observation
+class StepTools(Tools):
+    """Tools that only the environment's own steps list and call."""
+
+    async def specifications(self, user: ToolUser) -> list[dict[str, Any]]:
+        listed = await self._step(user, ListToolsAction(), ListToolsObservation)
+        return [{**tool.model_dump(), "inputSchema": tool.input_schema} for tool in listed.tools]
+
+    async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+        action = CallToolAction(tool_name=name, arguments=arguments)
+        return await self._step(user, action, CallToolObservation)
+
+    async def _step(self, user: ToolUser, action: Action, expected: type[Observation]) -> Any:
+        try:
+            observation = await user.step(action)
+        except Exception as error:
+            raise internal_failure(describe(error)["message"]) from error
+        if not isinstance(observation, expected):
+            raise internal_failure(
+                f"A step with {type(action).__name__} returned {type(observation).__name__}, "
+                f"expected {expected.__name__}"
+            )
+        return observation
+
+
+def internal_failure(message: str) -> ToolFailure:
+    """A tool failed in a way that JSON-RPC answers with an internal error, as the stock does."""
+    return ToolFailure(ToolErrorType.EXECUTION_ERROR, message, JsonRpcErrorCode.INTERNAL_ERROR)
+
+
+def _plain(action: Action, framework_cls: type[Action]) -> Action:
+    """The action as an instance of the framework's class, which environments may test for."""
+    if type(action) is framework_cls:
+        return action
+    return framework_cls.model_construct(action.model_fields_set, **dict(action))

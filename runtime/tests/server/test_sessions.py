@@ -172,5 +172,5 @@ def test_a_session_closed_over_mcp_serves_its_websocket_to_the_end(
     parameters = {"session_id": _own_session_id(conversation)}
     request = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/close", "params": parameters}
     answer = requests.post(f"{server.url}/mcp", json=request, timeout=60)
-    assert answer.json()["result"] == {**parameters, "closed": True}
+    assert answer.json()["result"] == {**parameters, "closed": False, "closing": True}
     assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 1

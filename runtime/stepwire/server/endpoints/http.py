@@ -24,7 +24,6 @@ from openenv.core.env_server.types import (
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
-from stepwire.server import tools
 from stepwire.server.distribution import metadata_of
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
@@ -161,10 +160,10 @@ class EpisodeRoutes:
         action: Any = body.action
         async with self._sessions.temporary() as session:
             await self._episodes.resume(request, session)
+            arguments = body.model_dump(exclude_unset=True, exclude={"action"})
             if type(action) in TOOL_ACTIONS:
-                observation = await tools.act(session, action)
+                observation = await session.tools.act(session, action, arguments)
             else:
-                arguments = body.model_dump(exclude_unset=True, exclude={"action"})
                 observation = await session.step(action, arguments)
             return await self._episodes.keep(request, session, _observation_response(observation))
 

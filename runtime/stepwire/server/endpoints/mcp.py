@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bare JSON-RPC 2.0, on `POST /mcp` and in `mcp` frames: tools, and sessions created over MCP."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from openenv.core.env_server.exceptions import OpenEnvError
@@ -8,14 +10,15 @@ from openenv.core.env_server.mcp_types import (
     JsonRpcErrorCode,
     JsonRpcRequest,
     JsonRpcResponse,
-    ToolErrorType,
 )
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
-from stepwire.server.tools import ToolFailure, as_result, call_tool, tools_of
+from stepwire.server.tool_functions import result_of
+from stepwire.server.tools import ToolFailure
 
 
 class JsonRpc:
@@ -46,12 +49,10 @@ class JsonRpc:
             case "openenv/session/close":
                 return await self._close_session(request.params, session)
             case "tools/list" | "tools/call":
-                session = session or self._named_session(request.params)
                 if session is not None:
-                    with session.in_use():
-                        return await _use_tools(request, session)
-                async with self._sessions.temporary() as temporary:
-                    return await _use_tools(request, temporary)
+                    return await _use_tools(request, session)
+                async with self._session_for(request.params) as session:
+                    return await _use_tools(request, session)
         raise _RpcFailure(
             JsonRpcErrorCode.METHOD_NOT_FOUND, f"Method not found: {request.method[:80]}"
         )
@@ -81,11 +82,24 @@ class JsonRpc:
                 JsonRpcErrorCode.INVALID_REQUEST,
                 "A WebSocket's own session is closed by a `close` frame, not over MCP",
             )
-        if target.connection is None:
-            await self._sessions.close(target)
-        else:
+        if target.connection is not None:
             target.end_with_connection()
+            return {"session_id": target.id, "closed": False, "closing": True}
+        async with target.in_use():
+            await self._sessions.close(target)
         return {"session_id": target.id, "closed": True}
+
+    @asynccontextmanager
+    async def _session_for(self, params: dict[str, Any]) -> AsyncIterator[Session]:
+        """The session that a request over HTTP names, when its turn comes; else one of its own."""
+        named = self._named_session(params)
+        if named is None:
+            async with self._sessions.temporary() as temporary:
+                yield temporary
+            return
+        async with named.in_use():
+            self._named_session(params)  # fails if it was closed in the meantime
+            yield named
 
     def _named_session(self, params: dict[str, Any]) -> Session | None:
         session_id = params.get("session_id")
@@ -100,36 +114,25 @@ class JsonRpc:
 
 
 async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
-    if request.method == "tools/list":
-        specifications = [tool.specification for tool in tools_of(session.environment).values()]
-        return {
-            "tools": [
-                {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "inputSchema": tool.input_schema,
-                }
-                for tool in specifications
-            ]
-        }
-    name, arguments = request.params.get("name"), request.params.get("arguments") or {}
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise _RpcFailure(
-            JsonRpcErrorCode.INVALID_PARAMS,
-            "Invalid params - 'name' must be a string and 'arguments' an object",
-        )
     try:
-        result = await call_tool(session, name, arguments)
+        if request.method == "tools/list":
+            return {"tools": await session.tools.specifications(session)}
+        name, arguments = request.params.get("name"), request.params.get("arguments") or {}
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_PARAMS,
+                "Invalid params - 'name' must be a string and 'arguments' an object",
+            )
+        result = await session.tools.call(session, name, arguments)
     except ToolFailure as failure:
-        if failure.kind is not ToolErrorType.EXECUTION_ERROR:
-            raise _RpcFailure(JsonRpcErrorCode.INVALID_PARAMS, str(failure)) from None
-        result = as_result(str(failure), is_error=True)
-    # The framework's clients read the stock names, MCP's clients the standard ones.
-    return {
-        **result,
-        "structuredContent": result["structured_content"],
-        "isError": result["is_error"],
-    }
+        if failure.code is not None:
+            raise _RpcFailure(failure.code, str(failure)) from None
+        result = result_of(str(failure), is_error=True)
+    sent = to_jsonable_python(result, by_alias=False, fallback=str)
+    if isinstance(sent, dict) and "is_error" in sent:
+        # The framework's clients read these fields by the stock's names, MCP's by the standard's.
+        sent |= {"structuredContent": sent["structured_content"], "isError": sent["is_error"]}
+    return sent
 
 
 class _RpcFailure(Exception):

@@ -6,19 +6,24 @@ It is stateless and answers in JSON, so any worker can serve any request. FastMC
 """
 
 import asyncio
-import logging
 from typing import Any
 
 from fastapi import Request, Response
-from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcRequest, JsonRpcResponse
+from openenv.core.env_server.mcp_types import (
+    CallToolObservation,
+    JsonRpcErrorCode,
+    JsonRpcRequest,
+    JsonRpcResponse,
+)
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.distribution import metadata_of
 from stepwire.server.errors import log_failure
-from stepwire.server.logs import logger
+from stepwire.server.mcp_tools import use_our_log
 from stepwire.server.sessions import Sessions
-from stepwire.server.tools import OfferedTool, ToolFailure, call_tool, tools_of
+from stepwire.server.tool_functions import FunctionTools
+from stepwire.server.tools import ToolFailure, ToolResult, Tools
 from stepwire.server.wire import encode_json_rpc
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
@@ -88,9 +93,10 @@ class StreamableHttp:
         try:
             async with self._sessions.temporary() as session:
                 about = metadata_of(session.environment)
-                tools = tools_of(session.environment)
+                tools = session.tools
+                specifications = await tools.specifications(session)
             application = await asyncio.to_thread(
-                self._load, about.name, about.version or "unknown", tools
+                self._load, about.name, about.version or "unknown", tools, specifications
             )
             async with application.lifespan(application):
                 started.set_result(application)
@@ -101,38 +107,61 @@ class StreamableHttp:
                 raise
             started.set_exception(error)
 
-    def _load(self, name: str, version: str, tools: dict[str, OfferedTool]) -> Any:
+    def _load(
+        self, name: str, version: str, tools: Tools, specifications: list[dict[str, Any]]
+    ) -> Any:
         from fastmcp import FastMCP
-        from fastmcp.tools import Tool, ToolResult
+        from fastmcp.tools import Tool
 
-        # Send FastMCP's log lines through the server's handlers instead of its own.
-        log = logging.getLogger("fastmcp")
-        log.handlers[:] = logger.handlers
-        log.propagate = logger.propagate
-        log.setLevel(logging.WARNING)
-
+        use_our_log()
         sessions = self._sessions
 
         class EnvironmentTool(Tool):  # type: ignore[misc] # FastMCP's types are not followed
             async def run(self, arguments: dict[str, Any]) -> Any:
                 async with sessions.temporary() as session:
                     try:
-                        result = await call_tool(session, self.name, arguments)
+                        result = await session.tools.call(session, self.name, arguments)
                     except ToolFailure as failure:
-                        return ToolResult(content=str(failure), is_error=True)
-                return self.convert_result(result["data"])
+                        return _failed(str(failure))
+                return _converted(result, self)
 
         server = FastMCP(name, version=version)
-        for tool in tools.values():
+        functions = tools.functions if isinstance(tools, FunctionTools) else {}
+        for tool in specifications:
+            if offered := functions.get(tool["name"]):
+                output_schema = Tool.from_function(offered.function).output_schema
+            else:
+                output_schema = tool.get("outputSchema", tool.get("output_schema"))
             server.add_tool(
                 EnvironmentTool(
-                    name=tool.specification.name,
-                    description=tool.specification.description,
-                    parameters=tool.specification.input_schema,
-                    output_schema=Tool.from_function(tool.function).output_schema,
+                    name=tool["name"],
+                    description=tool["description"],
+                    parameters=tool["inputSchema"],
+                    output_schema=output_schema,
                 )
             )
         return server.http_app(path=_PATH, stateless_http=True, json_response=True)
+
+
+def _converted(result: Any, tool: Any) -> Any:
+    """The result of a tool as FastMCP's server sends it."""
+    from fastmcp.tools import ToolResult as Reply
+
+    if isinstance(result, CallToolObservation):
+        if result.error is not None:
+            return _failed(result.error.message)
+        result = result.result
+    if isinstance(result, ToolResult):
+        return tool.convert_result(result.data)
+    if hasattr(result, "structured_content"):  # of FastMCP: its content may be images
+        return Reply(result.content, result.structured_content, result.meta, result.is_error)
+    return tool.convert_result(result)
+
+
+def _failed(message: str) -> Any:
+    from fastmcp.tools import ToolResult as Reply
+
+    return Reply(content=message, is_error=True)
 
 
 class _Delegated(Response):

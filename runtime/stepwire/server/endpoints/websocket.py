@@ -11,7 +11,6 @@ from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import Observation, WSErrorCode
 from starlette.types import Message, Receive, Scope, Send
 
-from stepwire.server import tools
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.websocket_faults import perform_fault
 from stepwire.server.errors import StoppingError, describe
@@ -112,7 +111,7 @@ class WebSocketEndpoint:
                 return
             if connection.has_ended:
                 continue  # returning before the close frame is written would cut the connection
-            session.begin_call()
+            await session.begin_call()
             try:
                 if not await self._answer(session, event, connection):
                     return
@@ -153,7 +152,7 @@ class WebSocketEndpoint:
 
     def _act(self, session: Session, action: Any) -> Awaitable[Observation]:
         if type(action) in TOOL_ACTIONS:
-            return tools.act(session, action)
+            return session.tools.act(session, action)
         return session.step(action)
 
 

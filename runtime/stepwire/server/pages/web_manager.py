@@ -21,7 +21,6 @@ from openenv.core.env_server.types import Action, EnvironmentMetadata, Observati
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from stepwire.server import tools
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.errors import log_failure
 from stepwire.server.session import Session
@@ -190,7 +189,7 @@ class WebInterfaceManager:
 
     async def _step(self, session: Session, action: Action) -> dict[str, Any]:
         if isinstance(action, CallToolAction | ListToolsAction) and type(action) in TOOL_ACTIONS:
-            observation = await tools.act(session, action)
+            observation = await session.tools.act(session, action)
         else:
             observation = await session.step(action)
         result = _result(observation)
