@@ -24,7 +24,6 @@ from stepwire.server.endpoints.http import (
     McpRoute,
     OperationRoutes,
     Route,
-    answer_message_errors,
 )
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
@@ -107,13 +106,13 @@ class HTTPEnvServer:
         OperationRoutes(self.sessions).add_to(routes, more)
         json_rpc = JsonRpc(self.sessions)
         McpRoute(self.decoder, json_rpc, self._streamable_http).add_to(routes)
-        app.include_router(routes)
-        TaskRoutes(self.sessions, self.decoder, self.env_name).add_to(app)
+        TaskRoutes(self.sessions, self.decoder, self.env_name).add_to(routes)
+        # Not by `include_router`: authors look for routes by their paths.
+        app.router.routes += routes.routes
         endpoint = WebSocketEndpoint(self.sessions, self.decoder, json_rpc)
         app.router.routes.append(WebSocketRoute("/ws", endpoint))
         with routes_that_yield(app):
-            app.include_router(more)
-        answer_message_errors(app)
+            app.router.routes += more.routes
         describe_messages(app, self.decoder, self.models)
         self._add_middleware(app)
 

@@ -109,6 +109,38 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
     assert "Traceback" not in server.log
 
 
+def test_a_mounted_application_gets_its_limits_and_its_signals_too(
+    application: Callable[[str], Path], start_server: Any, connect: Any
+) -> None:
+    source = """
+        from fastapi import FastAPI
+        from notes_env.models import NoteAction, NoteObservation
+        from stepwire.server.application import create_app
+        from notes_env.environment import NotesEnvironment
+
+        class Closing(NotesEnvironment):
+            def close(self):
+                print("closed", flush=True)
+
+        app = FastAPI()
+        app.mount("/env", create_app(Closing, NoteAction, NoteObservation))
+        app.get("/health")(lambda: {"status": "healthy"})
+    """
+    server = start_server(application=application(source), env={"MAX_MESSAGE_BYTES": "2000"})
+    address = server.ws_url.replace("/ws", "/env/ws")
+    connect(address).send({"type": "close"})  # the first connection starts the application
+    session = connect(address)
+    session.send({"type": "step", "data": {"text": "x" * 3000}})
+    assert session.close_code() == 1009
+    session = connect(address)
+    session.step(text="Hi")
+    server.process.terminate()
+    assert session.close_code() == 1012
+    server.process.wait()
+    assert server.log.count("closed\n") == 3
+    assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize(
     "environment",
     [NotesEnvironment(), "NotesEnvironment", None],

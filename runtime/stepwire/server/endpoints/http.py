@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -95,7 +95,7 @@ class DescribedModels(SchemaResponse):
 
 
 class Route(APIRoute):
-    """Answers an exception with its description; Starlette would also raise it to the server."""
+    """Answers an exception with its description, whatever application it is part of."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -103,8 +103,11 @@ class Route(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
-            except (MessageError, HTTPException, RequestValidationError):
+            except (HTTPException, RequestValidationError):
                 raise
+            except MessageError as error:
+                entry = {"type": "json_invalid", "loc": ["body"], "msg": str(error)}
+                return JSONResponse({"detail": error.errors or [entry]}, 422)
             except ClientDisconnect:
                 logger.debug("The client closed the connection before its request was complete")
                 return Response(status_code=400)  # never delivered
@@ -285,15 +288,6 @@ class McpRoute:
         if speaks_standard_mcp(request, payload):
             return await self._streamable_http.answer(request, payload)
         return _json_response(encode_json_rpc(await self._json_rpc.answer(payload)))
-
-
-def answer_message_errors(app: FastAPI) -> None:
-    """Have a `MessageError` answered with 422 and its entries."""
-
-    @app.exception_handler(MessageError)
-    async def invalid_request(_: Request, error: MessageError) -> JSONResponse:
-        detail = error.errors or [{"type": "json_invalid", "loc": ["body"], "msg": str(error)}]
-        return JSONResponse({"detail": detail}, 422)
 
 
 def _body(model: str, is_required: bool = False) -> dict[str, Any]:

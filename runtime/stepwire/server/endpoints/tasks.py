@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from openenv.core.env_server.types import BaseMessage
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from stepwire.server.endpoints.http import Route
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import MessageDecoder
 
@@ -61,8 +60,7 @@ class TaskRoutes:
         self._decoder = decoder
         self._name = name
 
-    def add_to(self, app: FastAPI) -> None:
-        router = APIRouter(route_class=Route)
+    def add_to(self, router: APIRouter) -> None:
         router.get("/list_environments", tags=_TAGS, summary="Name the environment")(
             self.list_environments
         )
@@ -84,7 +82,6 @@ class TaskRoutes:
                 responses={200: {"model": dict[str, Any]}, **_FAILURES},
                 openapi_extra={"requestBody": {"required": True, "content": content}},
             )(self._asking(method, body, key))
-        app.include_router(router)
 
     async def list_environments(self) -> list[str]:
         """Return the name by which the other routes know the environment, in a list."""

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
@@ -27,7 +27,7 @@ from stepwire.server.pages.security import FILES, inline_digests, page_headers
 from stepwire.server.scenarios import Scenario
 from stepwire.server.settings import Settings
 from stepwire.server.wire import SCHEMA_REFERENCE, MessageDecoder
-from stepwire.server.yielding_routes import yielding_routes
+from stepwire.server.yielding_routes import routes_that_yield, yielding_routes
 
 logger = logging.getLogger("stepwire.server")
 
@@ -101,9 +101,11 @@ def add_documentation(
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
 
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def favicon() -> FileResponse:
-        return FileResponse(FILES / "favicon.svg", headers=_CACHE_FOR_AN_HOUR)
+    with routes_that_yield(app):
+
+        @app.get("/favicon.ico", include_in_schema=False)
+        async def favicon() -> FileResponse:
+            return FileResponse(FILES / "favicon.svg", headers=_CACHE_FOR_AN_HOUR)
 
     try:
         assets = Path(str(files("fastapi_offline") / "static"))
@@ -163,13 +165,13 @@ def _complete(
     schemas.update(scenario.pop("$defs"), Scenario=scenario)
     properties = schemas["ResetRequest"].setdefault("properties", {})
     properties["scenario"] = {"$ref": SCHEMA_REFERENCE.format(model="Scenario")}
-    # In production mode there are fewer paths.
+    # Some paths do not exist in production mode, and an author's may stand in the place of others.
     for name, example in examples.items():
-        if example is not None and f"/{name}" in paths:
-            content = paths[f"/{name}"]["post"]["requestBody"]["content"]
-            body = {"action": example} if name == "step" else example
-            content["application/json"]["example"] = body
-    if "/state" in paths:
+        body = paths.get(f"/{name}", {}).get("post", {}).get("requestBody", {})
+        content = body.get("content", {}).get("application/json")
+        if example is not None and content is not None:
+            content["example"] = {"action": example} if name == "step" else example
+    if "get" in paths.get("/state", {}):
         state = models.state.model_json_schema(ref_template=SCHEMA_REFERENCE)
         schemas.update(state.pop("$defs", {}))
         schemas[models.state.__name__] = state
@@ -202,8 +204,11 @@ def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
     async def swagger_ui() -> HTMLResponse:
         return page
 
-    @app.get("/docs/{name}", include_in_schema=False)
-    async def swagger_ui_file(name: str) -> Response:
-        if name not in ("swagger-ui-bundle.js", "swagger-ui.css"):
-            return Response(status_code=404)
-        return FileResponse(assets / name, headers=_CACHE_FOR_AN_HOUR)
+    # These two names and no others: an author may have pages below /docs.
+    @app.get("/docs/swagger-ui-bundle.js", include_in_schema=False)
+    async def swagger_ui_script() -> FileResponse:
+        return FileResponse(assets / "swagger-ui-bundle.js", headers=_CACHE_FOR_AN_HOUR)
+
+    @app.get("/docs/swagger-ui.css", include_in_schema=False)
+    async def swagger_ui_style() -> FileResponse:
+        return FileResponse(assets / "swagger-ui.css", headers=_CACHE_FOR_AN_HOUR)

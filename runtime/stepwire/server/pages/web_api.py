@@ -63,7 +63,7 @@ def add_web_api(app: FastAPI, web_manager: WebInterfaceManager, decoder: Message
         finally:
             await web_manager.disconnect_websocket(websocket)
 
-    app.include_router(router)
+    app.router.routes += router.routes
 
 
 def _object(value: Any, *location: str) -> dict[str, Any]:

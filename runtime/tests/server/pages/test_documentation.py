@@ -28,6 +28,8 @@ def test_every_request_succeeds_as_prefilled(server: Any, openapi: Any) -> None:
     asked = set()
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
+            if operation["tags"] == ["Task API"]:  # which only some environments have
+                continue
             body = None
             if "requestBody" in operation:
                 body = operation["requestBody"]["content"]["application/json"]["example"]

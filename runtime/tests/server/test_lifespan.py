@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What an author adds to the application works as on the framework's own.
+
+Each test runs with our `create_app` and with the one of the installed framework.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import PlainTextResponse
+from starlette.staticfiles import StaticFiles
+from starlette.testclient import TestClient
+
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.server import HTTPEnvServer, create_app, create_fastapi_app
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of `on_event`
+
+
+@pytest.fixture(params=["ours", "stock"])
+def app(request: pytest.FixtureRequest) -> FastAPI:
+    make: Any = create_app
+    if request.param == "stock":
+        from openenv.core.env_server import http_server  # takes seconds
+
+        make = http_server.create_app
+    made: FastAPI = make(NotesEnvironment, NoteAction, NoteObservation)
+    return made
+
+
+Ran = list[str]
+Add = Callable[[Any, Ran], None]
+
+
+def _lifespan(ran: Ran) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        ran.append("start")
+        yield
+        ran.append("stop")
+
+    return lifespan
+
+
+def _on_event(app: FastAPI, ran: Ran) -> None:
+    @app.on_event("startup")
+    def start() -> None:
+        ran.append("start")
+
+    @app.on_event("shutdown")
+    async def stop() -> None:
+        ran.append("stop")
+
+
+def _lists_of_hooks(app: FastAPI, ran: Ran) -> None:
+    app.router.on_startup.append(lambda: ran.append("start"))
+    app.router.on_shutdown.append(lambda: ran.append("stop"))
+
+
+def _lifespan_in_place_of_the_old(app: FastAPI, ran: Ran) -> None:
+    app.router.lifespan_context = _lifespan(ran)
+
+
+def _lifespan_around_the_old(app: FastAPI, ran: Ran) -> None:
+    inner, outer = app.router.lifespan_context, _lifespan(ran)
+
+    @asynccontextmanager
+    async def lifespan(scope: Any) -> AsyncIterator[None]:
+        async with outer(scope), inner(scope):
+            yield
+
+    app.router.lifespan_context = lifespan
+
+
+def _router_with_a_lifespan(app: FastAPI, ran: Ran) -> None:
+    app.include_router(APIRouter(lifespan=_lifespan(ran)))
+
+
+_ADDITIONS: list[Add] = [
+    _on_event,
+    _lists_of_hooks,
+    _lifespan_in_place_of_the_old,
+    _lifespan_around_the_old,
+    _router_with_a_lifespan,
+]
+
+
+@pytest.mark.parametrize("add", _ADDITIONS, ids=lambda add: add.__name__.strip("_"))
+def test_hooks_run_at_the_start_and_at_the_end(app: FastAPI, add: Add) -> None:
+    ran: Ran = []
+    add(app, ran)
+    with TestClient(app) as client:
+        assert client.post("/reset", json={}).status_code == 200
+        assert ran == ["start"]
+    assert ran == ["start", "stop"]
+
+
+def test_a_hook_that_fails_keeps_the_server_from_starting(app: FastAPI) -> None:
+    @app.on_event("startup")
+    def start() -> None:
+        raise ConnectionError("no database")
+
+    with pytest.raises(ConnectionError, match="no database"), TestClient(app):
+        pass
+
+
+def test_an_application_starts_again_after_it_has_stopped(app: FastAPI) -> None:
+    for _ in range(3):
+        with TestClient(app) as client, client.websocket_connect("/ws") as session:
+            session.send_json({"type": "step", "data": {"text": "Hi"}})
+            assert session.receive_json()["data"]["reward"] == 0.2
+            assert client.post("/reset", json={}).status_code == 200
+
+
+@pytest.mark.parametrize("how", ["mounted", "mounted and entered", "included"])
+def test_the_application_works_inside_another_one(
+    app: FastAPI, how: Literal["mounted", "mounted and entered", "included"]
+) -> None:
+    ran: Ran = []
+    outer = _lifespan(ran)
+
+    @asynccontextmanager
+    async def lifespan(scope: Any) -> AsyncIterator[None]:
+        async with outer(scope):
+            if how == "mounted and entered":
+                async with app.router.lifespan_context(app):
+                    yield
+            else:
+                yield
+
+    parent = FastAPI(lifespan=lifespan)
+    if how == "included":
+        parent.include_router(app.router)
+    else:
+        parent.mount("/env", app)
+    prefix = "" if how == "included" else "/env"
+    with TestClient(parent) as client, client.websocket_connect(f"{prefix}/ws") as session:
+        session.send_json({"type": "step", "data": {"text": "Hi"}})
+        assert session.receive_json()["data"]["reward"] == 0.2
+        assert client.post(f"{prefix}/step", json={"action": {}}).status_code == 422
+        assert client.get(f"{prefix}/health").json() == {"status": "healthy"}
+        assert client.get(f"{prefix}/nothing").status_code == 404
+    assert ran == ["start", "stop"]
+
+
+def test_routes_that_the_framework_does_not_have_are_the_authors(app: FastAPI) -> None:
+    for path in ("/", "/web", "/sessions", "/ready", "/favicon.ico", "/docs/guide"):
+        app.get(path)(lambda: "the author's")
+    for path in ("/health", "/state", "/docs"):
+        app.get(path)(lambda: "unreachable")
+    with TestClient(app) as client:
+        for path in ("/", "/web", "/sessions", "/ready", "/favicon.ico", "/docs/guide"):
+            assert client.get(path).json() == "the author's", path
+        assert client.get("/health").json() == {"status": "healthy"}
+        assert "unreachable" not in client.get("/state").text
+        assert "unreachable" not in client.get("/docs").text
+        assert {"/sessions", "/state"} <= set(client.get("/openapi.json").json()["paths"])
+
+
+def test_a_mount_at_the_root_gets_what_is_left(app: FastAPI, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("the author's")
+    (tmp_path / "web").write_text("the author's")
+    app.mount("/", StaticFiles(directory=tmp_path, html=True))
+    with TestClient(app) as client:
+        assert client.get("/").text == client.get("/web").text == "the author's"
+        assert client.get("/health").json() == {"status": "healthy"}
+        assert client.post("/reset", json={}).status_code == 200
+
+
+def test_routes_are_found_by_their_paths_and_may_be_replaced(app: FastAPI) -> None:
+    paths = {route.path for route in app.router.routes}  # type: ignore[attr-defined]
+    assert {"/reset", "/step", "/state", "/schema", "/metadata", "/health", "/mcp", "/ws"} <= paths
+    app.router.routes[:] = [
+        route
+        for route in app.router.routes
+        if route.path != "/health"  # type: ignore[attr-defined]
+    ]
+    app.get("/health")(lambda: "the author's")
+    with TestClient(app) as client:
+        assert client.get("/health").json() == "the author's"
+
+
+def test_middleware_handlers_and_overrides_of_the_author_apply(app: FastAPI) -> None:
+    def dependency() -> str:
+        return "real"
+
+    @app.middleware("http")
+    async def count(request: Any, proceed: Any) -> Any:
+        response = await proceed(request)
+        response.headers["x-author"] = app.state.name
+        return response
+
+    @app.exception_handler(LookupError)
+    async def explain(_: Any, error: Any) -> PlainTextResponse:
+        return PlainTextResponse(f"not found: {error}", 418)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise LookupError("a note")
+
+    @app.get("/dependent")
+    def dependent(value: str = Depends(dependency)) -> str:
+        return value
+
+    app.dependency_overrides[dependency] = lambda: "replaced"
+    app.state.name = "notes"
+    with TestClient(app) as client:
+        assert client.get("/broken").text == "not found: a note"
+        assert client.get("/dependent").json() == "replaced"
+        assert client.post("/reset", json={}).headers["x-author"] == "notes"
+
+
+# From here on: ours alone
+
+
+def test_the_page_comes_before_the_authors_where_the_variable_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As on the framework's servers, which have no page without the variable.
+    monkeypatch.setenv("ENABLE_WEB_INTERFACE", "true")
+    app = create_app(NotesEnvironment, NoteAction, NoteObservation)
+    app.get("/web/")(lambda: "unreachable")
+    with TestClient(app) as client:
+        assert "inspector" in client.get("/web/").text
+
+
+def test_environments_are_closed_before_the_authors_hook_runs() -> None:
+    ran: Ran = []
+
+    class Closing(NotesEnvironment):
+        def close(self) -> None:
+            ran.append("close")
+
+    app = create_app(Closing, NoteAction, NoteObservation)
+    _on_event(app, ran)
+    create = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
+    with TestClient(app) as client:
+        assert "session_id" in client.post("/mcp", json=create).json()["result"]
+    assert ran == ["start", "close", "stop"]
+
+
+@pytest.mark.parametrize("mode", ["simulation", "production"])
+def test_the_routes_can_be_registered_on_an_application_of_the_authors(mode: str) -> None:
+    app = FastAPI(title="The author's")
+    app.post("/reset")(lambda: "the author's")
+    server = HTTPEnvServer(NotesEnvironment, NoteAction, NoteObservation, max_concurrent_envs=4)
+    server.register_routes(app, mode=mode)
+    app.get("/health")(lambda: "unreachable")
+    with TestClient(app) as client:
+        assert client.post("/reset").json() == "the author's"
+        assert client.get("/state").status_code == (200 if mode == "simulation" else 404)
+        assert client.get("/health").json() == {"status": "healthy"}
+        document = client.get("/openapi.json").json()
+        assert document["info"]["title"] == "The author's"
+        assert {"/reset", "/mcp", "/ready"} <= set(document["paths"])
+        with client.websocket_connect("/ws") as session:
+            session.send_json({"type": "reset", "data": {}})
+            assert session.receive_json()["type"] == "observation"
+            status = server.get_capacity_status()
+            assert (status.active_sessions, status.max_sessions) == (1, 4)
+
+
+def test_an_application_without_the_page_has_everything_else() -> None:
+    app = create_fastapi_app(NotesEnvironment, NoteAction, NoteObservation, 2)
+    with TestClient(app) as client:
+        assert client.get("/web/").status_code == 404
+        assert client.get("/docs").status_code == 200
+        assert client.get("/sessions").json()["max_sessions"] == 2
