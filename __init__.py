@@ -19,11 +19,14 @@ if tuple(map(int, stepwire.__version__.split(".")[:2])) < (0, 1):
         "Upgrade it, or uninstall it: echo_env then uses its own copy."
     )
 
+from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
+
 from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction, EchoObservation
 from stepwire.client import errors, verify_stamp
 from stepwire.client.errors import *  # noqa: F403
 
 __version__ = "0.1.0"
-__all__ = ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation", "verify_stamp"]
+__all__ = ["CallToolAction", "EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
+__all__ += ["ListToolsAction", "verify_stamp"]
 __all__ += errors.__all__

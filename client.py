@@ -2,7 +2,7 @@
 """The client of the echo environment: its models and its server, and nothing else."""
 
 from echo_env.models import EchoAction, EchoObservation
-from stepwire.client import AwaitableState, SessionClient, SessionPool
+from stepwire.client import AwaitableState, SessionClient, SessionPool, ToolDialect
 
 
 class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
@@ -14,6 +14,12 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
     """
 
     server_module = "echo_env.server.app"
+    # For servers that offer only tools, as the public one does.
+    tool_dialect = ToolDialect(
+        "echo_message",
+        {"echoed_message": str, "message_length": len},
+        ready={"echoed_message": "Echo environment ready!"},
+    )
 
 
 class EchoEnvPool(SessionPool[EchoAction, EchoObservation]):

@@ -60,7 +60,8 @@ class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]
         if seed is not None:
             self._episode["seed"] = seed
         text = "Echo environment ready!"
-        return EchoObservation(echoed_message=text, reward=0.0, metadata=chosen)
+        metadata = {"status": "ready", "message": text, **chosen}
+        return EchoObservation(echoed_message=text, reward=0.0, metadata=metadata)
 
     def step(
         self, action: EchoAction, timeout_s: float | None = None, **kwargs: Any

@@ -26,7 +26,7 @@ def test_a_step(either_server: Any) -> None:
 
 def test_metadata_is_on_the_result_and_on_the_observation(server: Any) -> None:
     with EchoEnv(base_url=server.url) as env:
-        assert env.reset().metadata == {}
+        assert env.reset().metadata == {"status": "ready", "message": "Echo environment ready!"}
         result = env.step(EchoAction(message="hello", metadata={"trace": [1, {"a": None}]}))
     expected = {"original_message": "hello", "step": 1}
     assert result.metadata == result.observation.metadata == expected

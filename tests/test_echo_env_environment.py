@@ -25,7 +25,7 @@ def test_reset_starts_an_episode() -> None:
     assert ready.model_dump() == {
         "done": False,
         "reward": 0.0,
-        "metadata": {},
+        "metadata": {"status": "ready", "message": "Echo environment ready!"},
         "echoed_message": "Echo environment ready!",
         "message_length": 0,
     }

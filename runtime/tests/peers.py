@@ -129,6 +129,14 @@ def stock_server(
         yield start("--app-dir", str(stock_template), cwd=stock_template)
 
 
+@pytest.fixture(scope="session")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The framework's server with an environment of tools only: see `tool_server.py`."""
+    with ExitStack() as servers:
+        start = starter(servers, tmp_path_factory.mktemp("tool-server"), "tool_server:app")
+        yield start(application=Path(__file__).with_name("tool_server.py"))
+
+
 @pytest.fixture(params=["ours", "stock"])
 def either_server(request: pytest.FixtureRequest) -> Server:
     """Our server and the framework's, for tests of what holds for both."""

@@ -31,7 +31,14 @@ _ERRORS = [
 ]
 _PUBLIC = {
     "stepwire.server": ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"],
-    "stepwire.client": ["AwaitableState", "SessionClient", "SessionPool", "verify_stamp", *_ERRORS],
+    "stepwire.client": [
+        "AwaitableState",
+        "SessionClient",
+        "SessionPool",
+        "ToolDialect",
+        "verify_stamp",
+        *_ERRORS,
+    ],
     "stepwire.testing": ["Conversation", "EnvironmentConformance", "Server", "server_fixture"],
 }
 

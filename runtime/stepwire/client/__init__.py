@@ -6,7 +6,8 @@ from stepwire.client.errors import *  # noqa: F403
 from stepwire.client.session_client import SessionClient
 from stepwire.client.session_pool import SessionPool
 from stepwire.client.states import AwaitableState
+from stepwire.client.tool_dialect import ToolDialect
 from stepwire.protocol.stamps import verify_stamp
 
-__all__ = ["AwaitableState", "SessionClient", "SessionPool", "verify_stamp"]
+__all__ = ["AwaitableState", "SessionClient", "SessionPool", "ToolDialect", "verify_stamp"]
 __all__ += errors.__all__

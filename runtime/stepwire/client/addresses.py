@@ -1,7 +1,116 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Addresses of servers."""
+"""Addresses of servers: as people write them, as WebSockets have them, and where they redirect."""
 
 import re
+import time
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+
+from websockets.http11 import Response
+
+from stepwire.client.errors import ConnectFailedError
+
+_MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+_SPACE_PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/spaces/([^/?#]+/[^/?#]+)", re.IGNORECASE
+)
+
+
+def server_address(base_url: str) -> str:
+    """The address of a server, as it is shown.
+
+    The page of a Hugging Face Space becomes the address where that Space runs.
+    """
+    page = _SPACE_PAGE.match(base_url.strip())
+    if page is not None:
+        return f"https://{space_subdomain(page[1])}.hf.space"
+    return re.sub("(?<![:/])/+$", "", base_url.strip())
+
+
+def space_subdomain(repo_id: str) -> str:
+    """The name of the Space `owner/name` in `hf.space` and in the Hub's registry."""
+    return re.sub("[^a-z0-9]", "-", repo_id.lower())
+
+
+def websocket_url(address: str) -> str:
+    """The address of a server's WebSocket. Without a scheme, it is `ws://`.
+
+    Raises `ValueError` for any other scheme than http, https, ws and wss, and without a host.
+    """
+    parts = urlsplit(address if "://" in address else f"ws://{address}")
+    scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise ValueError(
+            "base_url must be an address such as http://localhost:8000 (or https, ws, wss), not "
+            f"{without_secrets(address)!r}."
+        )
+    return urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/ws", parts.query, ""))
+
+
+class RedirectedError(ConnectFailedError):
+    """The handshake was answered with a redirect to `location`."""
+
+    def __init__(self, url: str, location: str) -> None:
+        super().__init__(
+            f"Failed to connect to {without_secrets(url)}: the server redirects to "
+            f"{without_secrets(urljoin(url, location))}."
+        )
+        self.location = location
+
+
+def redirect_in(url: str, response: Response) -> RedirectedError | None:
+    """The redirect in the answer to a handshake, if it is one."""
+    location = response.headers.get("Location")
+    if not location or response.status_code not in _REDIRECTS:
+        return None
+    return RedirectedError(url, location)
+
+
+class Target:
+    """Where a client is about to connect: at first where it was told to."""
+
+    def __init__(self, url: str, headers: dict[str, str], timeout_s: float) -> None:
+        """`timeout_s` seconds are for all redirects together."""
+        self.url = url
+        self.headers = headers
+        self.timeout_s = timeout_s
+        self._give_up_at = time.monotonic() + timeout_s
+        self._redirects_left = _MAX_REDIRECTS
+
+    def follow(self, redirect: RedirectedError) -> None:
+        """Go where the server redirects.
+
+        Headers and passwords are for one origin, and for encrypted connections if the first was
+        one. Raises `ConnectFailedError` with the target where a redirect would take them to
+        another.
+        """
+        old, new = urlsplit(self.url), urlsplit(urljoin(self.url, redirect.location))
+        scheme = _WEBSOCKET_SCHEMES.get(new.scheme, "")
+        url: str = urlunsplit((scheme, new.netloc, new.path, new.query, ""))
+        reason = ""
+        if not self._redirects_left:
+            reason = "and has redirected often before: it seems to be a circle"
+        elif not scheme or (old.scheme, scheme) == ("wss", "ws"):
+            reason = "which is not encrypted, or not HTTP"
+        elif (self.headers or "@" in old.netloc) and not _is_same_origin(old, urlsplit(url)):
+            reason = "where this client does not send its headers, token and password"
+        if reason:
+            raise ConnectFailedError(
+                f"{str(redirect)[:-1]}, {reason}. If that is the right server, pass its address as "
+                "`base_url`."
+            ) from redirect
+        self.url = url
+        self.timeout_s = max(self._give_up_at - time.monotonic(), 0.0)
+        self._redirects_left -= 1
+
+
+def _is_same_origin(old: SplitResult, new: SplitResult) -> bool:
+    if old.hostname != new.hostname:
+        return False
+    ports = [parts.port or _DEFAULT_PORTS[parts.scheme] for parts in (old, new)]
+    return ports[0] == ports[1] or ports == list(_DEFAULT_PORTS.values())
 
 
 def without_secrets(url: str) -> str:

@@ -51,9 +51,19 @@ class Call(Generic[ResultT]):
         self.starts_episode = starts_episode
         self._parse = parse
 
+    def rephrase(self, request: bytes, parse: Callable[[bytes], ResultT]) -> None:
+        """Replace the request by another with the same meaning, before it is performed again."""
+        self.request = request
+        self._parse = parse
+
     def finish(self, reply: bytes) -> None:
         """Take the reply. Raises what is wrong with it, and then the call is not done."""
         self._result = self._parse(reply)
+        self.is_done = True
+
+    def settle(self, result: ResultT) -> None:
+        """Take a result that is known without a request."""
+        self._result = result
         self.is_done = True
 
     def fail(self, error: BaseException) -> None:

@@ -8,6 +8,7 @@ from pydantic_core import from_json
 from websockets.client import ClientProtocol
 from websockets.http11 import Response
 
+from stepwire.client.addresses import redirect_in
 from stepwire.client.errors import (
     ConnectFailedError,
     EnvClientError,
@@ -54,6 +55,8 @@ def refused(url: str, error: Exception) -> ConnectFailedError:
     response = getattr(error, "response", None)
     if not isinstance(response, Response):
         return connect_failed(url, f"the server refused the WebSocket: {error}")
+    if (redirect := redirect_in(url, response)) is not None:
+        return redirect
     status, is_page = response.status_code, _is_page(response)
     reason = "a web page" if is_page else _detail(response) or error
     advice = _REFUSED.get(status) or (_WEB_PAGE if is_page else "")

@@ -12,7 +12,8 @@ from openenv.core.env_server.mcp_types import (
     ListToolsObservation,
     Tool,
 )
-from pydantic import ValidationError
+from openenv.core.env_server.types import Observation
+from pydantic import ConfigDict, ValidationError
 from pydantic_core import from_json, to_json
 
 from stepwire.client.errors import (
@@ -30,6 +31,12 @@ STATE_REQUEST = b'{"type":"state"}'
 CLOSE_REQUEST = b'{"type":"close"}'
 # What parsing raises for a reply that lacks something, or has it in another form.
 _UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
+
+
+class OpenObservation(Observation):
+    """An observation of a class that the client does not know, with all its fields."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def reset_request(arguments: dict[str, Any]) -> bytes:
@@ -84,10 +91,25 @@ def read_state(parse: Callable[[dict[str, Any]], ResultT], server: str, reply: b
 def tool_request(action: Any) -> tuple[dict[str, Any], Callable[[Any], StepResult[Any]]] | None:
     """The `data` of a tool-style action, and what parses its answer; `None` for other actions."""
     if isinstance(action, CallToolAction):
-        return action.model_dump(include={"type", "tool_name", "arguments"}), parse_tool_call
+        data = action.model_dump()  # with what a subclass adds
+        if not data["metadata"]:
+            del data["metadata"]
+        return data, parse_of_tools
     if isinstance(action, ListToolsAction):
-        return {"type": "list_tools"}, parse_tools
+        return {"type": "list_tools"}, parse_of_tools
     return None
+
+
+def parse_of_tools(data: dict[str, Any]) -> StepResult[Any]:
+    """The `data` of the answer to any action of tools: environments have answers of their own."""
+    if "tools" in data["observation"]:
+        return parse_tools(data)
+    if "tool_name" in data["observation"]:
+        return parse_tool_call(data)
+    fields = {**data["observation"], "reward": data["reward"], "done": data["done"]}
+    if fields.get("metadata") is None:
+        fields.pop("metadata", None)
+    return StepResult(OpenObservation(**fields), data["reward"], data["done"])
 
 
 def parse_tools(data: dict[str, Any]) -> StepResult[ListToolsObservation]:
@@ -123,16 +145,75 @@ def parse_tool_call(data: dict[str, Any]) -> StepResult[CallToolObservation]:
 
 def read_tool_value(server: str, reply: bytes) -> Any:
     """The value that a tool returned. Raises `ServerError` when the tool could not run."""
-    observation = read_reply(parse_tool_call, "observation", server, reply).observation
-    if observation.error is not None:
-        data = {
-            "message": f"Tool '{observation.tool_name}' failed: {observation.error.message}",
-            "code": observation.error.error_type.value,
-        }
-        raise ServerError(data, server)
-    value = observation.result
-    # Environments on FastMCP send its result object, which has the value in `data`.
-    return value["data"] if isinstance(value, dict) and "data" in value else value
+    return value_of_tool(
+        read_reply(parse_of_tools, "observation", server, reply).observation, server
+    )
+
+
+def value_of_tool(called: Any, server: str) -> Any:
+    """The value in the observation of a call, or the observation itself if it is of another kind.
+
+    Raises `ServerError` when the tool could not run.
+    """
+    if not isinstance(called, CallToolObservation):
+        return called
+    if called.error is not None:
+        why, code = called.error.message, called.error.error_type.value
+        raise _failed(f"Tool {called.tool_name!r}", why, code, server)
+    return _value_of_result(called.tool_name, called.result, server)
+
+
+def rpc_request(method: str, parameters: dict[str, Any]) -> bytes:
+    """An `mcp` frame; raises `InvalidActionError` for parameters that JSON cannot hold."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    return _encode({"type": "mcp", "data": call}, "The arguments of the tool")
+
+
+def read_rpc_tools(server: str, reply: bytes) -> AwaitableList[Tool]:
+    """The tools of an environment, from the answer to `tools/list`."""
+
+    def parse(data: dict[str, Any]) -> AwaitableList[Tool]:
+        return AwaitableList(
+            Tool(
+                name=tool["name"],
+                description=tool.get("description") or "",
+                input_schema=tool.get("input_schema") or tool.get("inputSchema") or {},
+            )
+            for tool in _rpc_result("tools/list", data, server)["tools"]
+        )
+
+    return read_reply(parse, "mcp", server, reply)
+
+
+def read_rpc_value(tool: str, server: str, reply: bytes) -> Any:
+    """The value that a tool returned, from the answer to `tools/call`."""
+
+    def parse(data: dict[str, Any]) -> Any:
+        return _value_of_result(tool, _rpc_result(f"Tool {tool!r}", data, server), server)
+
+    return read_reply(parse, "mcp", server, reply)
+
+
+def _rpc_result(what: str, data: dict[str, Any], server: str) -> Any:
+    error = data.get("error")
+    if error is not None:
+        raise _failed(what, error["message"], str(error["code"]), server)
+    return data["result"]
+
+
+def _value_of_result(tool: str, result: Any, server: str) -> Any:
+    """The value in MCP's result of a tool; a result in any other form is the value itself."""
+    if not isinstance(result, dict) or not {"content", "data"} <= result.keys():
+        return result
+    texts = [part["text"] for part in result["content"] if "text" in part]
+    if result.get("is_error") or result.get("isError"):
+        raise _failed(f"Tool {tool!r}", " ".join(texts), "execution_error", server)
+    # A tool that does not declare what it returns may have its value in `content` only.
+    return "\n".join(texts) if result["data"] is None and texts else result["data"]
+
+
+def _failed(what: str, why: str, code: str, server: str) -> ServerError:
+    return ServerError({"message": f"{what} failed: {why}", "code": code}, server)
 
 
 def _data(expected: str, server: str, reply: bytes) -> dict[str, Any]:

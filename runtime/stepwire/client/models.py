@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from openenv.core.client_types import StepResult
 from openenv.core.env_client import EnvClient
+from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 from openenv.core.env_server.types import State
 from pydantic import AliasChoices, BaseModel, ValidationError
 
 from stepwire.client.errors import InvalidActionError, UsageError
+from stepwire.client.messages import OpenObservation
 from stepwire.client.results import AwaitableStepResult
 
 ActT = TypeVar("ActT")
@@ -39,7 +41,7 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
     """The class of observations: the second generic argument."""
     state_model: ClassVar[type[State]] = State
     """The class of states: the third generic argument."""
-    _plain_action: ClassVar[type[BaseModel] | None] = None  # `action_model`, if it is plain
+    _plain_action: type[BaseModel] | None = None  # `action_model`, if it is plain
     _computed: ClassVar[tuple[str, ...]] = ()  # fields of observations that are not to be validated
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -187,7 +189,8 @@ def _is_plain(model: type[BaseModel]) -> bool:
     """Whether the payload of an action is just its `__dict__`, which takes 5 % off a step."""
     decorators = model.__pydantic_decorators__
     return not (
-        decorators.field_serializers
+        issubclass(model, CallToolAction)  # its answer may be of another class
+        or decorators.field_serializers
         or decorators.model_serializers
         or model.model_computed_fields
         or model.model_config.get("extra") == "allow"
@@ -223,8 +226,11 @@ def _parse_known_keys(
     """Parse what failed with `error`, without the keys that the model does not know.
 
     Raises `error` if it has another reason, or the model knows nothing of the reply at all: that
-    comes from another environment.
+    comes from another environment. An observation of a tool is expected of calls only, not of a
+    reset.
     """
+    if issubclass(model, CallToolObservation) and "tool_name" not in fields:
+        return OpenObservation(**fields)  # type: ignore[return-value]
     known = deepcopy(fields)
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         *path, key = problem["loc"]

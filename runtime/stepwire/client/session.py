@@ -11,9 +11,10 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from stepwire.client.addresses import RedirectedError, Target
 from stepwire.client.call_lock import CallLock
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
@@ -21,6 +22,7 @@ from stepwire.client.endings import session_lost
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
+    ServerError,
     SessionLostError,
     UsageError,
 )
@@ -51,20 +53,25 @@ class Session:
         max_message_size: int | None,
         capacity_wait_s: float,
         ping: tuple[float | None, float | None],
+        find_server: Callable[[], str] | None = None,
+        rephrase: Callable[[Call[Any], ServerError], bool] | None = None,
     ) -> None:
         """`url` is the WebSocket's, `max_message_size` is in bytes, `ping` (interval, timeout).
 
-        The other arguments are those of `SessionClient`.
+        `find_server`, called before each connection is opened, returns the `url` to use from then
+        on. `rephrase`, called when the server refuses a call, returns whether it has changed the
+        call and the session is to perform it again. The other arguments are those of
+        `SessionClient`.
         """
         self.url = url
         self.message_timeout_s = message_timeout_s
         self.connection: Connection | None = None
         self.episode_id: str | None = None  # if a reset or a state has shown it
-        self._headers = headers
-        self._connect_timeout_s = connect_timeout_s
-        self._max_message_size = max_message_size
+        self._opening = (headers, connect_timeout_s)
+        self._exchanging = (max_message_size, ping)
         self._capacity_wait_s = capacity_wait_s
-        self._ping = ping
+        self._find_server = find_server
+        self._rephrase = rephrase
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
         self._lock = CallLock()  # held while calls are performed
@@ -189,6 +196,8 @@ class Session:
             call.pauses = call.pauses or _pauses(self._capacity_wait_s)
             if (pause := next(call.pauses, None)) is not None:
                 return pause
+        if self._rephrase and isinstance(error, ServerError) and self._rephrase(call, error):
+            return 0.0  # the session goes on
         if isinstance(error, ProtocolViolationError) and self.connection is not None:
             self.connection.drop()  # further messages of such a server cannot be trusted
         self._record_loss(error)
@@ -278,20 +287,33 @@ class Session:
     def _open(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
-        self.connection = Connection.open(*self._opening())
+        if self._find_server is not None:
+            self.url = self._find_server()
+        target = Target(self.url, *self._opening)
+        while self.connection is None:
+            try:
+                self.connection = Connection.open(*self._way_to(target))
+            except RedirectedError as redirect:
+                target.follow(redirect)
         self._loss = self.episode_id = None
         return self.connection
 
     async def _open_async(self, *, reopen: bool) -> Connection:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
-        self.connection = await Connection.open_async(*self._opening())
+        if self._find_server is not None:
+            self.url = await asyncio.to_thread(self._find_server)  # starting one takes long
+        target = Target(self.url, *self._opening)
+        while self.connection is None:
+            try:
+                self.connection = await Connection.open_async(*self._way_to(target))
+            except RedirectedError as redirect:
+                target.follow(redirect)
         self._loss = self.episode_id = None
         return self.connection
 
-    def _opening(self) -> tuple[Exchange, dict[str, str], float]:
-        exchange = Exchange(self.url, self._max_message_size, self._ping)
-        return exchange, self._headers, self._connect_timeout_s
+    def _way_to(self, target: Target) -> tuple[Exchange, dict[str, str], float]:
+        return Exchange(target.url, *self._exchanging), target.headers, target.timeout_s
 
     def _require_no_episode(self, *, reopen: bool) -> None:
         """Raise `SessionLostError` if an episode was lost and `reopen` does not allow a new one."""

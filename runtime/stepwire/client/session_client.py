@@ -8,43 +8,41 @@ class MyEnv(SessionClient[MyAction, MyObservation, MyState]):
 """
 
 import asyncio
+import inspect
+import weakref
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
     CallToolObservation,
     ListToolsAction,
     ListToolsObservation,
-    Tool,
 )
 from openenv.core.env_server.types import State
+from pydantic_core import from_json
 
 from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
-from stepwire.client.errors import InvalidActionError
+from stepwire.client.errors import InvalidActionError, ServerError
 from stepwire.client.loops import running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
     read_result,
     read_state,
-    read_tool_value,
-    read_tools,
     reset_request,
     step_request,
     tool_request,
 )
 from stepwire.client.models import DeclaredModels
-from stepwire.client.results import (
-    AwaitableList,
-    AwaitableStepResult,
-    PendingStepResult,
-    PendingValue,
-)
+from stepwire.client.results import AwaitableStepResult, PendingStepResult
 from stepwire.client.session import Session
 from stepwire.client.starting import StartingClient
 from stepwire.client.states import pending_state_class
+from stepwire.client.tool_client import ToolClient
+from stepwire.client.tool_dialect import ToolDialect
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +52,11 @@ ObsT = TypeVar("ObsT")
 StateT = TypeVar("StateT", bound=State)
 
 
-class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, ObsT, StateT]):
+class SessionClient(
+    DeclaredModels[ActT, ObsT, StateT],
+    ToolClient[ActT, ObsT, StateT],
+    StartingClient[ActT, ObsT, StateT],
+):
     """One session with an environment server. The first call opens the connection.
 
     Without a running event loop, calls block and return their results: bare, in a `with` block, or
@@ -70,9 +72,13 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
     hooks `_step_payload`, `_parse_result` and `_parse_state`.
     """
 
+    tool_dialect: ClassVar[ToolDialect | None] = None
+    """What an action means on a server that offers only tools."""
+    _calls_tools = False  # whether the server has turned out to be such a one
+
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None = None,
         connect_timeout_s: float = 10.0,
         message_timeout_s: float = 60.0,
         max_message_size_mb: float = 100.0,
@@ -87,24 +93,42 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
     ) -> None:
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
+        The page of a Hugging Face Space is as good. Without an address, the first call starts the
+        server of `provider`, which has what it needs for that. Raises `ValueError` without both.
+
         Opening the connection may take `connect_timeout_s`, each reply `message_timeout_s`.
         Messages above `max_message_size_mb` (MiB) are refused. `headers` are sent with the
         WebSocket handshake, and `token` as `Authorization: Bearer`. While the server is at
         capacity, the client asks again for `capacity_wait_s`. While a call waits, the client pings
         the server after `websocket_ping_interval_s` of silence, and the session is lost without an
         answer within `websocket_ping_timeout_s`; `None` turns off either. All times are seconds.
-        `provider` is what runs the server: the client stops it in `close()`.
+        `provider` is what runs the server: the client stops it in `close()`. In the `mode`
+        "production", tools are called by MCP's requests instead of steps.
         """
         self.require_models()
+        if base_url is None and provider is None:
+            raise ValueError(f"{type(self).__name__} needs a `base_url`, or a `provider`.")
+        self._options: dict[str, Any] = {  # of `new_session`
+            "connect_timeout_s": connect_timeout_s,
+            "message_timeout_s": message_timeout_s,
+            "max_message_size_mb": max_message_size_mb,
+            "mode": mode,
+            "headers": headers,
+            "token": token,
+            "capacity_wait_s": capacity_wait_s,
+            "websocket_ping_interval_s": websocket_ping_interval_s,
+            "websocket_ping_timeout_s": websocket_ping_timeout_s,
+        }
         super().__init__(
-            base_url=base_url,
+            base_url=base_url or "",
             connect_timeout_s=connect_timeout_s,
             message_timeout_s=message_timeout_s,
             max_message_size_mb=max_message_size_mb,
             provider=provider,
             mode=mode,
         )
-        self._base_url = base_url.rstrip("/")
+        self._starts_server = base_url is None
+        self._set_address(base_url)
         headers = dict(headers or {})
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -116,19 +140,22 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
             max_message_size=self._max_message_size,
             capacity_wait_s=capacity_wait_s,
             ping=(websocket_ping_interval_s, websocket_ping_timeout_s),
+            find_server=self._find_server if self._starts_server else None,
+            rephrase=self._rephrase if self.tool_dialect is not None else None,
         )
+        self._children: weakref.WeakSet[SessionClient[Any, Any, Any]] = weakref.WeakSet()
         self._is_blocking = False  # whether calls block even on a running loop
         self._being_awaited: Generator[Any, None, Any] | None = None
 
     @property
-    def base_url(self) -> str:
-        """The server's address, as given."""
+    def base_url(self) -> str | None:
+        """The server's address; `None` while the provider's server is not started."""
         return self._base_url
 
     def __repr__(self) -> str:
         session = self._session
         episode = "" if session.episode_id is None else f", episode {session.episode_id!r}"
-        address = without_secrets(self._base_url)
+        address = without_secrets(self._base_url or self._ws_url)
         return f"<{type(self).__name__} {address}: session {session.status}{episode}>"
 
     @property
@@ -171,16 +198,26 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
         state: StateT = self._perform(call, pending_state_class(self.state_model))
         return state
 
-    def list_tools(self) -> AwaitableList[Tool]:
-        """The environment's tools: name, description and the JSON Schema of the arguments."""
-        tools: AwaitableList[Tool]
-        tools = self._call_for_value({"type": "list_tools"}, partial(read_tools, self._ws_url))
-        return tools
+    def new_session(self) -> "Self":
+        """Another session with the same server: a client of this class, with the same options.
 
-    def call_tool(self, name: str, /, **arguments: Any) -> Any:
-        """Call a tool and return its result. Raises `ServerError` when the tool could not run."""
-        data = {"type": "call_tool", "tool_name": name, "arguments": arguments}
-        return self._call_for_value(data, partial(read_tool_value, self._ws_url))
+        On a running loop, await it. `close()` of this client closes it, too.
+        """
+        child = self._create_session_client()
+        if self._is_blocking:
+            child.sync()
+        child.connect()
+        self._children.add(child)
+        return child
+
+    def _create_session_client(self) -> "Self":  # the framework's `SyncEnvClient` calls it
+        self._find_server()
+        parameters = inspect.signature(type(self)).parameters
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        options = {
+            name: value for name, value in self._options.items() if takes_all or name in parameters
+        }
+        return type(self)(base_url=self._base_url, **options)
 
     def connect(self) -> "Self":  # type: ignore[override]
         """Open the session now instead of with the first call. On a running loop, await it."""
@@ -192,6 +229,7 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
         """Close the session after performing deferred calls. The next call opens a new one."""
         self._session.flush()
         self._session.close()
+        self._tools = None
         return Closed()
 
     def close(self) -> "Closed":  # type: ignore[override]
@@ -223,10 +261,12 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
         await asyncio.to_thread(self._close_everything)
 
     def _close_everything(self) -> None:
-        try:
-            self._session.close()
-        finally:
-            self._stop_server()
+        self._tools = None
+        with ExitStack() as closing:  # in the order of the lines from below
+            closing.callback(self._stop_server)
+            closing.callback(self._session.close)
+            for child in [*self._children]:
+                closing.callback(child.close)
 
     def _connect_now(self) -> None:
         self._session.connect()
@@ -260,6 +300,7 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
 
     def prepare_reset(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
         """The call of `reset(**arguments)`, for `SessionPool` to perform."""
+        self._tools = None
         read = partial(self._read_reset, arguments.get("episode_id"))
         return Call(self._session, reset_request(arguments), read, starts_episode=True)
 
@@ -281,11 +322,29 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
                     f"{type(self).__name__} cannot send {action!r} of type "
                     f"{type(action).__name__}: {error}. Nothing was sent."
                 ) from error
+            if not is_ordinary and self._calls_tools and self.tool_dialect is not None:
+                data, parse = self.tool_dialect.request(data), self._parse_tool_call
         read = partial(read_result, parse, self._ws_url)
         return Call(self._session, step_request(data), read)
 
-    def _call_for_value(self, data: dict[str, Any], read: Callable[[bytes], Any]) -> Any:
-        return self._perform(Call(self._session, step_request(data), read), PendingValue)
+    def _rephrase(self, call: Call[Any], error: ServerError) -> bool:
+        """Turn a step that was refused into a call of its tool, if the server takes only those."""
+        if self.tool_dialect is None or not self.tool_dialect.is_spoken(error):
+            return False
+        data = from_json(call.request)["data"]
+        if "tool_name" in data:
+            return False
+        self._calls_tools, self._plain_action = True, None  # so that no action is ordinary
+        read = partial(read_result, self._parse_tool_call, self._ws_url)
+        call.rephrase(step_request(self.tool_dialect.request(data)), read)
+        return True
+
+    def _parse_tool_call(self, data: dict[str, Any]) -> Any:
+        assert self.tool_dialect is not None
+        return self._parse_result(self.tool_dialect.payload(self._ws_url, data))
+
+    def _defers(self) -> bool:
+        return not self._is_blocking and running_loop() is not None
 
     def _perform(self, call: Call[Any], pending: Callable[[Call[Any]], Any]) -> Any:
         """Perform a call and return its result; on a running loop, defer it and return `pending`.
@@ -299,6 +358,8 @@ class SessionClient(DeclaredModels[ActT, ObsT, StateT], StartingClient[ActT, Obs
 
     def _read_reset(self, episode_id: Any, reply: bytes) -> AwaitableStepResult[ObsT]:
         result = read_result(self._parse_result, self._ws_url, reply)
+        if self.tool_dialect is not None:
+            result.observation = self.tool_dialect.complete(result.observation)
         self._session.episode_id = episode_id
         return result
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`StartingClient`: starts the server that a client talks to, and stops it with the client."""
 
-import re
+import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, TypeVar
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from openenv.core.env_client import EnvClient
 from openenv.core.env_server.types import State
 
+from stepwire.client.addresses import server_address, space_subdomain, websocket_url
 from stepwire.client.errors import UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
 
@@ -35,6 +36,10 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
 
     server_module: ClassVar[str | None] = None
     """The module that serves the environment with `python -m`, for `from_local`."""
+    _base_url: str | None
+    _ws_url: str
+    _provider: Any
+    _starts_server = False  # with its first call: it was made without an address
 
     @classmethod
     def from_docker_image(  # type: ignore[override]
@@ -76,8 +81,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         have to install the project.
         """
         if use_docker:
-            subdomain = re.sub("[^a-z0-9]", "-", repo_id.lower())  # as the Hub makes it
-            image = f"registry.hf.space/{subdomain}:{options.pop('tag', 'latest')}"
+            image = f"registry.hf.space/{space_subdomain(repo_id)}:{options.pop('tag', 'latest')}"
             return cls.from_docker_image(image, provider, wait_timeout=wait_timeout, **options)
         if provider is None:
             repository = f"git+https://huggingface.co/spaces/{repo_id}"
@@ -137,11 +141,55 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         """Open a connection, blocking wherever this is called."""
         raise NotImplementedError
 
+    def _find_server(self) -> str:
+        """The WebSocket's address. Starts the server of a client that was made without one."""
+        if self._base_url is None:
+            self._set_address(_start(self._provider))
+        return self._ws_url
+
+    def _set_address(self, base_url: str | None) -> None:
+        self._base_url = None if base_url is None else server_address(base_url)
+        if self._base_url is not None:
+            self._ws_url = websocket_url(self._base_url)
+        else:  # the address in errors until the server is started
+            self._ws_url = f"the server of {type(self._provider).__name__}"
+
     def _stop_server(self) -> None:
-        """Stop the server, if this client started it. May be repeated."""
-        provider, self._provider = self._provider, None
-        if provider is not None:
+        """Stop the server, if this client started it. May be repeated, also after it has failed."""
+        if self._provider is None or self._base_url is None:
+            return
+        _stop(self._provider)
+        if self._starts_server:
+            self._set_address(None)  # the next call starts it again
+        else:
+            self._provider = None
+
+
+def _start(provider: Any) -> str:
+    """Start a server that a provider knows without being told; returns its address."""
+    start = getattr(provider, "start_container", None)
+    is_container = start is not None
+    start = start or provider.start
+    needed = [
+        name
+        for name, parameter in inspect.signature(start).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(
+            f"{type(provider).__name__} cannot start a server by itself: {start.__name__}() needs "
+            f"{', '.join(needed)}. Use `from_docker_image(image, provider=…)`, or start the server "
+            "and pass its address as `base_url`."
+        )
+    try:
+        url: str = start()
+        provider.wait_for_ready(*([url] if is_container else []))
+    except BaseException:
+        with suppress(Exception):
             _stop(provider)
+        raise
+    return url
 
 
 def _stop(provider: Any) -> None:

@@ -103,7 +103,7 @@ class SessionEnv(gymnasium.Env[Any, Any]):
             self._client = client.from_local(**client_options).sync()
         else:
             self._client = client(base_url, **client_options).sync()
-        self.base_url: str = self._client.base_url
+        self.base_url = self._client.base_url
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -194,7 +194,7 @@ class TestLocalServer:
         variables = {"MAX_CONCURRENT_ENVS": "1"}
         with NotesEnv.from_local(env_vars=variables, message_timeout_s=7, token="t") as client:
             assert client._message_timeout == 7
-            assert client._session._headers["Authorization"] == "Bearer t"
+            assert client._options["token"] == "t"
             with pytest.raises(CapacityReachedError):
                 NotesEnv(client.base_url).sync().reset()
 
