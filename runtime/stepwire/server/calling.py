@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How the methods of an environment are called: in threads, unless its class says otherwise.
+"""How the methods of an environment are called: in its thread, unless its class says otherwise.
 
-- `BLOCKING = False` in a class says that its methods return at once: they are called on the event
-  loop.
-- `reset_async` and `step_async` are awaited on the event loop.
-- Any other method may block and is called in a thread. (`state` is a property, and is always read
-  on the event loop.)
+- An environment has a thread of its own, as on the stock servers: it is made, called and closed
+  there. Calls share a context, so context variables last from one call to the next.
+- `reset_async` and `step_async` are awaited on the event loop. With `step_async`, so are tools, and
+  `state` is read there; the constructor, `close` and a synchronous `reset` keep their thread.
+- `BLOCKING = False` in a class says that its methods return at once: all are called on the event
+  loop, and there is no thread.
 
 A call that blocks the event loop holds up every session of the worker. A class that says
 `BLOCKING = False` is warned about once, when a method of it blocks repeatedly. Development mode
@@ -18,14 +19,17 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from openenv.core.env_server.interfaces import Environment
+
+from stepwire.server.logs import ServedSession, current_session
+from stepwire.server.threads import CallThread
 
 logger = logging.getLogger("stepwire.server")
 
@@ -33,65 +37,186 @@ AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
 Function: TypeAlias = Callable[..., Any]
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
+Call: TypeAlias = Callable[[Function, Arguments, Keywords], Awaitable[Any]]
 
 _MOST_BLOCKED_S = 0.1
 # uvicorn switches the loop's debug mode off on Python 3.11, so what turns it on is read here too.
 _DEVELOPMENT_MODE = sys.flags.dev_mode or bool(os.environ.get("PYTHONASYNCIODEBUG"))
+_NO_KEYWORDS: Keywords = {}
+_thread_numbers = count()
 
 
 def _in_development() -> bool:
     return _DEVELOPMENT_MODE or asyncio.get_running_loop().get_debug()
 
 
+def needs_thread(environment_cls: type[AnyEnvironment]) -> bool:
+    """Whether environments of the class are made and closed in a thread."""
+    return bool(getattr(environment_cls, "BLOCKING", True))
+
+
+def steps_in_thread(environment_cls: type[AnyEnvironment]) -> bool:
+    """Whether environments of the class take their steps in a thread."""
+    return needs_thread(environment_cls) and not _is_async(environment_cls, "step")
+
+
+def new_thread() -> CallThread:
+    """A thread for environments."""
+    return CallThread(f"environment_{next(_thread_numbers)}")
+
+
+class SessionThread:
+    """The thread of one session. It ends with the session, unless sessions share it."""
+
+    __slots__ = ("_context", "_is_shared", "_thread", "is_busy")
+
+    def __init__(self, shared: CallThread | None) -> None:
+        self._is_shared = shared is not None
+        self._thread = shared or new_thread()
+        self._context = copy_context()
+        self.is_busy = False  # a call of this session has begun and has not returned
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this thread."""
+        return self._thread.is_current
+
+    def serve(self, session: ServedSession | None) -> None:
+        """Have log lines of further calls name the session."""
+        self._context.run(current_session.set, session)
+
+    def call(
+        self, function: Function, arguments: Arguments, keywords: Keywords
+    ) -> "asyncio.Future[Any]":
+        """Call in the thread, after the calls requested so far."""
+        run = self._context.run
+        return self._thread.call(partial(run, self._run, function, arguments, keywords))
+
+    def end(self) -> None:
+        """End the thread after the calls requested so far; does not wait for them."""
+        # The session and the context refer to each other.
+        self._thread.call(partial(self.serve, None))
+        if not self._is_shared:
+            self._thread.end()
+
+    def _run(self, function: Function, arguments: Arguments, keywords: Keywords) -> Any:
+        self.is_busy = True
+        try:
+            return function(*arguments, **keywords)
+        except BaseException:
+            if (session := current_session.get()) is not None:
+                session.note_episode()  # for the log line, which is written in another thread
+            raise
+        finally:
+            self.is_busy = False
+
+
+class Caller:
+    """Calls the methods of one environment, each where it belongs."""
+
+    __slots__ = (
+        "_blocking",
+        "_convention",
+        "_environment",
+        "_step",
+        "_take_step",
+        "_thread",
+        "call",
+    )
+
+    def __init__(
+        self,
+        environment: AnyEnvironment,
+        convention: "CallingConvention",
+        thread: SessionThread | None,
+    ) -> None:
+        """`thread` is the one that the environment was made in, if any."""
+        on_loop = convention.call_on_loop
+        self._environment = environment
+        self._convention = convention
+        self._thread = thread
+        self._blocking: Call = on_loop if thread is None else thread.call
+        step = convention.step
+        self._take_step: Call = convention.await_on_loop if step.is_async else self._blocking
+        self._step: Function = getattr(environment, step.name)
+        # What is called between steps is called where they are.
+        self.call: Call = on_loop if step.is_async else self._blocking
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs where the steps of the environment do."""
+        thread = self._thread
+        return thread is None or self._convention.step.is_async or thread.is_current
+
+    def serve(self, session: ServedSession) -> None:
+        """Have log lines of further calls name the session."""
+        if self._thread is not None:
+            self._thread.serve(session)
+
+    def reset(self, arguments: Keywords) -> Awaitable[Any]:
+        """Reset the environment, with those of the arguments that it accepts."""
+        method = self._convention.reset
+        call = self._convention.await_on_loop if method.is_async else self._blocking
+        return call(getattr(self._environment, method.name), (), method.accepted(arguments))
+
+    def step(self, action: Any, arguments: Keywords | None) -> Awaitable[Any]:
+        """Take a step, with those of the arguments that the environment accepts."""
+        keywords = self._convention.step.accepted(arguments) if arguments else _NO_KEYWORDS
+        return self._take_step(self._step, (action,), keywords)
+
+    async def close(self, log_failure: Callable[[Exception], Any]) -> None:
+        """Close the environment and end its thread, after the calls requested so far.
+
+        A call that has begun and been abandoned is not waited for.
+        """
+
+        def log(closed: "asyncio.Future[Any]") -> None:
+            if not closed.cancelled() and isinstance(error := closed.exception(), Exception):
+                log_failure(error)
+
+        is_busy = self._thread is not None and self._thread.is_busy
+        closing = asyncio.ensure_future(self._blocking(self._environment.close, (), {}))
+        closing.add_done_callback(log)
+        if self._thread is not None:
+            self._thread.end()
+        if not is_busy:
+            await asyncio.wait([closing])
+
+
 class CallingConvention:
     """How environments of one class are called; found out once, not at every step."""
 
-    def __init__(self, environment_cls: type[AnyEnvironment], threads: Executor) -> None:
-        self._class_name = environment_cls.__name__
-        self._threads = threads
-        self._is_blocking: bool = getattr(environment_cls, "BLOCKING", True)
+    def __init__(self, environment: AnyEnvironment) -> None:
+        self._class_name = type(environment).__name__
         self._slow: set[str] = set()
         self._has_warned = False
-        self.reset = self._method(environment_cls, "reset")
-        self.step = self._method(environment_cls, "step")
-        # The constructor, tools, `dump_state` and the rest are called where steps are.
-        self.in_threads = self._is_blocking and not self.step.is_async
-        self.call = self._call_in_thread if self.in_threads else self._call_on_loop
+        self.needs_thread = needs_thread(type(environment))
+        self.reset = _method(environment, "reset")
+        self.step = _method(environment, "step")
 
-    def _method(self, environment_cls: type[AnyEnvironment], name: str) -> "Method":
-        async_name = f"{name}_async"
-        function = getattr(environment_cls, async_name)
-        if function is not getattr(Environment, async_name):
-            return Method(async_name, _keywords(function), self._await, is_async=True)
-        call = self._call_in_thread if self._is_blocking else self._call_on_loop
-        return Method(name, _keywords(getattr(environment_cls, name)), call)
-
-    async def _call_in_thread(
+    async def call_on_loop(
         self, function: Function, arguments: Arguments, keywords: Keywords
     ) -> Any:
-        # The context goes along: log lines of the environment name their session.
-        call = partial(copy_context().run, function, *arguments, **keywords)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-    async def _call_on_loop(
-        self, function: Function, arguments: Arguments, keywords: Keywords
-    ) -> Any:
+        """Call on the event loop."""
         began = perf_counter()
         try:
             return function(*arguments, **keywords)
         finally:
-            if (blocked_s := perf_counter() - began) > _MOST_BLOCKED_S:
-                self._report(function, blocked_s)
+            self.report(function, perf_counter() - began)
 
-    def _await(
+    def await_on_loop(
         self, function: Function, arguments: Arguments, keywords: Keywords
     ) -> Awaitable[Any]:
+        """Call an `async` method."""
         awaitable: Awaitable[Any] = function(*arguments, **keywords)
         if _in_development():
-            return _Timed(awaitable, partial(self._report, function))
+            return _Timed(awaitable, partial(self.report, function))
         return awaitable
 
-    def _report(self, function: Function, blocked_s: float) -> None:
+    def report(self, function: Function, blocked_s: float) -> None:
+        """Warn about a call that blocked the event loop, where that is due."""
+        if blocked_s <= _MOST_BLOCKED_S:
+            return
         name = getattr(function, "__name__", repr(function))
         if isinstance(getattr(function, "__self__", None), Environment):
             name = f"{self._class_name}.{name}"
@@ -110,7 +235,7 @@ class CallingConvention:
 
     def _is_warning_due(self, name: str) -> bool:
         """Whether to warn outside development: once, about a method that was slow before."""
-        if self._is_blocking or self._has_warned:
+        if self.needs_thread or self._has_warned:
             return False
         # A busy machine can make any call slow once.
         self._has_warned = name in self._slow
@@ -120,12 +245,11 @@ class CallingConvention:
 
 @dataclass(frozen=True)
 class Method:
-    """`reset` or `step` of an environment class, or its `async` form."""
+    """`reset` or `step` of an environment, or its `async` form."""
 
     name: str
+    is_async: bool
     keywords: frozenset[str] | None  # those it accepts; None: any
-    call: Callable[[Function, Arguments, Keywords], Awaitable[Any]]
-    is_async: bool = False
 
     def accepted(self, keywords: Keywords) -> Keywords:
         """Those of `keywords` that the method accepts."""
@@ -134,11 +258,32 @@ class Method:
         return {name: keywords[name] for name in keywords if name in self.keywords}
 
 
-def _keywords(method: Function) -> frozenset[str] | None:
-    parameters = inspect.signature(method).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+def _method(environment: AnyEnvironment, name: str) -> Method:
+    is_async = _is_async(environment, name)
+    name = f"{name}_async" if is_async else name
+    return Method(name, is_async, _keywords(getattr(environment, name)))
+
+
+def _is_async(environment: AnyEnvironment | type[AnyEnvironment], name: str) -> bool:
+    """Whether the method has an `async` form of the environment's own."""
+    name = f"{name}_async"
+    function = getattr(environment, name, None)
+    return getattr(function, "__func__", function) not in (None, getattr(Environment, name))
+
+
+def _keywords(bound: Function) -> frozenset[str] | None:
+    try:
+        parameters = inspect.signature(bound).parameters.values()
+    except (TypeError, ValueError):  # a callable that does not say
         return None
-    return frozenset(parameter.name for parameter in parameters) - {"self", "action"}
+    kinds = {parameter.kind for parameter in parameters}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return None
+    return frozenset(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    )
 
 
 class _Timed:
@@ -158,8 +303,7 @@ class _Timed:
             except StopIteration as returned:
                 return returned.value
             finally:
-                if (blocked_s := perf_counter() - began) > _MOST_BLOCKED_S:
-                    self._report(blocked_s)
+                self._report(perf_counter() - began)
             try:
                 sent = yield awaited
             except BaseException as error:  # noqa: BLE001 - passed on to what is awaited

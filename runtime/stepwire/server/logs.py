@@ -25,15 +25,21 @@ _REACHABLE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _TOKEN = re.compile(r"(token=|bearer\s+)[^\s&;,'\"]+", re.IGNORECASE)
 
 
-class _Served(Protocol):
+class ServedSession(Protocol):
+    """A session, as far as log lines need it."""
+
     id: str
 
     @property
-    def episode_id(self) -> str | None: ...
+    def episode_id(self) -> str | None:
+        """Of the current episode, if known."""
+
+    def note_episode(self) -> None:
+        """Remember the episode's id. Called where the environment is."""
 
 
 # The session that the running code belongs to, if any.
-current_session: ContextVar[_Served | None] = ContextVar("current_session", default=None)
+current_session: ContextVar[ServedSession | None] = ContextVar("current_session", default=None)
 
 
 def _session_fields() -> dict[str, str]:

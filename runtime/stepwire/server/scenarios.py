@@ -15,14 +15,15 @@ from openenv.core.env_server.types import Action, Observation
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from stepwire.protocol.stamps import make_stamp
-from stepwire.server.calling import AnyEnvironment, CallingConvention
+from stepwire.server.calling import AnyEnvironment, Caller
 from stepwire.server.errors import MessageError
-from stepwire.server.session import Session
+from stepwire.server.session import Session, state_field
 from stepwire.server.tools import Tools
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
+_STAMPED = ("episode_id", "step_count")
 _STATE_KEY = "scenario"  # beside the keys of the environment's own state
 
 
@@ -104,7 +105,7 @@ class ScenarioRun:
         """A number in [0, 1) for the current step."""
         return draw(self.seed or 0, what, self.steps)
 
-    def apply_to(
+    async def apply_to(
         self, observation: Observation, session: Session, action: Action | None
     ) -> Observation:
         """Change the observation as the scenario asks; `action` is `None` for that of a reset."""
@@ -120,8 +121,9 @@ class ScenarioRun:
         if scenario.observation_bytes:
             more["padding"] = "x" * scenario.observation_bytes
         if scenario.stamp:
-            state = session.state()
-            more["stamp"] = make_stamp(self.seed, state.episode_id, state.step_count, action)
+            state = await session.state()
+            episode_id, step_count = (state_field(state, name) for name in _STAMPED)
+            more["stamp"] = make_stamp(self.seed, episode_id, step_count, action)
         if more:
             observation.metadata = {**observation.metadata, **more}
         return observation
@@ -153,12 +155,12 @@ class ScenarioSession(Session):
     def __init__(
         self,
         environment: AnyEnvironment,
-        convention: CallingConvention,
+        caller: Caller,
         tools: Tools,
         *,
         allowed: bool,
     ) -> None:
-        super().__init__(environment, convention, tools)
+        super().__init__(environment, caller, tools)
         self._allowed = allowed
         self._run: ScenarioRun | None = None
 
@@ -175,7 +177,7 @@ class ScenarioSession(Session):
         arguments = {name: value for name, value in arguments.items() if name != "scenario"}
         observation = await super().reset(arguments)
         self._run = run
-        return run.apply_to(observation, self, None)
+        return await run.apply_to(observation, self, None)
 
     def step(
         self, action: Action, arguments: dict[str, Any] | None = None
@@ -212,7 +214,7 @@ class ScenarioSession(Session):
             await asyncio.sleep(delay)
         if run.steps == scenario.fail_at or run.draw("fail_rate") < scenario.fail_rate:
             raise ValueError(f"The scenario has the environment fail at step {run.steps}")
-        observation = run.apply_to(await super().step(action, arguments), self, action)
+        observation = await run.apply_to(await super().step(action, arguments), self, action)
         if scenario.fault is not None and run.steps == scenario.fault.at:
             raise ConnectionFault(scenario.fault, observation)
         return observation

@@ -2,18 +2,20 @@
 """`Session`: one environment, the calls to it, and the connection it is used over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, is_dataclass
+from operator import attrgetter
 from typing import Any, Protocol
 from uuid import uuid4
 
-from openenv.core.env_server.types import Action, Observation, State
+from openenv.core.env_server.types import Action, Observation
 
-from stepwire.server.calling import AnyEnvironment, CallingConvention
+from stepwire.server.calling import AnyEnvironment, Caller
 from stepwire.server.errors import log_failure
 from stepwire.server.tools import Tools
 
-_NO_KEYWORDS: dict[str, Any] = {}
+_read_state = attrgetter("state")
 
 
 class Connection(Protocol):
@@ -36,15 +38,13 @@ class Session:
     """
 
     __slots__ = (
-        "_call_step",
+        "_caller",
         "_calls",
         "_connection",
-        "_convention",
+        "_episode_id",
         "_held_open",
         "_idle_since",
-        "_is_abandoned",
         "_is_ending",
-        "_step",
         "_turn",
         "ends_with_connection",
         "environment",
@@ -52,49 +52,50 @@ class Session:
         "tools",
     )
 
-    def __init__(
-        self, environment: AnyEnvironment, convention: CallingConvention, tools: Tools
-    ) -> None:
+    def __init__(self, environment: AnyEnvironment, caller: Caller, tools: Tools) -> None:
         self.id = str(uuid4())
         self.environment = environment
         self.tools = tools
         self.ends_with_connection = True
-        self._convention = convention
+        self._caller = caller
         self._held_open: AbstractAsyncContextManager[Any] | None = None
-        self._call_step = convention.step.call
-        self._step = getattr(environment, convention.step.name)
         self._connection: Connection | None = None
         self._calls = 0  # in flight or waiting for their turn
         self._turn = asyncio.Lock()
         self._idle_since: float | None = None
         self._is_ending = False
-        self._is_abandoned = False
+        self._episode_id: str | None = None
+        caller.serve(self)
 
     @property
     def episode_id(self) -> str | None:
-        """For log lines: `None` where the environment's state fails."""
+        """For log lines: read where the environment is, or the last that was read there."""
+        if self._caller.is_here:
+            self.note_episode()
+        return self._episode_id
+
+    def note_episode(self) -> None:
+        """Remember the episode's id for log lines: `None` where the environment's state fails."""
         try:
-            return self.state().episode_id
+            self._episode_id = state_field(self.environment.state, "episode_id")
         except Exception:  # noqa: BLE001 - an environment's state may fail in any way
-            return None
+            self._episode_id = None
 
     # Calls to the environment
 
     def reset(self, arguments: dict[str, Any]) -> Awaitable[Observation]:
         """Start an episode; arguments that the environment does not accept are left out."""
-        method = self._convention.reset
-        function = getattr(self.environment, method.name)
-        return method.call(function, (), method.accepted(arguments))
+        return self._caller.reset(arguments)
 
     def step(
         self, action: Action, arguments: dict[str, Any] | None = None
     ) -> Awaitable[Observation]:
         """Take one step; the environment's exceptions are raised where the result is awaited."""
-        keywords = self._convention.step.accepted(arguments) if arguments else _NO_KEYWORDS
-        return self._call_step(self._step, (action,), keywords)
+        return self._caller.step(action, arguments)
 
-    def state(self) -> State:
-        return self.environment.state  # type: ignore[no-any-return]
+    async def state(self) -> Any:
+        """The environment's state: a model or, as the stock servers allow, a mapping."""
+        return await self.call(_read_state, self.environment)
 
     async def dump_state(self) -> dict[str, Any]:
         """The episode, for `load_state` of another session of the same class."""
@@ -108,7 +109,7 @@ class Session:
         self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
     ) -> Awaitable[Any]:
         """Call a function of the environment the way its steps are called."""
-        return self._convention.call(function, arguments, keywords)
+        return self._caller.call(function, arguments, keywords)
 
     async def hold_tools_open(self) -> None:
         """Keep the MCP session of an environment that has one open until `close`.
@@ -122,18 +123,16 @@ class Session:
             self._held_open = held_open
 
     async def close(self) -> None:
-        """Close the environment, unless an abandoned call may still use it."""
-        if self._is_abandoned:
-            return
-        if self._held_open is not None:
-            try:
-                await self._held_open.__aexit__(None, None, None)
-            except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
-                log_failure(error)
+        """Close the environment where it was made, after its calls.
+
+        A call that was abandoned may never return, so it is not waited for.
+        """
         try:
-            await self.call(self.environment.close)
+            if self._held_open is not None:
+                await self._held_open.__aexit__(None, None, None)
         except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
             log_failure(error)
+        await self._caller.close(log_failure)
 
     # Use and idleness
 
@@ -203,6 +202,16 @@ class Session:
         self._is_ending = self.ends_with_connection = True
         return self._connection.end(code, reason, error) if self._connection else None
 
-    def abandon_call(self) -> None:
-        """Give up the call in flight. In a thread it may go on, so the environment stays open."""
-        self._is_abandoned = self._convention.in_threads and self.is_in_use
+
+def state_field(state: Any, name: str) -> Any:
+    """A field of a state, which may be a mapping; `None` where it has no such field."""
+    return state.get(name) if isinstance(state, Mapping) else getattr(state, name, None)
+
+
+def state_fields(state: Any) -> dict[str, Any]:
+    """A state as a dict. As on the stock servers, it may be anything that becomes one."""
+    if hasattr(state, "model_dump"):
+        return dict(state.model_dump())
+    if is_dataclass(state) and not isinstance(state, type):
+        return asdict(state)
+    return dict(state or ())

@@ -9,26 +9,36 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from time import perf_counter
 from typing import Any
 
 from openenv.core.env_server.exceptions import EnvironmentFactoryError, SessionCapacityError
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import WSErrorCode
 
-from stepwire.server.calling import AnyEnvironment, CallingConvention
+from stepwire.server.calling import (
+    AnyEnvironment,
+    Caller,
+    CallingConvention,
+    SessionThread,
+    needs_thread,
+    new_thread,
+    steps_in_thread,
+)
 from stepwire.server.capacity import Capacity
-from stepwire.server.errors import StoppingError
+from stepwire.server.errors import StoppingError, log_failure
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.logs import current_session
 from stepwire.server.scenarios import ScenarioSession
 from stepwire.server.session import Session
 from stepwire.server.settings import Settings
-from stepwire.server.threads import DaemonThreads
+from stepwire.server.threads import CallThread
 from stepwire.server.tool_choice import tools_of
 
 logger = logging.getLogger("stepwire.server")
 
+_METHODS = {"reset", "reset_async", "step", "step_async"}
 _SWEEPS_PER_TIMEOUT = 8
 _LONGEST_SWEEP_S = 30.0
 _POLL_S = 0.02
@@ -42,23 +52,30 @@ class SessionFactory:
         self._factory = factory
         self._action_cls = action_cls
         self._allow_scenarios = settings.scenarios == "on"
-        single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
-        # Threads start when they are first needed.
-        self._threads = DaemonThreads(1 if single else settings.worker_threads, "environment")
+        # A function whose class is not known yet gives each session a thread of its own.
+        self._is_single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
+        self._shared_thread: CallThread | None = None
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
 
     async def create(self) -> Session:
         """Raises `EnvironmentFactoryError` when the environment's constructor raises, or when its
         tools cannot be served.
         """
-        # A function whose class is not known yet may block, like any environment.
-        makes = self._convention(self._factory.environment_cls or Environment)
-        with self._reporting_failure():
-            environment = await makes.call(self._factory.make, (), {})
-            self._factory.note(environment)
-            tools = tools_of(environment, self._action_cls)
-        convention = self._convention(type(environment))
-        return ScenarioSession(environment, convention, tools, allowed=self._allow_scenarios)
+        caller: Caller | None = None
+        thread = self._new_thread() if needs_thread(self.expected_cls) else None
+        try:
+            with self._reporting_failure():
+                environment = await self._make(thread)
+                caller = self._caller(environment, thread)
+                self._factory.note(environment)
+                tools = tools_of(environment, self._action_cls)
+        except BaseException:
+            if caller is not None:
+                await caller.close(log_failure)
+            elif thread is not None:
+                thread.end()
+            raise
+        return ScenarioSession(environment, caller, tools, allowed=self._allow_scenarios)
 
     async def create_lasting(self) -> Session:
         """Like `create`, for a session of more than one request: its tools may keep state."""
@@ -82,14 +99,42 @@ class SessionFactory:
             raise EnvironmentFactoryError(self._factory.name) from error
 
     def close(self) -> None:
-        """End the threads, each when its call has returned; does not wait for them."""
-        self._threads.shutdown()
+        """End the thread that sessions share, when its call has returned."""
+        if self._shared_thread is not None:
+            self._shared_thread.end()
 
-    def _convention(self, environment_cls: type[AnyEnvironment]) -> CallingConvention:
-        convention = self._conventions.get(environment_cls)
+    @property
+    def expected_cls(self) -> type[AnyEnvironment]:
+        """The class of the environments; as long as it is not known, one that may block."""
+        return self._factory.environment_cls or Environment
+
+    def _new_thread(self) -> SessionThread:
+        if self._is_single and self._shared_thread is None:
+            self._shared_thread = new_thread()
+        return SessionThread(self._shared_thread)
+
+    async def _make(self, thread: SessionThread | None) -> AnyEnvironment:
+        if thread is not None:
+            made: AnyEnvironment = await thread.call(self._factory.make, (), {})
+            return made
+        began = perf_counter()
+        made = self._factory.make()
+        self._convention(made).report(self._factory.make, perf_counter() - began)
+        return made
+
+    def _caller(self, environment: AnyEnvironment, thread: SessionThread | None) -> Caller:
+        convention = self._convention(environment)
+        if thread is not None and not convention.needs_thread:
+            thread.end()
+            thread = None
+        return Caller(environment, convention, thread)
+
+    def _convention(self, environment: AnyEnvironment) -> CallingConvention:
+        if not _METHODS.isdisjoint(getattr(environment, "__dict__", ())):
+            return CallingConvention(environment)  # it has methods of its own
+        convention = self._conventions.get(type(environment))
         if convention is None:
-            convention = CallingConvention(environment_cls, self._threads)
-            self._conventions[environment_cls] = convention
+            convention = self._conventions[type(environment)] = CallingConvention(environment)
         return convention
 
 
@@ -122,6 +167,8 @@ class Sessions:
         self._open: dict[str, Session] = {}
         self._opening = 0
         self._closing = 0
+        # What bounds the threads of requests; those of sessions are bounded by the capacity.
+        self._request_threads = asyncio.Semaphore(settings.worker_threads)
         self._requests: dict[asyncio.Task[Any], Session] = {}
         self._uncounted: list[Session] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -191,6 +238,13 @@ class Sessions:
 
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
+        async with AsyncExitStack() as stack:
+            if steps_in_thread(self._factory.expected_cls):
+                await stack.enter_async_context(self._request_threads)
+            yield await stack.enter_async_context(self._request())
+
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[Session]:
         session = await self._factory.create()
         async with self.request(session):
             try:
@@ -258,8 +312,6 @@ class Sessions:
     async def _abandon_all(self) -> None:
         left = [*self._open.values(), *self._requests.values()]
         logger.warning("Giving up %d sessions and requests that do not end", len(left))
-        for session in left:
-            session.abandon_call()
         connections = [session.connection for session in left if session.connection is not None]
         farewells = [self._end(s, 1012, str(StoppingError())) for s in self._open.values()]
         if farewells:

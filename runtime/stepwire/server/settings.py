@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         32,
         ge=1,
         le=1024,
-        description="Threads for environments that block, per worker",
+        description="Threads for HTTP requests to environments that block, per worker",
     )
     allowed_origins: Origins = Field(
         (),

@@ -1,57 +1,67 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A bounded pool of threads that never keeps its process alive."""
+"""Threads that call environments: one for each session, and nothing that a process waits for."""
 
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Thread, get_ident
 from typing import Any, TypeVar
 
 ResultT = TypeVar("ResultT")
 
 
-class DaemonThreads(Executor):
-    """An executor for `run_in_executor` whose threads are daemons.
+class CallThread:
+    """A thread that makes calls one at a time, in the order in which they were requested.
 
-    At exit the interpreter waits for the threads of a `ThreadPoolExecutor`, so a single call that
-    never returns would keep a stopping server alive.
+    It is a daemon: a call that never returns must not keep a stopping server alive.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
-        self._name = name
-        self._threads: list[Thread] = []
-        self._idle = Semaphore(0)
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None]
+        self._calls = SimpleQueue()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
-    def submit(
-        self, function: Callable[..., ResultT], /, *arguments: Any, **keywords: Any
-    ) -> "Future[ResultT]":
-        """Call `function` in an idle thread, or in a new one while there are fewer than `most`."""
-        future: Future[ResultT] = Future()
-        self._calls.put((future, lambda: function(*arguments, **keywords)))
-        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
-            name = f"{self._name}_{len(self._threads)}"
-            thread = Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this thread."""
+        return get_ident() == self._thread.ident
+
+    def call(self, function: Callable[[], ResultT]) -> "asyncio.Future[ResultT]":
+        """Request a call. It is not made if the future is cancelled before its turn."""
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._calls.put((future, function))
         return future
 
-    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """End each thread when its call has returned; does not wait for them."""
-        for _ in self._threads:
-            self._calls.put(None)
+    def end(self) -> None:
+        """End the thread after the calls requested so far; does not wait for them."""
+        self._calls.put(None)
 
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:
-            future, call = item
-            if future.set_running_or_notify_cancel():
+            future, function = item
+            if not future.cancelled():
+                result = error = None
                 try:
-                    future.set_result(call())
-                except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                    future.set_exception(_as_error(error))
-            del item, future, call  # otherwise the result lives until the next call
-            self._idle.release()
+                    result = function()
+                except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+                    error = _as_error(raised)
+                try:  # noqa: SIM105 - `suppress` costs more, at every call
+                    future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+                except RuntimeError:
+                    pass  # the loop is closed: the call was abandoned
+                del result, error
+            del item, future, function  # otherwise they live until the next call
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _as_error(raised: BaseException) -> Exception:

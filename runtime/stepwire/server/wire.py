@@ -7,7 +7,9 @@ decoded again, step by step, to explain what is wrong with it in the form of the
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import is_dataclass
 from itertools import accumulate
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
@@ -25,9 +27,10 @@ from openenv.core.env_server.types import (
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import models_json_schema
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from stepwire.server.errors import MessageError
+from stepwire.server.json_values import encode, encode_strictly, jsonable, model_content
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -304,52 +307,68 @@ def _brief(value: Any) -> str:
 
 
 _BESIDE_THE_OBSERVATION = {"reward", "done"}
+_NO_STATE = State().model_dump()
 
 
 def encode_observation(observation: Observation) -> str:
     """An HTTP response body; `metadata` beside the observation is null when it is empty."""
-    result = _result(observation)
-    result["metadata"] = observation.metadata or None
-    return _json(result, exclude={"observation": _BESIDE_THE_OBSERVATION})
+    exclude = {"observation": _BESIDE_THE_OBSERVATION}
+    return _encode_observation(observation, _http_result, exclude)
 
 
 def encode_observation_frame(observation: Observation) -> str:
     """An `observation` frame; `metadata` beside the observation is left out when it is empty."""
-    result = _result(observation)
-    if observation.metadata:
-        result["metadata"] = observation.metadata
-    frame = {"type": "observation", "data": result}
-    return _json(frame, exclude={"data": {"observation": _BESIDE_THE_OBSERVATION}})
+    exclude = {"data": {"observation": _BESIDE_THE_OBSERVATION}}
+    return _encode_observation(observation, _observation_frame, exclude)
 
 
-def _result(observation: Observation) -> dict[str, Any]:
-    # A model, not a dict: its own serialisers apply.
-    return {
-        "observation": observation,
-        "reward": observation.reward,
-        "done": observation.done,
-    }
+def _http_result(content: Any, reward: Any, done: bool, metadata: Any) -> dict[str, Any]:
+    if isinstance(reward, int):  # a float in the stock servers' model of the response
+        with suppress(OverflowError):
+            reward = float(reward)
+    return {"observation": content, "reward": reward, "done": done, "metadata": metadata or None}
 
 
-def encode_state_frame(state: State) -> str:
-    return f'{{"type":"state","data":{state.model_dump_json()}}}'
+def _observation_frame(content: Any, reward: Any, done: bool, metadata: Any) -> dict[str, Any]:
+    result = {"observation": content, "reward": reward, "done": done}
+    if metadata:
+        result["metadata"] = metadata
+    return {"type": "observation", "data": result}
+
+
+def _encode_observation(
+    observation: Observation, shape: Callable[..., dict[str, Any]], exclude: Any
+) -> str:
+    beside = (observation.reward, observation.done)
+    try:
+        content = model_content(observation)
+        return encode_strictly(shape(content, *beside, observation.metadata), exclude)
+    except Exception:  # noqa: BLE001 - what an environment returns may fail in any way
+        content = jsonable(observation)
+        return encode_strictly(shape(content, *beside, content.get("metadata")), exclude)
+
+
+def encode_state(state: Any) -> str:
+    """An HTTP response body; fields that a mapping lacks have the defaults of `State`."""
+    return _encode_state(_NO_STATE | state if isinstance(state, dict) else state)
+
+
+def encode_state_frame(state: Any) -> str:
+    """A `state` frame. As in the stock servers, a state may be anything that becomes a dict."""
+    return f'{{"type":"state","data":{_encode_state(state)}}}'
+
+
+def _encode_state(state: Any) -> str:
+    if not isinstance(state, BaseModel) and not is_dataclass(state):
+        state = dict(state or ())
+    return encode(model_content(state))
 
 
 def encode_frame(kind: str, data: dict[str, Any]) -> str:
     """A frame of type `error` or `mcp`."""
-    return _json({"type": kind, "data": data})
-
-
-def encode(value: Any) -> str:
-    """JSON of any other form."""
-    return _json(value)
+    return encode({"type": kind, "data": data})
 
 
 def encode_json_rpc(response: dict[str, Any]) -> str:
     """An HTTP response body of JSON-RPC."""
-    return _json(response)
-
-
-def _json(value: Any, exclude: Any = None) -> str:
-    # JSON has no NaN or infinity; the stock servers send null.
-    return to_json(value, exclude=exclude, inf_nan_mode="null").decode()
+    return encode(response)

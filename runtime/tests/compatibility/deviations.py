@@ -109,8 +109,11 @@ SINCE_0_10 = {
 STOCK_FAULTS = {
     ("nested_action", "a longer note"): "ends the session, or answers 500, when a model's own "
     "validator refuses an action",
+    ("blocking_async", "tools/list"): "makes the environment of an HTTP request on its event loop",
     ("own_action_mcp", "_tool"): "refuses tool actions for an action class of its own",
 }
+if IS_0_10:
+    STOCK_FAULTS["numpy_metadata", ""] = "answers a step that was taken with an error"
 """Where the stock server fails: the environment, a part of the question, and what it does."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")

@@ -62,18 +62,12 @@ def _start(kind: str, folder: Path, stack: ExitStack) -> tuple[subprocess.Popen[
 
 
 NOT_YET = {
-    "plain": "HTTP rewards are floats; tools/list without tools",
-    "dict_state": "a state that is a dictionary",
-    "numpy_metadata": "metadata that is not JSON" if not IS_0_10 else "",
-    "async_only": "HTTP rewards are floats",
-    "blocking_async": "a constructor that runs an event loop",
+    "plain": "tools/list without tools",
     "calculator_mcp": "tools of an MCPEnvironment",
     "mode_tools_mcp": "tools of an MCPEnvironment",
     "own_action_mcp": "tools of an MCPEnvironment",
     "tools_only": "tools that an environment offers itself",
     "hooks": "start-up hooks",
-    "ending": "HTTP rewards are floats",
-    "bare": "HTTP rewards are floats",
     "production": "production mode",
 }
 

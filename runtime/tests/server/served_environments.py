@@ -59,6 +59,27 @@ class Meeting(Counting):
         return NoteObservation(text=threading.current_thread().name)
 
 
+class Crowd(Counting):
+    """A step says how many environments there are, itself included, once there are two."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    _present: list["Crowd"] = []  # noqa: RUF012 - shared on purpose
+    _met = threading.Event()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._present.append(self)
+        if len(self._present) > 1:
+            self._met.set()
+
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
+        self._met.wait(_HANG_S)
+        return NoteObservation(length=len(self._present))
+
+    def close(self) -> None:
+        self._present.remove(self)
+
+
 class AsyncMeeting(Counting):
     """The same with `async` methods, on the server's event loop."""
 
@@ -142,8 +163,6 @@ class Failing(NotesEnvironment):
                 "\ud800".encode()
             case "ValidationError":
                 NoteObservation(length=-1)
-            case "no JSON":
-                return NoteObservation(metadata={"secret": Failing})
             case "not a number":
                 return NoteObservation(reward=float("nan"))
             case "no observation":
@@ -230,6 +249,7 @@ app = Starlette(
         Mount("/counting", _serve(Counting)),
         Mount("/factory", _serve(make_counting)),
         Mount("/meeting", _serve(Meeting)),
+        Mount("/crowd", _serve(Crowd)),
         Mount("/async-meeting", _serve(AsyncMeeting)),
         Mount("/patient", _serve(Patient)),
         Mount("/one-thread", _serve(OneThread)),

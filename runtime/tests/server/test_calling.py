@@ -15,9 +15,10 @@ import pytest
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 
-from stepwire.server.calling import CallingConvention
+from stepwire.server.calling import Caller, CallingConvention, SessionThread, needs_thread
 from stepwire.server.session import Session
-from stepwire.server.threads import DaemonThreads
+from stepwire.server.threads import CallThread
+from stepwire.server.tool_choice import tools_of
 
 _BLOCKED_S = 0.15  # above the 0.1 s that are reported
 
@@ -64,9 +65,16 @@ class AsyncBoth(AsyncStep):
 @pytest.fixture
 def session_with() -> Iterator[Any]:
     """Makes a session with an environment of a class."""
-    threads = DaemonThreads(1, "environment")
-    yield lambda made: Session(made(), CallingConvention(made, threads))
-    threads.shutdown()
+    shared = CallThread("its thread")
+
+    def make(environment_cls: type[Threaded]) -> Session:
+        thread = SessionThread(shared) if needs_thread(environment_cls) else None
+        environment = environment_cls()
+        caller = Caller(environment, CallingConvention(environment), thread)
+        return Session(environment, caller, tools_of(environment, Action))
+
+    yield make
+    shared.end()
 
 
 def _blocking(environment_cls: type[Threaded]) -> type[Threaded]:
@@ -81,9 +89,9 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("environment_cls", "reset", "step", "other"),
     [
-        (Threaded, "environment_0", "environment_0", "environment_0"),
+        (Threaded, "its thread", "its thread", "its thread"),
         (OnLoop, "MainThread", "MainThread", "MainThread"),
-        (AsyncStep, "environment_0", "MainThread", "MainThread"),
+        (AsyncStep, "its thread", "MainThread", "MainThread"),
         (AsyncBoth, "MainThread", "MainThread", "MainThread"),
     ],
 )

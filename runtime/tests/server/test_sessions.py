@@ -3,6 +3,7 @@
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,16 +96,20 @@ def test_sessions_of_synchronous_environments_overlap_in_threads(connect_to: Any
     assert all(thread.startswith("environment") for thread in threads)
 
 
-def test_there_are_as_many_threads_as_the_setting_says(
-    start_server: Callable[..., Any], connect: Any
+def test_requests_have_as_many_threads_as_the_setting_says(
+    start_server: Callable[..., Any],
 ) -> None:
     application = Path(__file__).with_name("served_environments.py")
     server = start_server(application=application, env={"WORKER_THREADS": "2"})
-    sessions = [connect(f"ws://127.0.0.1:{server.port}/meeting/ws") for _ in range(8)]
-    for session in sessions:
-        session.send({"type": "step", "data": {"text": "Hi"}})
-    threads = {s.receive()["data"]["observation"]["text"] for s in sessions}
-    assert threads == {"environment_0", "environment_1"}
+
+    def step(_: int) -> int:
+        address = f"{server.url}/crowd/step"
+        reply = requests.post(address, json={"action": {"text": "Hi"}}, timeout=60)
+        length: int = reply.json()["observation"]["length"]
+        return length
+
+    with ThreadPoolExecutor(8) as clients:
+        assert max(clients.map(step, range(16))) == 2
 
 
 def test_sessions_of_async_environments_overlap_on_the_event_loop(connect_to: Any) -> None:

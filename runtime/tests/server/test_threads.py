@@ -1,70 +1,73 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The pool of threads: bounded, reused, and nothing that a process waits for."""
+"""A thread that makes calls in order, and that a process does not wait for."""
 
+import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import wait
 from typing import Any
 
 import pytest
 
-from stepwire.server.threads import DaemonThreads
+from stepwire.server.threads import CallThread
 
 
-def test_as_many_threads_as_there_are_calls_up_to_the_limit() -> None:
-    threads = DaemonThreads(2, "test")
-    both_run = threading.Barrier(2)
-    calls = [
-        threads.submit(lambda: (both_run.wait(60), threading.current_thread().name)[1])
-        for _ in range(4)
-    ]  # with a single thread none would end
-    assert {call.result(60) for call in calls} == {"test_0", "test_1"}
-    threads.shutdown()
+def test_calls_are_made_in_order_in_one_thread() -> None:
+    async def call() -> list[Any]:
+        thread = CallThread("test")
+        names = [thread.call(lambda: threading.current_thread().name) for _ in range(3)]
+        results = await asyncio.gather(*names, thread.call(lambda: divmod(7, 2)))
+        with pytest.raises(ZeroDivisionError):
+            await thread.call(lambda: divmod(1, 0))
+        thread.end()
+        return results
 
-
-def test_a_thread_that_is_idle_takes_the_next_call() -> None:
-    threads = DaemonThreads(8, "test")
-    names = {threads.submit(lambda: threading.current_thread().name).result(60) for _ in range(20)}
-    assert len(names) <= 2  # a thread may still be about to be idle
-    threads.shutdown()
-
-
-def test_arguments_results_and_errors_pass() -> None:
-    threads = DaemonThreads(1, "test")
-    assert threads.submit(divmod, 7, 2).result(60) == (3, 1)
-    assert threads.submit(int, "z", base=36).result(60) == 35
-    with pytest.raises(ZeroDivisionError):
-        threads.submit(divmod, 1, 0).result(60)
-    threads.shutdown()
+    assert asyncio.run(call()) == ["test", "test", "test", (3, 1)]
 
 
 def test_a_call_that_was_cancelled_is_not_made() -> None:
-    threads = DaemonThreads(1, "test")
-    go, made = threading.Event(), []
-    first = threads.submit(go.wait, 60)
-    second = threads.submit(made.append, "second")
-    third = threads.submit(made.append, "third")
-    assert second.cancel()
+    async def call() -> None:
+        thread = CallThread("test")
+        go, made = threading.Event(), []
+        first = thread.call(lambda: go.wait(60))
+        second = thread.call(lambda: made.append("second"))
+        third = thread.call(lambda: made.append("third"))
+        assert second.cancel()
+        go.set()
+        await asyncio.gather(first, third)
+        assert made == ["third"]
+        thread.end()
+
+    asyncio.run(call())
+
+
+def test_a_thread_ends_after_the_calls_requested_before() -> None:
+    made: list[str] = []
+    go = threading.Event()
+
+    async def call() -> None:
+        thread = CallThread("ending")
+        stuck = thread.call(lambda: go.wait(60))
+        thread.call(lambda: made.append("last"))
+        thread.end()
+        stuck.cancel()  # the caller gives up: the loop is closed when the call returns
+
+    asyncio.run(call())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "ending"]
     go.set()
-    assert not wait([first, third], 60).not_done
-    assert made == ["third"]
-    threads.shutdown()
-
-
-def test_a_shutdown_ends_the_threads() -> None:
-    threads = DaemonThreads(1, "ending")
-    threads.submit(int).result(60)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "ending_0"]
-    threads.shutdown()
     thread.join(60)
     assert not thread.is_alive()
+    assert made == ["last"]
 
 
 def test_a_process_does_not_wait_for_a_call_that_never_returns(run: Callable[..., Any]) -> None:
     code = """
-import threading
-from stepwire.server.threads import DaemonThreads
-DaemonThreads(1, "stuck").submit(threading.Event().wait)
+import asyncio, threading
+from stepwire.server.threads import CallThread
+
+async def call():
+    CallThread("stuck").call(threading.Event().wait)
+
+asyncio.run(call())
 print("over")
 """
     done = run("-c", code)

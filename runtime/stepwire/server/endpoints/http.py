@@ -38,6 +38,7 @@ from stepwire.server.wire import (
     MessageDecoder,
     encode_json_rpc,
     encode_observation,
+    encode_state,
 )
 
 logger = logging.getLogger("stepwire.server")
@@ -174,7 +175,7 @@ class EpisodeRoutes:
         """Return the state of the cookie's episode or, without a cookie, of a fresh environment."""
         async with self._sessions.temporary() as session:
             await self._episodes.resume(request, session)
-            return _json_response(session.state().model_dump_json())
+            return _json_response(encode_state(await session.state()))
 
 
 class DescriptionRoutes:
@@ -215,7 +216,8 @@ class DescriptionRoutes:
     async def metadata(self) -> EnvironmentMetadata:
         """Return the environment's name, description and version."""
         async with self._sessions.temporary() as session:
-            return metadata_of(session.environment)
+            described: EnvironmentMetadata = await session.call(metadata_of, session.environment)
+            return described
 
 
 class OperationRoutes:

@@ -92,7 +92,7 @@ class StreamableHttp:
     async def _serve(self, started: asyncio.Future[ASGIApp]) -> None:
         try:
             async with self._sessions.temporary() as session:
-                about = metadata_of(session.environment)
+                about = await session.call(metadata_of, session.environment)
                 tools = session.tools
                 specifications = await tools.specifications(session)
             application = await asyncio.to_thread(

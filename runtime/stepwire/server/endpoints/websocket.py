@@ -131,7 +131,7 @@ class WebSocketEndpoint:
                 arguments = message.data.model_dump(exclude_unset=True)
                 reply = encode_observation_frame(await session.reset(arguments))
             elif isinstance(message, StateMessage):
-                reply = encode_state_frame(session.state())
+                reply = encode_state_frame(await session.state())
             elif isinstance(message, McpMessage):
                 reply = encode_frame("mcp", await self._json_rpc.answer(message.data, session))
             else:

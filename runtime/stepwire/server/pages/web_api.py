@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from stepwire.server.endpoints.http import Route
 from stepwire.server.errors import MessageError
+from stepwire.server.json_values import encode
 from stepwire.server.pages.web_manager import WebInterfaceManager
-from stepwire.server.wire import MessageDecoder, encode
+from stepwire.server.wire import MessageDecoder
 
 
 def add_web_api(app: FastAPI, web_manager: WebInterfaceManager, decoder: MessageDecoder) -> None:
@@ -47,7 +48,7 @@ def add_web_api(app: FastAPI, web_manager: WebInterfaceManager, decoder: Message
     @router.get("/web/state")
     async def web_state() -> Response:
         try:
-            return _json_response(web_manager.get_state())
+            return _json_response(await web_manager.read_state())
         except RuntimeError as error:
             if type(error) is not RuntimeError:
                 raise

@@ -8,7 +8,7 @@ since its module imports Gradio.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -23,9 +23,10 @@ from pydantic_core import from_json
 
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.errors import log_failure
-from stepwire.server.session import Session
+from stepwire.server.json_values import encode
+from stepwire.server.session import Session, state_field, state_fields
 from stepwire.server.sessions import Sessions
-from stepwire.server.wire import TOOL_ACTIONS, TOOL_MODELS, encode
+from stepwire.server.wire import TOOL_ACTIONS, TOOL_MODELS
 
 ResultT = TypeVar("ResultT")
 
@@ -136,9 +137,12 @@ class WebInterfaceManager:
         return action
 
     def get_state(self) -> dict[str, Any]:
-        """The environment's state, read in the caller's thread."""
-        state: dict[str, Any] = self._open().state().model_dump()
-        return state
+        """The environment's state; waits for the environment's thread, if it has one."""
+        return state_fields(_in_other_thread(self._open().state))
+
+    async def read_state(self) -> dict[str, Any]:
+        """The environment's state, once all earlier calls have returned."""
+        return state_fields(await self._in_turn(Session.state))
 
     async def connect_websocket(self, websocket: WebSocket) -> None:
         """Accept a client of `/ws/ui`, and send the episode to all of them."""
@@ -154,10 +158,7 @@ class WebInterfaceManager:
     def _open(self) -> Session:
         with self._making:
             if self._session is None:
-                # In another thread, because the caller's may run an event loop already.
-                with ThreadPoolExecutor(1) as thread:
-                    opening = thread.submit(asyncio.run, self._sessions.open_uncounted())
-                self._session = opening.result()
+                self._session = _in_other_thread(self._sessions.open_uncounted)
             session: Session = self._session
             return session
 
@@ -180,7 +181,7 @@ class WebInterfaceManager:
 
     async def _reset(self, session: Session, arguments: dict[str, Any]) -> dict[str, Any]:
         result = _result(await session.reset(arguments))
-        episode_id, _ = self._position(session)
+        episode_id, _ = await self._position(session)
         self.episode_state = EpisodeState(
             episode_id=episode_id, current_observation=result["observation"]
         )
@@ -194,7 +195,7 @@ class WebInterfaceManager:
             observation = await session.step(action)
         result = _result(observation)
         episode = self.episode_state
-        episode.episode_id, episode.step_count = self._position(session)
+        episode.episode_id, episode.step_count = await self._position(session)
         episode.current_observation = result["observation"]
         episode.is_reset = False
         episode.action_logs.append(
@@ -211,11 +212,11 @@ class WebInterfaceManager:
         await self._send_state_update()
         return result
 
-    def _position(self, session: Session) -> tuple[str | None, int]:
+    async def _position(self, session: Session) -> tuple[str | None, int]:
         """The episode's id and step count; guessed where the environment's state fails."""
         try:
-            state = session.state()
-            return state.episode_id, state.step_count
+            state = await session.state()
+            return state_field(state, "episode_id"), state_field(state, "step_count")
         except Exception as error:  # noqa: BLE001 - the step has been taken, whatever fails now
             log_failure(error)
             return None, self.episode_state.step_count + 1
@@ -237,6 +238,12 @@ class WebInterfaceManager:
         self, func: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         return await self._in_turn(Session.call, func, *args, **kwargs)
+
+
+def _in_other_thread(call: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
+    """The result of a coroutine; the caller's thread may run an event loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(call())).result()
 
 
 def _result(observation: Observation) -> dict[str, Any]:
