@@ -11,7 +11,7 @@ from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.distribution import metadata_of_factory
 from stepwire.server.http_env_server import HTTPEnvServer, read_mode
-from stepwire.server.pages.custom_page import CustomPage
+from stepwire.server.pages.custom_page import CustomPage, add_custom_page
 from stepwire.server.pages.documentation import add_documentation
 from stepwire.server.pages.inspector import add_inspector
 from stepwire.server.pages.web_api import add_web_api
@@ -87,6 +87,7 @@ def create_app(
         with nullcontext() if is_asked_for else routes_that_yield(app):
             add_web_api(app, web_manager, server.decoder)
             add_inspector(app, server.env_name, server.factory, settings, page)
+            add_custom_page(app, page, web_manager)
     return app
 
 

@@ -90,7 +90,7 @@ class PageAddresses(logging.Handler):
         super().__init__()
         self._pages = {"/docs": "documentation"}
         if with_inspector:
-            self._pages = {"/web": "inspector", **self._pages}
+            self._pages = {"/web": "web interface", **self._pages}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the addresses if `record` is uvicorn's line."""

@@ -27,7 +27,6 @@ TOKEN_COOKIE = "openenv_token"
 _OPEN_TO_ALL = {"/health", "/ready"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
 
 
 class Listener(Protocol):
@@ -62,6 +61,12 @@ class AccessControl:
         self._max_bytes = settings.max_message_bytes
         self._origins = frozenset(settings.allowed_origins)
         self._hosts = settings.allowed_hosts
+        # Of answers that do not have them: pages of ours have a stricter policy, an author's may.
+        self._headers = {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Content-Security-Policy": f"frame-ancestors {settings.frame_ancestors}",
+        }
         self._token = settings.api_token.get_secret_value() if settings.api_token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,7 +152,7 @@ class AccessControl:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -45,6 +45,9 @@ def add_inspector(
             version=distribution_of(factory.module).version or "from a checkout",
             limit=str(settings.max_message_bytes),
             token="required" if settings.api_token else "none",
+            custom_name=custom_page.tab_name,
+            custom_address="./" if custom_page.is_at_web else "custom/",
+            custom_hidden="" if custom_page.builder else "hidden",
         )
 
     # Relative to the address without a slash, which a proxy may have put below a prefix.
@@ -56,11 +59,14 @@ def add_inspector(
     async def without_slash() -> RedirectResponse:
         return RedirectResponse("web/")
 
-    @app.get("/web/", include_in_schema=False)
-    @app.get("/web/inspector", include_in_schema=False)
+    if custom_page.is_alone:
+        return
+
     async def inspector() -> HTMLResponse:
         return HTMLResponse(page(), headers=headers)
 
+    for path in ["/web/inspector"] if custom_page.is_at_web else ["/web/", "/web/inspector"]:
+        app.get(path, include_in_schema=False)(inspector)
     app.mount("/web/inspector", _PageFiles(directory=FILES), name="inspector")
 
 

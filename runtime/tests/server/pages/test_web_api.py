@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The routes that authors' pages use, beside those of the framework's own server."""
+"""The routes that authors' pages use. `test_custom_page.py` compares them with the framework's."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,6 @@ def ours(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server(application=_GUESSING)
 
 
-@pytest.fixture(scope="module")
-def stock(start_shared_server: Callable[..., Any]) -> Any:
-    """The framework's server, with its Gradio page: it takes seconds to start."""
-    env = {"STOCK": "yes", "ENABLE_WEB_INTERFACE": "true"}
-    return start_shared_server(application=_GUESSING, env=env)
-
-
 @pytest.fixture
 def update(ours: Any) -> Iterator[Callable[[], Any]]:
     """Receives the next episode that our server sends to a page."""
@@ -41,60 +34,36 @@ def _ask(server: Any, path: str, body: Any = None, method: str = "POST", **how: 
     )
 
 
-def _conversation(server: Any) -> list[Any]:
-    """What the server answers and what it sends to a page, from its start."""
-    said: list[Any] = []
-
-    def ask(path: str, body: Any = None, method: str = "POST") -> None:
-        answer = _ask(server, path, body, method)
-        said.append((answer.status_code, answer.json()))
-
-    def update() -> None:
-        # Times differ. `openenv-core` 0.3.0 leaves out all metadata.
-        text = re.sub(r'"timestamp": ?"[-:.T\d]+"', '"timestamp": "then"', str(page.recv(_TIMEOUT)))
-        said.append(json.loads(text))
-
-    with connect(server.ws_url + "/ui") as page:
-        update()
-        ask("/web/state", method="GET")
-        ask("/web/metadata", method="GET")
-        ask("/web/reset")
-        update()
-        ask("/web/reset", {"secret": 3, "episode_id": "an id", "unknown": True})
-        update()
-        for number in (5, 3):
-            ask("/web/step", {"action": {"number": number}})
-            update()
-        ask("/web/step", [])
-        ask("/web/state", method="GET")
-        with connect(server.ws_url + "/ui"):  # each is sent the episode when another one comes
-            update()
-    return said
-
-
-def _without_metadata(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_metadata(v) for k, v in value.items() if k != "metadata"}
-    return [_without_metadata(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def test_the_answers_are_those_of_the_frameworks_server(
-    start_server: Callable[..., Any], stock: Any
-) -> None:
-    ours, expected = _conversation(start_server(application=_GUESSING)), _conversation(stock)
-    if not any("metadata" in str(said) for said in expected):
-        ours = _without_metadata(ours)  # `openenv-core` 0.3.0 sends none
-    assert json.loads(json.dumps(ours)) == json.loads(json.dumps(expected))
-
-
-@pytest.mark.parametrize("path", ["/", "/web"])
-def test_the_page_has_the_address_that_it_has_there(ours: Any, stock: Any, path: str) -> None:
-    for server in (ours, stock):
-        answer = _ask(server, path, method="GET")
-        assert answer.status_code == 307
-        assert (
-            requests.compat.urljoin(answer.url, answer.headers["Location"]) == server.url + "/web/"
-        )
+def test_an_episode(ours: Any, update: Callable[[], Any]) -> None:
+    update()
+    reset = _ask(ours, "/web/reset", {"secret": 3, "episode_id": "an id", "unknown": True})
+    assert reset.json() == {
+        "observation": {"text": "Guess a number from 0 to 100", "metadata": {"seed": None}},
+        "reward": None,
+        "done": False,
+        "metadata": {"seed": None},
+    }
+    assert update()["action_logs"] == []
+    step = _ask(ours, "/web/step", {"action": {"number": 3}})
+    observation = {"text": "right", "metadata": {}}
+    assert step.json() == {"observation": observation, "reward": 1.0, "done": True}
+    episode = update()
+    (logged,) = episode["action_logs"]
+    assert datetime.fromisoformat(logged.pop("timestamp"))
+    assert logged == {
+        "action": {"number": 3},
+        "observation": observation,
+        "reward": 1.0,
+        "done": True,
+        "step_count": 1,
+    }
+    assert (episode["episode_id"], episode["step_count"], episode["is_reset"]) == (
+        "an id",
+        1,
+        False,
+    )
+    state = {"episode_id": "an id", "step_count": 1, "guesses": [3]}
+    assert _ask(ours, "/web/state", method="GET").json() == state
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_several_workers_share_the_port(
     start_server: Callable[..., Any], connect: Callable[..., Any]
 ) -> None:
     server = start_server("--workers", "2", "--log-level", "info")
-    pages = f"Pages: {server.url}/web (inspector) {server.url}/docs (documentation)\n"
+    pages = f"Pages: {server.url}/web (web interface) {server.url}/docs (documentation)\n"
     assert server.log.count(pages) == 1
     assert connect(server.ws_url).step(text="Hi")["data"]["metadata"]["step"] == 1
     assert f"Started parent process [{server.process.pid}]" in server.log
