@@ -37,11 +37,7 @@ _CACHE_FOR_AN_HOUR = {"Cache-Control": "max-age=3600"}
 _DESCRIPTION = """\
 Reset, step and observe an environment{distribution}. The version beside the title is that of the
 OpenEnv HTTP contract.
-
-**Episodes over HTTP.** A client that keeps cookies, such as this page or `curl -b jar -c jar`,
-continues its episode from one request to the next. Without the cookie, each request uses a fresh
-environment.
-
+{episodes}
 **Sessions over a WebSocket.** A connection to `/ws` is a session with an environment of its own.
 Frames are JSON text, answered one at a time and in order:
 
@@ -51,6 +47,11 @@ Frames are JSON text, answered one at a time and in order:
 
 An invalid frame, or a failure of the environment, is answered with a frame of type `error`: its
 `data` has a `message`, a `code` and, with some codes, more. The session continues. {inspector}
+"""
+_EPISODES = """
+**Episodes over HTTP.** A client that keeps cookies, such as this page or `curl -b jar -c jar`,
+continues its episode from one request to the next. Without the cookie, each request uses a fresh
+environment.
 """
 _INSPECTOR = "[`/web`](web) shows every frame as it is sent."
 _NO_INSPECTOR = "`/web`, a page that shows every frame, is turned off on this server."
@@ -96,7 +97,14 @@ def add_documentation(
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        app.description = _describe(decoder, examples, factory, has_inspector)
+        distribution = distribution_of(factory.module)
+        paths = {getattr(route, "path", "") for route in app.routes}
+        app.description = _DESCRIPTION.format(
+            distribution=f": {distribution}" if distribution.version else "",
+            episodes=_EPISODES if "/reset" in paths else "",  # not in production mode
+            frames="\n".join(_row(name, examples.get(name)) for name in decoder.messages),
+            inspector=_INSPECTOR if has_inspector else _NO_INSPECTOR,
+        )
         return generate()
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
@@ -122,20 +130,6 @@ def _examples(action_cls: type[Action]) -> dict[str, Any]:
         "step": example_action(action_cls),
         "mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
     }
-
-
-def _describe(
-    decoder: MessageDecoder,
-    examples: dict[str, Any],
-    factory: EnvironmentFactory,
-    has_inspector: bool,
-) -> str:
-    distribution = distribution_of(factory.module)
-    return _DESCRIPTION.format(
-        distribution=f": {distribution}" if distribution.version else "",
-        frames="\n".join(_row(name, examples.get(name)) for name in decoder.messages),
-        inspector=_INSPECTOR if has_inspector else _NO_INSPECTOR,
-    )
 
 
 def _row(name: str, data: Any) -> str:
