@@ -18,6 +18,7 @@ from starlette.routing import WebSocketRoute
 
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
+from stepwire.server.endpoints.harness import HarnessEndpoint, wraps_a_harness
 from stepwire.server.endpoints.http import (
     DescriptionRoutes,
     EpisodeRoutes,
@@ -28,7 +29,7 @@ from stepwire.server.endpoints.http import (
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
-from stepwire.server.endpoints.tasks import TaskRoutes
+from stepwire.server.endpoints.tasks import IS_IN_FRAMEWORK, TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.lifespan import Lifespan
@@ -106,11 +107,17 @@ class HTTPEnvServer:
         OperationRoutes(self.sessions).add_to(routes, more)
         json_rpc = JsonRpc(self.sessions)
         McpRoute(self.decoder, json_rpc, self._streamable_http).add_to(routes)
-        TaskRoutes(self.sessions, self.decoder, self.env_name).add_to(routes)
+        tasks = TaskRoutes(self.sessions, self.decoder, self.env_name)
+        tasks.add_to(routes if IS_IN_FRAMEWORK else more)
         # Not by `include_router`: authors look for routes by their paths.
         app.router.routes += routes.routes
         endpoint = WebSocketEndpoint(self.sessions, self.decoder, json_rpc)
         app.router.routes.append(WebSocketRoute("/ws", endpoint))
+        if read_mode(mode) is ServerMode.PRODUCTION and wraps_a_harness(
+            self.factory.environment_cls
+        ):
+            harness = HarnessEndpoint(self.sessions, self.decoder, json_rpc)
+            app.router.routes.append(WebSocketRoute("/harness", harness))
         with routes_that_yield(app):
             app.router.routes += more.routes
         describe_messages(app, self.decoder, self.models)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from openenv.core.env_server import types
 from openenv.core.env_server.types import BaseMessage
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
@@ -19,6 +20,9 @@ from stepwire.server.sessions import Sessions
 from stepwire.server.wire import MessageDecoder
 
 _TAGS: list[str | Enum] = ["Task API"]
+IS_IN_FRAMEWORK = hasattr(types, "ListTasksRequest")
+"""Whether the framework's own servers have these routes."""
+
 _STANDARD_SPLITS = ("train", "validation", "test")
 
 
