@@ -140,8 +140,8 @@ class SessionClient(
             max_message_size=self._max_message_size,
             capacity_wait_s=capacity_wait_s,
             ping=(websocket_ping_interval_s, websocket_ping_timeout_s),
-            find_server=self._find_server if self._starts_server else None,
-            rephrase=self._rephrase if self.tool_dialect is not None else None,
+            find_server=_weak(self._find_server) if self._starts_server else None,
+            rephrase=_weak(self._rephrase) if self.tool_dialect is not None else None,
         )
         self._children: weakref.WeakSet[SessionClient[Any, Any, Any]] = weakref.WeakSet()
         self._is_blocking = False  # whether calls block even on a running loop
@@ -378,3 +378,12 @@ class Closed:
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield
+
+
+def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the client for its session, which must not keep the client from being dropped.
+
+    Calls keep their client while they are performed.
+    """
+    found: Any = weakref.WeakMethod(method)
+    return lambda *arguments: found()(*arguments)

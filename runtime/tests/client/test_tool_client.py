@@ -2,6 +2,8 @@
 """Tools through our client, and actions on a server that offers only tools."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -143,6 +145,20 @@ def test_a_server_of_actions_is_played_with_actions(server: Any) -> None:
         with pytest.raises(ServerError, match="weight"):
             env.step(NoteAction.model_construct(text="hello", weight="much"))
         assert env.step(HELLO).observation.metadata["step"] == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"provider": object()}])
+def test_a_client_is_dropped_with_its_last_reference(server: Any, options: Any) -> None:
+    env = ToolNotesEnv(**options) if options else ToolNotesEnv(server.url)
+    if not options:
+        env.step(HELLO)
+    dropped = weakref.ref(env)
+    gc.disable()
+    try:
+        del env
+        assert dropped() is None
+    finally:
+        gc.enable()
 
 
 # Tools.
