@@ -29,8 +29,10 @@ from stepwire.server.endpoints.http import (
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
+from stepwire.server.endpoints.mcp_websocket import McpWebSocketEndpoint
 from stepwire.server.endpoints.tasks import IS_IN_FRAMEWORK, TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
+from stepwire.server.endpoints.websocket_sessions import SessionEndpoint
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.lifespan import Lifespan
 from stepwire.server.logs import set_up_logging
@@ -111,13 +113,15 @@ class HTTPEnvServer:
         tasks.add_to(routes if IS_IN_FRAMEWORK else more)
         # Not by `include_router`: authors look for routes by their paths.
         app.router.routes += routes.routes
-        endpoint = WebSocketEndpoint(self.sessions, self.decoder, json_rpc)
-        app.router.routes.append(WebSocketRoute("/ws", endpoint))
+        sockets: dict[str, type[SessionEndpoint]]
+        sockets = {"/ws": WebSocketEndpoint, "/mcp": McpWebSocketEndpoint}
         if read_mode(mode) is ServerMode.PRODUCTION and wraps_a_harness(
             self.factory.environment_cls
         ):
-            harness = HarnessEndpoint(self.sessions, self.decoder, json_rpc)
-            app.router.routes.append(WebSocketRoute("/harness", harness))
+            sockets["/harness"] = HarnessEndpoint
+        for path, endpoint_cls in sockets.items():
+            endpoint = endpoint_cls(self.sessions, self.decoder, json_rpc)
+            app.router.routes.append(WebSocketRoute(path, endpoint))
         with routes_that_yield(app):
             app.router.routes += more.routes
         describe_messages(app, self.decoder, self.models)

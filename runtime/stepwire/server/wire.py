@@ -135,7 +135,7 @@ class MessageDecoder:
         """Decode the body of another route."""
         return self._decode_body(body, TypeAdapter(model).validator, model)
 
-    def decode_json(self, body: bytes) -> Any:
+    def decode_json(self, body: str | bytes) -> Any:
         """Decode JSON of any shape, within the limits."""
         return self._load(body)
 

@@ -66,6 +66,16 @@ def _reset_schema(value: Object) -> Object:
     return value
 
 
+def _mcp_names(value: Object) -> Object:
+    if {"structured_content", "is_error"} <= value.keys():
+        return _without(value, "structuredContent", "isError")
+    schema = value.get("inputSchema", value.get("input_schema"))
+    if "name" in value and schema is not None:
+        value = _without(value, "inputSchema") | {"input_schema": schema}
+        value["description"] = value["description"] or ""
+    return value
+
+
 DEVIATIONS = (
     Deviation(
         "metadata",
@@ -98,11 +108,18 @@ DEVIATIONS = (
         "`/schema` has `reset_observation`, as with 0.10; stock 0.3.0 has none",
         _reset_schema,
     ),
+    Deviation(
+        "MCP's names",
+        "over JSON-RPC, tools and results have the names of MCP's standard beside the framework's, "
+        "and a tool without a description has an empty one: the framework's client reads no other",
+        _mcp_names,
+    ),
 )
 
 SINCE_0_10 = {
     "production": "0.3.0 does not read `OPENENV_MODE`; ours does",
     "tasks": "0.3.0 has no Task API; ours has",
+    "tools_only": "0.3.0 offers no tools over JSON-RPC that only steps list and call; ours does",
 }
 """Environments for which stock 0.3.0 is no reference, and why."""
 

@@ -63,10 +63,6 @@ def _start(kind: str, folder: Path, stack: ExitStack) -> tuple[subprocess.Popen[
 
 NOT_YET = {
     "plain": "tools/list without tools",
-    "calculator_mcp": "tools of an MCPEnvironment",
-    "mode_tools_mcp": "tools of an MCPEnvironment",
-    "own_action_mcp": "tools of an MCPEnvironment",
-    "tools_only": "tools that an environment offers itself",
     "hooks": "start-up hooks",
     "production": "production mode",
 }

@@ -17,12 +17,10 @@ from openenv.core.env_server.types import BaseMessage, WSErrorCode
 from starlette.types import Message, Receive
 
 from stepwire.server.calling import AnyEnvironment
-from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.errors import MessageError, describe, log_failure
 from stepwire.server.session import Session
-from stepwire.server.sessions import Sessions
-from stepwire.server.wire import MessageDecoder, encode_frame
+from stepwire.server.wire import encode_frame
 
 _ENVIRONMENTS = "openenv.core.harness.environment"
 
@@ -56,10 +54,6 @@ def wraps_a_harness(environment_cls: type[AnyEnvironment] | None) -> bool:
 class HarnessEndpoint(WebSocketEndpoint):
     """Opens and ends sessions as `/ws` does, and has other frames."""
 
-    def __init__(self, sessions: Sessions, decoder: MessageDecoder, json_rpc: JsonRpc) -> None:
-        super().__init__(sessions, decoder, json_rpc)
-        self._decode_body = decoder.decode_body
-
     async def _answer_frames(self, session: Session, connection: Any, receive: Receive) -> None:
         environment: Any = session.environment
         await session.begin_call()
@@ -79,7 +73,7 @@ class HarnessEndpoint(WebSocketEndpoint):
     async def _answer(self, session: Session, event: Message, connection: Any) -> bool:
         try:
             body = (event.get("text") or "").encode("utf-8", "surrogatepass")
-            message = self._decode_body(body, HarnessMessage)
+            message = self._decoder.decode_body(body, HarnessMessage)
         except MessageError as error:
             await _send(connection, encode_frame("protocol_error", describe(error)))
             return True

@@ -13,7 +13,6 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from openenv.core.env_server.mcp_types import JsonRpcErrorCode, JsonRpcResponse
 from openenv.core.env_server.types import (
     EnvironmentMetadata,
     HealthResponse,
@@ -26,7 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from stepwire.server.distribution import metadata_of
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
-from stepwire.server.endpoints.mcp import JsonRpc
+from stepwire.server.endpoints.mcp import JsonRpc, unreadable_response
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.models import Models
@@ -284,9 +283,7 @@ class McpRoute:
         try:
             payload = self._decoder.decode_json(await request.body())
         except MessageError as error:
-            code = JsonRpcErrorCode.PARSE_ERROR
-            failure = JsonRpcResponse.error_response(code, str(error), error.errors)
-            return _json_response(encode_json_rpc(failure.model_dump()))
+            return _json_response(encode_json_rpc(unreadable_response(error)))
         if speaks_standard_mcp(request, payload):
             return await self._streamable_http.answer(request, payload)
         return _json_response(encode_json_rpc(await self._json_rpc.answer(payload)))

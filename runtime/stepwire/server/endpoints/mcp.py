@@ -33,11 +33,11 @@ class JsonRpc:
             request = JsonRpcRequest.model_validate(payload)
         except ValidationError as error:
             entries = MessageError.from_validation(error).errors
-            return _failure(None, JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", entries)
+            return failure_response(JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", entries)
         try:
             result = await self._dispatch(request, session)
         except _RpcFailure as failure:
-            return _failure(request.id, failure.code, str(failure), failure.data)
+            return failure_response(failure.code, str(failure), failure.data, request.id)
         return JsonRpcResponse.success(result, request.id).model_dump()
 
     async def _dispatch(self, request: JsonRpcRequest, session: Session | None) -> Any:
@@ -80,7 +80,7 @@ class JsonRpc:
         if target is session:
             raise _RpcFailure(
                 JsonRpcErrorCode.INVALID_REQUEST,
-                "A WebSocket's own session is closed by a `close` frame, not over MCP",
+                "A WebSocket's own session ends with it, or by a `close` frame, not over MCP",
             )
         if target.connection is not None:
             target.end_with_connection()
@@ -144,7 +144,13 @@ class _RpcFailure(Exception):
         self.data = data
 
 
-def _failure(
-    request_id: str | int | None, code: JsonRpcErrorCode, message: str, data: Any
+def failure_response(
+    code: JsonRpcErrorCode, message: str, data: Any = None, request_id: str | int | None = None
 ) -> dict[str, Any]:
+    """A response with an error."""
     return JsonRpcResponse.error_response(code, message, data, request_id).model_dump()
+
+
+def unreadable_response(error: MessageError) -> dict[str, Any]:
+    """The response to what is no JSON, or exceeds a limit."""
+    return failure_response(JsonRpcErrorCode.PARSE_ERROR, str(error), error.errors)

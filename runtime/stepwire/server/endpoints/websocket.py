@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`/ws`: one connection is one session. Frames are answered one at a time, in order."""
+"""`/ws`: the frames of a session."""
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
-from urllib.parse import parse_qs
 
-from openenv.core.env_server.exceptions import OpenEnvError
-from openenv.core.env_server.types import Observation, WSErrorCode
-from starlette.types import Message, Receive, Scope, Send
+from openenv.core.env_server.types import Observation
+from starlette.types import Message
 
-from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.websocket_faults import perform_fault
-from stepwire.server.errors import StoppingError, describe
-from stepwire.server.logs import current_session
+from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
+from stepwire.server.errors import describe
 from stepwire.server.scenarios import ConnectionFault
 from stepwire.server.session import Session
-from stepwire.server.sessions import Sessions
 from stepwire.server.wire import (
     TOOL_ACTIONS,
     McpMessage,
-    MessageDecoder,
     ResetMessage,
     StateMessage,
     StepMessage,
@@ -30,101 +23,16 @@ from stepwire.server.wire import (
     encode_state_frame,
 )
 
-logger = logging.getLogger("stepwire.server")
 
-_CLOSE_TIMEOUT_S = 5.0
+class WebSocketEndpoint(SessionEndpoint):
+    """Resets, steps, states and MCP, each as a frame of its own type."""
 
-# An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
-TRANSPORT = "openenv.transport"
+    def _encode_error(self, error: dict[str, Any]) -> str:
+        return encode_frame("error", error)
 
-
-class WebSocketEndpoint:
-    """A bare ASGI application: nothing stands between uvicorn's protocol and the decoder."""
-
-    def __init__(self, sessions: Sessions, decoder: MessageDecoder, json_rpc: JsonRpc) -> None:
-        self._sessions = sessions
-        self._decode = decoder.decode_frame
-        self._json_rpc = json_rpc
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A task of its own: otherwise every frame resumes a dozen nested coroutines of uvicorn,
-        # FastAPI and Starlette before it reaches this one.
-        await asyncio.create_task(self._accept(scope, receive, send))
-
-    async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
-        requested = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
+    async def _answer(self, session: Session, event: Message, connection: SocketConnection) -> bool:
         try:
-            if requested:
-                session = await self._find(requested, send)
-            else:
-                session = await self._open(send)
-            if session is not None:
-                await self._use(session, scope, receive, send)
-        except OSError:
-            logger.debug("The client disconnected before its reply was written")
-
-    async def _open(self, send: Send) -> Session | None:
-        """A new session; `None` when the client has been refused."""
-        try:
-            return await self._sessions.open()
-        except OpenEnvError as error:
-            logger.info("No session for a client: %s", error)
-            await _refuse(send, describe(error), 1012 if self._sessions.draining else 1000)
-            return None
-
-    async def _find(self, session_id: str, send: Send) -> Session | None:
-        """A session that was created over MCP; `None` when the client has been refused."""
-        session = self._sessions.get(session_id)
-        if session is not None and session.connection is None:
-            return session
-        reason = "already has a WebSocket" if session else "is not known"
-        message = f"Session {session_id[:64]} {reason}"
-        await _refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
-        return None
-
-    async def _use(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the session's frames until the connection is over."""
-        current_session.set(session)
-        transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
-        connection = _Connection(send, transport)
-        session.attach(connection)
-        try:
-            await self._answer_frames(session, connection, receive)
-        except asyncio.CancelledError:
-            if not connection.has_ended:
-                raise
-        finally:
-            session.detach()
-            if session.ends_with_connection:
-                await self._sessions.close(session)
-
-    async def _answer_frames(
-        self, session: Session, connection: "_Connection", receive: Receive
-    ) -> None:
-        while not self._sessions.draining or connection.has_ended:
-            event = await receive()
-            if event["type"] == "websocket.disconnect":
-                if not connection.has_ended:
-                    logger.debug("The client closed the connection (code %s)", event.get("code"))
-                return
-            if connection.has_ended:
-                continue  # returning before the close frame is written would cut the connection
-            await session.begin_call()
-            try:
-                if not await self._answer(session, event, connection):
-                    return
-            except RuntimeError as error:  # raised only by `send`, after uvicorn has closed
-                raise ConnectionResetError from error
-            finally:
-                session.end_call()
-        await connection.end(1012, str(StoppingError()))
-
-    async def _answer(self, session: Session, event: Message, connection: "_Connection") -> bool:
-        """Answer one frame; `False` when that closes the connection."""
-        try:
-            message = self._decode(event.get("text"))
+            message = self._decoder.decode_frame(event.get("text"))
             if isinstance(message, StepMessage):
                 reply = encode_observation_frame(await self._act(session, message.data))
             elif isinstance(message, ResetMessage):
@@ -154,41 +62,3 @@ class WebSocketEndpoint:
         if type(action) in TOOL_ACTIONS:
             return session.tools.act(session, action)
         return session.step(action)
-
-
-class _Connection:
-    """The connection of a session, which the idle timeout and a shutdown end from outside."""
-
-    def __init__(self, send: Send, transport: asyncio.Transport | None) -> None:
-        self.send = send
-        self.transport = transport
-        self.has_ended = False
-        self._task = asyncio.current_task()
-
-    def end(
-        self, code: int, reason: str, error: dict[str, Any] | None = None
-    ) -> Coroutine[Any, Any, None]:
-        """Answer no further frame from now on; what is returned closes the connection."""
-        self.has_ended = True
-        return self._close_or_abandon(code, reason, error)
-
-    def abandon(self) -> None:
-        self.has_ended = True
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-
-    async def _close_or_abandon(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
-        try:
-            await asyncio.wait_for(self._close(code, reason, error), _CLOSE_TIMEOUT_S)
-        except (OSError, RuntimeError, asyncio.TimeoutError):
-            self.abandon()  # the client has just disconnected, or does not read
-
-    async def _close(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
-        if error is not None:
-            await self.send({"type": "websocket.send", "text": encode_frame("error", error)})
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
-
-
-async def _refuse(send: Send, error: dict[str, Any], close_code: int = 1000) -> None:
-    await send({"type": "websocket.send", "text": encode_frame("error", error)})
-    await send({"type": "websocket.close", "code": close_code})

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 
 from stepwire.protocol.frames import NotPlainError, apply_mask, plain_frame, server_frame
-from stepwire.server.endpoints.websocket import TRANSPORT
+from stepwire.server.endpoints.websocket_sessions import TRANSPORT
 from stepwire.server.uvicorn_host.internals import (
     ClientDisconnected,
     Request,

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""WebSockets that are sessions: one connection, one session. Frames are answered in order."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import parse_qs
+
+from openenv.core.env_server.exceptions import OpenEnvError
+from openenv.core.env_server.types import WSErrorCode
+from starlette.types import Message, Receive, Scope, Send
+
+from stepwire.server.endpoints.mcp import JsonRpc
+from stepwire.server.errors import StoppingError, describe
+from stepwire.server.logs import current_session
+from stepwire.server.session import Session
+from stepwire.server.sessions import Sessions
+from stepwire.server.wire import MessageDecoder
+
+logger = logging.getLogger("stepwire.server")
+
+_CLOSE_TIMEOUT_S = 5.0
+
+# An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
+TRANSPORT = "openenv.transport"
+
+
+class SessionEndpoint(ABC):
+    """A bare ASGI application: nothing stands between uvicorn's protocol and the decoder."""
+
+    def __init__(self, sessions: Sessions, decoder: MessageDecoder, json_rpc: JsonRpc) -> None:
+        self._sessions = sessions
+        self._decoder = decoder
+        self._json_rpc = json_rpc
+
+    @abstractmethod
+    async def _answer(
+        self, session: Session, event: Message, connection: "SocketConnection"
+    ) -> bool:
+        """Answer one frame; `False` when that closes the connection."""
+
+    @abstractmethod
+    def _encode_error(self, error: dict[str, Any]) -> str:
+        """The frame for an error that is no answer: `message`, `code` and maybe more."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A task of its own: otherwise every frame resumes a dozen nested coroutines of uvicorn,
+        # FastAPI and Starlette before it reaches this one.
+        await asyncio.create_task(self._accept(scope, receive, send))
+
+    async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        requested = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
+        try:
+            if requested:
+                session = await self._find(requested, send)
+            else:
+                session = await self._open(send)
+            if session is not None:
+                await self._use(session, scope, receive, send)
+        except OSError:
+            logger.debug("The client disconnected before its reply was written")
+
+    async def _open(self, send: Send) -> Session | None:
+        """A new session; `None` when the client has been refused."""
+        try:
+            return await self._sessions.open()
+        except OpenEnvError as error:
+            logger.info("No session for a client: %s", error)
+            await self._refuse(send, describe(error), 1012 if self._sessions.draining else 1000)
+            return None
+
+    async def _find(self, session_id: str, send: Send) -> Session | None:
+        """A session that was created over MCP; `None` when the client has been refused."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.connection is None:
+            return session
+        reason = "already has a WebSocket" if session else "is not known"
+        message = f"Session {session_id[:64]} {reason}"
+        await self._refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
+        return None
+
+    async def _use(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the session's frames until the connection is over."""
+        current_session.set(session)
+        transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
+        connection = SocketConnection(send, transport, self._encode_error)
+        session.attach(connection)
+        try:
+            await self._answer_frames(session, connection, receive)
+        except asyncio.CancelledError:
+            if not connection.has_ended:
+                raise
+        finally:
+            session.detach()
+            if session.ends_with_connection:
+                await self._sessions.close(session)
+
+    async def _answer_frames(
+        self, session: Session, connection: "SocketConnection", receive: Receive
+    ) -> None:
+        while not self._sessions.draining or connection.has_ended:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                if not connection.has_ended:
+                    logger.debug("The client closed the connection (code %s)", event.get("code"))
+                return
+            if connection.has_ended:
+                continue  # returning before the close frame is written would cut the connection
+            await session.begin_call()
+            try:
+                if not await self._answer(session, event, connection):
+                    return
+            except RuntimeError as error:  # raised only by `send`, after uvicorn has closed
+                raise ConnectionResetError from error
+            finally:
+                session.end_call()
+        await connection.end(1012, str(StoppingError()))
+
+    async def _refuse(self, send: Send, error: dict[str, Any], close_code: int = 1000) -> None:
+        await send({"type": "websocket.send", "text": self._encode_error(error)})
+        await send({"type": "websocket.close", "code": close_code})
+
+
+class SocketConnection:
+    """The connection of a session, which the idle timeout and a shutdown end from outside."""
+
+    def __init__(
+        self,
+        send: Send,
+        transport: asyncio.Transport | None,
+        encode_error: Callable[[dict[str, Any]], str],
+    ) -> None:
+        self._encode_error = encode_error
+        self.send = send
+        self.transport = transport
+        self.has_ended = False
+        self._task = asyncio.current_task()
+
+    def end(
+        self, code: int, reason: str, error: dict[str, Any] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Answer no further frame from now on; what is returned closes the connection."""
+        self.has_ended = True
+        return self._close_or_abandon(code, reason, error)
+
+    def abandon(self) -> None:
+        self.has_ended = True
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def _close_or_abandon(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
+        try:
+            await asyncio.wait_for(self._close(code, reason, error), _CLOSE_TIMEOUT_S)
+        except (OSError, RuntimeError, asyncio.TimeoutError):
+            self.abandon()  # the client has just disconnected, or does not read
+
+    async def _close(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
+        if error is not None:
+            await self.send({"type": "websocket.send", "text": self._encode_error(error)})
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})
