@@ -6,8 +6,12 @@ import subprocess
 from collections.abc import Callable
 
 _REASONS = {
-    "GET /redoc": "it repeated /docs, and could not send requests",
-    "GET /docs/oauth2-redirect": "no route asks for OAuth 2",
+    **dict.fromkeys(
+        ("GET /redoc", "HEAD /redoc"), "it repeated /docs, and could not send requests"
+    ),
+    **dict.fromkeys(
+        ("GET /docs/oauth2-redirect", "HEAD /docs/oauth2-redirect"), "no route asks for OAuth 2"
+    ),
     "MOUNT /web": "Gradio's page, which only a gradio_builder asks for; /web is the inspector's",
     "WEBSOCKET /mcp": "not yet",
 }
@@ -52,7 +56,7 @@ def routes(found):
             yield f"MOUNT {route.path}"
         else:
             methods = getattr(route, "methods", None) or {"WEBSOCKET"}
-            yield from (f"{method} {route.path}" for method in methods - {"HEAD"})
+            yield from (f"{method} {route.path}" for method in methods)
 
 modes = ["simulation"]
 if "mode" in inspect.signature(stock).parameters:

@@ -14,8 +14,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from openenv.core.env_server import types
 from openenv.core.env_server.types import BaseMessage
 from pydantic import BaseModel, Field
-from pydantic_core import to_json
 
+from stepwire.server.json_values import encode
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import MessageDecoder
 
@@ -94,7 +94,7 @@ class TaskRoutes:
     async def splits(self, env_name: str) -> Response:
         """Return `name` and `type` of each split."""
         self._check(env_name)
-        return await self._answer("list_splits", (), lambda splits: [*map(_described, splits)])
+        return await self._answer("list_splits", (), lambda splits: [*map(_split, splits)])
 
     def _asking(
         self, method: str, model: type[SplitRequest], key: str
@@ -106,7 +106,9 @@ class TaskRoutes:
             body = self._decoder.decode_body(await request.body(), model)
             self._check(env_name)
             arguments = [getattr(body, name) for name in model.model_fields]
-            return await self._answer(method, arguments, lambda result: {key: result, **more})
+            return await self._answer(
+                method, arguments, lambda result: {key: _plain(result), **more}
+            )
 
         return answer
 
@@ -130,18 +132,26 @@ class TaskRoutes:
                 raise unsupported from None
             except IndexError:
                 raise HTTPException(400, "Invalid task index") from None
-            text = to_json(shape(result), inf_nan_mode="null", fallback=_plain)
+            text = encode(shape(result))
         return Response(text, media_type="application/json")
 
 
-def _described(split: Any) -> Any:
+def _split(split: Any) -> Any:
     """The split as it is sent; a name alone gets a type, as on the stock servers."""
     if isinstance(split, dict) or hasattr(split, "model_dump"):
-        return split
+        return _plain(split)
     name = str(split)
     return {"name": name, "type": name if name in _STANDARD_SPLITS else "validation"}
 
 
 def _plain(value: Any) -> Any:
     """A task may be any object: its attributes are sent."""
-    return vars(value) if hasattr(value, "__dict__") else str(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Enum) or hasattr(value, "tolist") or not hasattr(value, "__dict__"):
+        return value  # JSON, or encoded as in observations
+    return _plain(vars(value))

@@ -194,7 +194,7 @@ def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
         )
     )
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def swagger_ui() -> HTMLResponse:
         return page
 
