@@ -8,7 +8,7 @@ spot. A call whose result is neither awaited nor read is performed by the loop s
 of one client are performed in the order in which they were made.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,8 +24,30 @@ ObsT = TypeVar("ObsT")
 ResultT = TypeVar("ResultT")
 
 
+class Settled:
+    """Awaiting it gives itself. It is a coroutine that has ended, as `asyncio.run(…)` wants one."""
+
+    __slots__ = ()
+
+    def __await__(self) -> "Generator[Any, None, Self]":
+        return self
+        yield  # makes this a generator function
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration(self)
+
+    def throw(self, error: Any, *_: Any) -> Any:
+        raise error
+
+    def close(self) -> None:
+        """Does nothing, as with any coroutine that has ended."""
+
+    def __dir__(self) -> list[str]:
+        return without_coroutine_names(super().__dir__())
+
+
 @dataclass
-class AwaitableStepResult(StepResult[ObsT]):
+class AwaitableStepResult(Settled, StepResult[ObsT]):
     """A `StepResult` with the observation's metadata; awaiting it gives itself."""
 
     metadata: dict[str, Any] | None = None
@@ -35,17 +57,14 @@ class AwaitableStepResult(StepResult[ObsT]):
         """The exception that reading any other field raises, `None` for a step that succeeded."""
         return None
 
-    def __await__(self) -> "Generator[Any, None, Self]":
-        return self
-        yield  # makes this a generator function
 
-
-class AwaitableList(list[ResultT]):
+class AwaitableList(Settled, list[ResultT]):
     """A list; awaiting it gives itself."""
 
-    def __await__(self) -> "Generator[Any, None, Self]":
-        return self
-        yield
+
+def without_coroutine_names(names: Iterable[str]) -> list[str]:
+    """Names without those that only make an object a coroutine: they are no use in completion."""
+    return [name for name in names if name not in ("send", "throw")]
 
 
 _get, _set = object.__getattribute__, object.__setattr__

@@ -5,28 +5,21 @@ Awaiting needs a method of the class. So a state becomes an instance of a subcla
 the spot, has the name of the author's class, and differs from it only in being awaitable.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openenv.core.env_server.types import State
 
 from stepwire.client.calls import Call
-from stepwire.client.results import Pending, call_of, settled
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from stepwire.client.results import Pending, Settled, call_of, settled
 
 
-class _Awaitable:
+class _Awaitable(Settled):
     """Makes a state awaitable, and equal to a plain one."""
 
     __slots__ = ()  # instances of a plain class can become instances of its awaitable subclass
-
-    def __await__(self) -> "Generator[Any, None, Self]":
-        return self
-        yield
 
     def __eq__(self, other: object) -> bool:
         plain = _plain(self)

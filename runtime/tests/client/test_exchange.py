@@ -56,7 +56,7 @@ class Peer:
             if isinstance(event, Request):
                 self._protocol.send_response(self._protocol.accept(event))
             elif not isinstance(event, Frame):
-                raise AssertionError(event)
+                pytest.fail(f"{event}")
             elif event.opcode is Opcode.TEXT:
                 self.requests.append(bytes(event.data))
             elif event.opcode is Opcode.PONG:
