@@ -175,6 +175,7 @@ def test_the_version_is_the_same_everywhere(root: Path, project: dict[str, objec
 
 def test_what_the_package_exports() -> None:
     assert sorted(echo_env.__all__) == [
+        "CallToolAction",
         "CapacityReachedError",
         "CommandNotFoundError",
         "ConnectFailedError",
@@ -186,6 +187,8 @@ def test_what_the_package_exports() -> None:
         "EnvClientError",
         "ImageNotFoundError",
         "InvalidActionError",
+        "InvalidOptionError",
+        "ListToolsAction",
         "PortTakenError",
         "ProtocolViolationError",
         "ReplyTimeoutError",

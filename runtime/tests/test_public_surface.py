@@ -19,6 +19,7 @@ _ERRORS = [
     "EnvClientError",
     "ImageNotFoundError",
     "InvalidActionError",
+    "InvalidOptionError",
     "PortTakenError",
     "ProtocolViolationError",
     "ReplyTimeoutError",

@@ -5,9 +5,11 @@ import re
 import time
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
+from websockets.exceptions import InvalidURI
 from websockets.http11 import Response
+from websockets.uri import parse_uri
 
-from stepwire.client.errors import ConnectFailedError
+from stepwire.client.errors import ConnectFailedError, InvalidOptionError
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
@@ -37,16 +39,21 @@ def space_subdomain(repo_id: str) -> str:
 def websocket_url(address: str) -> str:
     """The address of a server's WebSocket. Without a scheme, it is `ws://`.
 
-    Raises `ValueError` for any other scheme than http, https, ws and wss, and without a host.
+    Raises `InvalidOptionError` for any other scheme than http, https, ws and wss, without a host,
+    and for what is no address at all.
     """
-    parts = urlsplit(address if "://" in address else f"ws://{address}")
-    scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise ValueError(
+    try:
+        parts = urlsplit(address if "://" in address else f"ws://{address}")
+        scheme = _WEBSOCKET_SCHEMES[parts.scheme]
+        path = f"{parts.path.rstrip('/')}/ws"
+        url: str = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
+        parse_uri(url)
+    except (ValueError, KeyError, InvalidURI):
+        raise InvalidOptionError(
             "base_url must be an address such as http://localhost:8000 (or https, ws, wss), not "
             f"{without_secrets(address)!r}."
-        )
-    return urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/ws", parts.query, ""))
+        ) from None
+    return url
 
 
 class RedirectedError(ConnectFailedError):

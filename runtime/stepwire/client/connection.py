@@ -188,8 +188,8 @@ class Connection:
 
     @property
     def wake_at(self) -> float:
-        """Until when to wait."""
-        return self._exchange.wake_at
+        """Until when to wait; 0 when there is nothing to wait for."""
+        return self._exchange.wake_at if self._exchange.is_pending else 0.0
 
     # Between exchanges.
 
@@ -242,19 +242,22 @@ class Connection:
         else:
             self._cut()
 
-    async def close_async(self, close_request: bytes) -> None:
-        """`close` without blocking the event loop, and without waiting for an exchange."""
-        if self.in_use.acquire(blocking=False):
-            try:
-                if self._sock is not None:
-                    with suppress(Exception):
-                        self._exchange.close(close_request, monotonic(), _CLOSE_TIMEOUT_S)
-                        await self._settle_async(self._sock)
-            finally:
-                self.drop()
-                self.in_use.release()
-        else:
-            self._cut()
+    async def close_async(self, close_request: bytes, *, wait: bool) -> None:
+        """`close` without blocking the event loop."""
+        give_up_at = monotonic() + (_CLOSE_TIMEOUT_S if wait else 0)
+        while not self.in_use.acquire(blocking=False):
+            if monotonic() >= give_up_at:
+                self._cut()
+                return
+            await asyncio.sleep(_CLOSE_TIMEOUT_S / 100)
+        try:
+            if self._sock is not None:
+                with suppress(Exception):
+                    self._exchange.close(close_request, monotonic(), _CLOSE_TIMEOUT_S)
+                    await self._settle_async(self._sock)
+        finally:
+            self.drop()
+            self.in_use.release()
 
     def _cut(self) -> None:
         """Wake the exchange that is under way: it drops the socket."""

@@ -9,6 +9,7 @@ EnvClientError
 │   └── CapacityReachedError                  … because all its sessions are taken
 ├── ProtocolViolationError  RuntimeError      the reply does not follow the protocol
 ├── InvalidActionError      ValueError        the action cannot be sent; nothing was sent
+├── InvalidOptionError      ValueError        the client cannot be made with this option
 ├── ServerStartError        RuntimeError      the server that the client starts did not start
 │   ├── CommandNotFoundError                  … because `docker` or `uv` is not installed
 │   ├── DockerUnavailableError                … because the Docker daemon does not answer
@@ -31,6 +32,7 @@ __all__ = [
     "EnvClientError",
     "ImageNotFoundError",
     "InvalidActionError",
+    "InvalidOptionError",
     "PortTakenError",
     "ProtocolViolationError",
     "ReplyTimeoutError",
@@ -123,6 +125,10 @@ class ProtocolViolationError(EnvClientError, RuntimeError):
 
 class InvalidActionError(EnvClientError, ValueError):
     """The action, or an argument of `reset()`, cannot be sent. Nothing was sent."""
+
+
+class InvalidOptionError(EnvClientError, ValueError):
+    """An option of the client has a value that cannot work. The message names it."""
 
 
 class ServerStartError(EnvClientError, RuntimeError):

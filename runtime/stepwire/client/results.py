@@ -62,6 +62,20 @@ class AwaitableList(Settled, list[ResultT]):
     """A list; awaiting it gives itself."""
 
 
+class Closed(Settled):
+    """The result of `close()`: nothing, but awaitable."""
+
+    def __repr__(self) -> str:
+        return "<closed>"
+
+    def __await__(self) -> Generator[Any, None, None]:  # type: ignore[override]
+        return
+        yield
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+
 def without_coroutine_names(names: Iterable[str]) -> list[str]:
     """Names without those that only make an object a coroutine: they are no use in completion."""
     return [name for name in names if name not in ("send", "throw")]

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from stepwire.client.addresses import RedirectedError, Target
+from stepwire.client.addresses import RedirectedError, Target, without_secrets
 from stepwire.client.call_lock import CallLock
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
@@ -30,6 +31,7 @@ from stepwire.client.exchange import Exchange
 from stepwire.client.keepalive import register_for_keepalive
 from stepwire.client.loops import on_loop_shutdown
 from stepwire.client.messages import CLOSE_REQUEST
+from stepwire.client.options import Options
 
 ResultT = TypeVar("ResultT")
 
@@ -46,32 +48,24 @@ class Session:
     def __init__(
         self,
         url: str,
-        headers: dict[str, str],
+        options: Options,
         *,
-        connect_timeout_s: float,
-        message_timeout_s: float,
-        max_message_size: int | None,
-        capacity_wait_s: float,
-        ping: tuple[float | None, float | None],
         find_server: Callable[[], str] | None = None,
         rephrase: Callable[[Call[Any], ServerError], bool] | None = None,
     ) -> None:
-        """`url` is the WebSocket's, `max_message_size` is in bytes, `ping` (interval, timeout).
+        """`url` is the WebSocket's.
 
         `find_server`, called before each connection is opened, returns the `url` to use from then
         on. `rephrase`, called when the server refuses a call, returns whether it has changed the
-        call and the session is to perform it again. The other arguments are those of
-        `SessionClient`.
+        call and the session is to perform it again.
         """
         self.url = url
-        self.message_timeout_s = message_timeout_s
+        self.message_timeout_s = options.message_timeout_s
         self.connection: Connection | None = None
         self.episode_id: str | None = None  # if a reset or a state has shown it
-        self._opening = (headers, connect_timeout_s)
-        self._exchanging = (max_message_size, ping)
-        self._capacity_wait_s = capacity_wait_s
-        self._find_server = find_server
-        self._rephrase = rephrase
+        self._options = options
+        self._find_server = find_server and _weak(find_server)
+        self._rephrase = rephrase and _weak(rephrase)
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
         self._lock = CallLock()  # held while calls are performed
@@ -87,6 +81,11 @@ class Session:
         if connection is not None or self._loss is not None:
             return "lost"
         return "closed" if self._is_closed else "unused"
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether there are calls that were made and not performed yet."""
+        return bool(self._deferred)
 
     # Performing calls.
 
@@ -147,7 +146,7 @@ class Session:
             logger.error(
                 "Calls to %s were never performed (%d): they were made on an event loop that ended "
                 "before their results were awaited or read, or the client was closed.",
-                self.url,
+                without_secrets(self.url),
                 len(self._deferred),
             )
 
@@ -193,7 +192,7 @@ class Session:
             return 0.0
         if isinstance(error, CapacityReachedError):
             self._drop_connection()  # as the server does
-            call.pauses = call.pauses or _pauses(self._capacity_wait_s)
+            call.pauses = call.pauses or _pauses(self._options.capacity_wait_s)
             if (pause := next(call.pauses, None)) is not None:
                 return pause
         if self._rephrase and isinstance(error, ServerError) and self._rephrase(call, error):
@@ -265,11 +264,23 @@ class Session:
 
     def close(self) -> None:
         """Close the connection, if there is one. The next call opens another."""
+        connection = self._leave_connection()
+        if connection is not None:
+            connection.close(CLOSE_REQUEST, wait=not self._lock.is_held_here())
+
+    async def close_async(self) -> None:
+        """`close` without blocking the event loop."""
+        connection = self._leave_connection()
+        if connection is not None:
+            await connection.close_async(CLOSE_REQUEST, wait=not self._lock.is_held_here())
+
+    def _leave_connection(self) -> Connection | None:
+        """The connection to close, of which this session knows no longer."""
         connection, self.connection = self.connection, None
         self._loss = None
         self._is_closed = True
-        if connection is not None and connection.is_of_this_process:
-            connection.close(CLOSE_REQUEST, wait=not self._lock.is_held_here())
+        is_own = connection is not None and connection.is_of_this_process
+        return connection if is_own else None
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
@@ -289,7 +300,7 @@ class Session:
         register_for_keepalive(self)
         if self._find_server is not None:
             self.url = self._find_server()
-        target = Target(self.url, *self._opening)
+        target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
         while self.connection is None:
             try:
                 self.connection = Connection.open(*self._way_to(target))
@@ -303,7 +314,7 @@ class Session:
         register_for_keepalive(self)
         if self._find_server is not None:
             self.url = await asyncio.to_thread(self._find_server)  # starting one takes long
-        target = Target(self.url, *self._opening)
+        target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
         while self.connection is None:
             try:
                 self.connection = await Connection.open_async(*self._way_to(target))
@@ -313,7 +324,8 @@ class Session:
         return self.connection
 
     def _way_to(self, target: Target) -> tuple[Exchange, dict[str, str], float]:
-        return Exchange(target.url, *self._exchanging), target.headers, target.timeout_s
+        exchange = Exchange(target.url, self._options.max_message_size, self._options.ping)
+        return exchange, target.headers, target.timeout_s
 
     def _require_no_episode(self, *, reopen: bool) -> None:
         """Raise `SessionLostError` if an episode was lost and `reopen` does not allow a new one."""
@@ -335,12 +347,21 @@ class Session:
 
     def _lose(self, why: str) -> None:
         self.connection = None
-        self._loss = session_lost(self.url, why)
+        self._loss = session_lost(without_secrets(self.url), why)
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.drop()
+
+
+def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the client for its session, which must not keep the client from being dropped.
+
+    Calls keep their client while they are performed.
+    """
+    found: Any = weakref.WeakMethod(method)
+    return lambda *arguments: found()(*arguments)
 
 
 def _pauses(wait_s: float) -> Iterator[float]:

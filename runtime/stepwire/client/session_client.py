@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -37,7 +37,13 @@ from stepwire.client.messages import (
     tool_request,
 )
 from stepwire.client.models import DeclaredModels
-from stepwire.client.results import AwaitableStepResult, PendingStepResult
+from stepwire.client.options import Options, checked_options
+from stepwire.client.results import (
+    AwaitableStepResult,
+    Closed,
+    PendingStepResult,
+    without_coroutine_names,
+)
 from stepwire.client.session import Session
 from stepwire.client.starting import StartingClient
 from stepwire.client.states import pending_state_class
@@ -119,33 +125,49 @@ class SessionClient(
             "websocket_ping_interval_s": websocket_ping_interval_s,
             "websocket_ping_timeout_s": websocket_ping_timeout_s,
         }
+        options = checked_options(self._options)
         super().__init__(
             base_url=base_url or "",
-            connect_timeout_s=connect_timeout_s,
-            message_timeout_s=message_timeout_s,
+            connect_timeout_s=options.connect_timeout_s,
+            message_timeout_s=options.message_timeout_s,
             max_message_size_mb=max_message_size_mb,
             provider=provider,
             mode=mode,
         )
         self._starts_server = base_url is None
         self._set_address(base_url)
-        headers = dict(headers or {})
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        self._session = Session(
-            self._ws_url,
-            headers,
-            connect_timeout_s=connect_timeout_s,
-            message_timeout_s=message_timeout_s,
-            max_message_size=self._max_message_size,
-            capacity_wait_s=capacity_wait_s,
-            ping=(websocket_ping_interval_s, websocket_ping_timeout_s),
-            find_server=_weak(self._find_server) if self._starts_server else None,
-            rephrase=_weak(self._rephrase) if self.tool_dialect is not None else None,
-        )
+        self._session = self._make_session(options)
         self._children: weakref.WeakSet[SessionClient[Any, Any, Any]] = weakref.WeakSet()
         self._is_blocking = False  # whether calls block even on a running loop
         self._being_awaited: Generator[Any, None, Any] | None = None
+
+    def _make_session(self, options: Options) -> Session:
+        find_server = self._find_server if self._starts_server else None
+        rephrase = None if self.tool_dialect is None else self._rephrase
+        return Session(self._ws_url, options, find_server=find_server, rephrase=rephrase)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied. Raises `TypeError` for a client that was used."""
+        why = ""
+        if self.status not in ("unused", "closed"):
+            why = f"its session is {self.status}, and a session belongs to one client"
+        elif self._session.has_deferred or self._children:
+            why = "it has calls or sessions that are under way"
+        elif self._provider is not None:
+            why = "it owns the server that it starts and stops"
+        if why:
+            raise TypeError(
+                f"{self!r} can be neither pickled nor copied: {why}. Pass on its address and "
+                "options, or a client that was not used yet."
+            )
+        left_out = ("_session", "_children", "_being_awaited")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._session = self._make_session(checked_options(self._options))
+        self._children = weakref.WeakSet()
+        self._being_awaited = None
 
     @property
     def base_url(self) -> str | None:
@@ -155,7 +177,7 @@ class SessionClient(
     def __repr__(self) -> str:
         session = self._session
         episode = "" if session.episode_id is None else f", episode {session.episode_id!r}"
-        address = without_secrets(self._base_url or self._ws_url)
+        address = without_secrets(self._base_url or self._server)
         return f"<{type(self).__name__} {address}: session {session.status}{episode}>"
 
     @property
@@ -258,7 +280,7 @@ class SessionClient(
     async def __aexit__(self, error_type: Any, *_: Any) -> None:
         if error_type is None:
             await self._session.flush_async()
-        await asyncio.to_thread(self._close_everything)
+        await self._close_everything_async()
 
     def _close_everything(self) -> None:
         self._tools = None
@@ -268,6 +290,15 @@ class SessionClient(
             for child in [*self._children]:
                 closing.callback(child.close)
 
+    async def _close_everything_async(self) -> None:
+        self._tools = None
+        async with AsyncExitStack() as closing:
+            if self._provider is not None:
+                closing.push_async_callback(asyncio.to_thread, self._stop_server)
+            closing.push_async_callback(self._session.close_async)
+            for child in [*self._children]:
+                closing.push_async_callback(child._close_everything_async)
+
     def _connect_now(self) -> None:
         self._session.connect()
 
@@ -275,23 +306,23 @@ class SessionClient(
         yield from self._session.connect_async().__await__()
         return self
 
+    def __dir__(self) -> list[str]:
+        return without_coroutine_names(super().__dir__())
+
     # With `__await__` and `close` these make the client a coroutine for `asyncio.iscoroutine`:
     # `AutoEnv` passes what `from_docker_image` returns to `asyncio.run`.
 
     def send(self, value: Any) -> Any:
-        if self._being_awaited is None:
-            self._being_awaited = self.__await__()
-        try:
-            return self._being_awaited.send(value)
-        except BaseException:
-            self._being_awaited = None
-            raise
+        return self._go_on_awaiting("send", value)
 
     def throw(self, *error: Any) -> Any:
+        return self._go_on_awaiting("throw", *error)
+
+    def _go_on_awaiting(self, how: str, *arguments: Any) -> Any:
         if self._being_awaited is None:
             self._being_awaited = self.__await__()
         try:
-            return self._being_awaited.throw(*error)
+            return getattr(self._being_awaited, how)(*arguments)
         except BaseException:
             self._being_awaited = None
             raise
@@ -324,7 +355,7 @@ class SessionClient(
                 ) from error
             if not is_ordinary and self._calls_tools and self.tool_dialect is not None:
                 data, parse = self.tool_dialect.request(data), self._parse_tool_call
-        read = partial(read_result, parse, self._ws_url)
+        read = partial(read_result, parse, self._server)
         return Call(self._session, step_request(data), read)
 
     def _rephrase(self, call: Call[Any], error: ServerError) -> bool:
@@ -335,13 +366,13 @@ class SessionClient(
         if "tool_name" in data:
             return False
         self._calls_tools, self._plain_action = True, None  # so that no action is ordinary
-        read = partial(read_result, self._parse_tool_call, self._ws_url)
+        read = partial(read_result, self._parse_tool_call, self._server)
         call.rephrase(step_request(self.tool_dialect.request(data)), read)
         return True
 
     def _parse_tool_call(self, data: dict[str, Any]) -> Any:
         assert self.tool_dialect is not None
-        return self._parse_result(self.tool_dialect.payload(self._ws_url, data))
+        return self._parse_result(self.tool_dialect.payload(self._server, data))
 
     def _defers(self) -> bool:
         return not self._is_blocking and running_loop() is not None
@@ -357,33 +388,13 @@ class SessionClient(
         return pending(call)
 
     def _read_reset(self, episode_id: Any, reply: bytes) -> AwaitableStepResult[ObsT]:
-        result = read_result(self._parse_result, self._ws_url, reply)
+        result = read_result(self._parse_result, self._server, reply)
         if self.tool_dialect is not None:
             result.observation = self.tool_dialect.complete(result.observation)
         self._session.episode_id = episode_id
         return result
 
     def _read_state(self, reply: bytes) -> StateT:
-        state = read_state(self._parse_state, self._ws_url, reply)
+        state = read_state(self._parse_state, self._server, reply)
         self._session.episode_id = getattr(state, "episode_id", None)
         return state
-
-
-class Closed:
-    """The result of `close()`: nothing, but awaitable."""
-
-    def __repr__(self) -> str:
-        return "<closed>"
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield
-
-
-def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the client for its session, which must not keep the client from being dropped.
-
-    Calls keep their client while they are performed.
-    """
-    found: Any = weakref.WeakMethod(method)
-    return lambda *arguments: found()(*arguments)

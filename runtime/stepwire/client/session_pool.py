@@ -179,7 +179,7 @@ class SessionPool(Generic[ActT, ObsT]):
     def _wait(self, waiting: dict[int, Connection]) -> list[int]:
         """The indices on whose sockets something happened, and those whose time has come."""
         first = min(connection.wake_at for connection in waiting.values())
-        ready = [key.data for key, _ in self._selector.select(max(0, first - time.monotonic()))]
+        ready = [key.data for key, _ in self._selector.select(max(0.0, first - time.monotonic()))]
         for index in ready:
             if index not in waiting:  # a ping or a close frame for a session without a call
                 self._watch(index, None)

@@ -9,7 +9,12 @@ from typing import Any, ClassVar, TypeVar
 from openenv.core.env_client import EnvClient
 from openenv.core.env_server.types import State
 
-from stepwire.client.addresses import server_address, space_subdomain, websocket_url
+from stepwire.client.addresses import (
+    server_address,
+    space_subdomain,
+    websocket_url,
+    without_secrets,
+)
 from stepwire.client.errors import UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
 
@@ -38,6 +43,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     """The module that serves the environment with `python -m`, for `from_local`."""
     _base_url: str | None
     _ws_url: str
+    _server: str  # for texts: the same without secrets
     _provider: Any
     _starts_server = False  # with its first call: it was made without an address
 
@@ -153,6 +159,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
             self._ws_url = websocket_url(self._base_url)
         else:  # the address in errors until the server is started
             self._ws_url = f"the server of {type(self._provider).__name__}"
+        self._server = without_secrets(self._ws_url)
 
     def _stop_server(self) -> None:
         """Stop the server, if this client started it. May be repeated, also after it has failed."""

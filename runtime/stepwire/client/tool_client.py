@@ -35,6 +35,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
     """
 
     _session: Session
+    _server: str
     _mode: str
     _tools: AwaitableList[Tool] | None = None  # as listed in this episode
 
@@ -63,7 +64,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
             name = (arguments.pop("name", None),)
         if len(name) != 1 or not isinstance(name[0], str):
             raise UsageError("`call_tool` takes the tool's name, and its arguments as keywords.")
-        server = self._session.url
+        server = self._server
         if self._mode == "production":
             request = rpc_request("tools/call", {"name": name[0], "arguments": arguments})
             read: Callable[[bytes], Any] = partial(read_rpc_value, name[0], server)
@@ -80,7 +81,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
             request, read = rpc_request("tools/list", {}), read_rpc_tools
         else:
             request, read = step_request({"type": "list_tools"}), read_tools
-        server = self._session.url
+        server = self._server
 
         def read_and_find(reply: bytes) -> Any:
             self._tools = read(server, reply)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`Options`: how a client connects and how long it waits, checked when the client is made."""
+
+import math
+import re
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+from stepwire.client.errors import InvalidOptionError
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+
+
+class Options(NamedTuple):
+    """Times are seconds."""
+
+    headers: dict[str, str]
+    connect_timeout_s: float
+    message_timeout_s: float
+    max_message_size: int  # bytes
+    capacity_wait_s: float
+    ping: tuple[float | None, float | None]  # interval, timeout
+
+
+def checked_options(given: Mapping[str, Any]) -> Options:
+    """The options of a client from its arguments. Raises `InvalidOptionError`."""
+    size_mb = _number(given, "max_message_size_mb", "MiB")
+    return Options(
+        _headers(given["headers"], given["token"]),
+        _number(given, "connect_timeout_s"),
+        _number(given, "message_timeout_s"),
+        max(1, int(size_mb * 2**20)),
+        _number(given, "capacity_wait_s", may_be_0=True, may_be_endless=True),
+        (
+            _number_or_none(given, "websocket_ping_interval_s"),
+            _number_or_none(given, "websocket_ping_timeout_s"),
+        ),
+    )
+
+
+def _number(
+    given: Mapping[str, Any],
+    name: str,
+    unit: str = "seconds",
+    *,
+    may_be_0: bool = False,
+    may_be_endless: bool = False,
+) -> float:
+    value = given[name]
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        enough = number >= 0 if may_be_0 else number > 0
+        if enough and (may_be_endless or math.isfinite(number)):
+            return number
+    least = "of at least 0" if may_be_0 else "above 0"
+    finite = "" if may_be_endless else "finite "
+    raise InvalidOptionError(f"`{name}` must be a {finite}number of {unit} {least}, not {value!r}.")
+
+
+def _number_or_none(given: Mapping[str, Any], name: str) -> float | None:
+    return None if given[name] is None else _number(given, name, may_be_endless=True)
+
+
+def _headers(headers: Any, token: Any) -> dict[str, str]:
+    """The headers of the handshake. Error texts show no value: it may be a secret."""
+    try:
+        checked = dict(headers or {})
+    except (TypeError, ValueError):
+        raise InvalidOptionError(
+            f"`headers` must be a dictionary of strings, not {type(headers).__name__}."
+        ) from None
+    for name, value in checked.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidOptionError("`headers` has a name that no header can have.")
+        checked[name] = _header_value(value, f"The value of {name!r} in `headers`")
+    if token is not None and (token := _header_value(token, "`token`")):
+        for name in [name for name in checked if name.lower() == "authorization"]:
+            del checked[name]
+        checked["Authorization"] = f"Bearer {token}"
+    return checked
+
+
+def _header_value(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidOptionError(f"{what} must be a string, not {type(value).__name__}.")
+    stripped = value.strip()  # of the newline at the end of a file, for one
+    if not _HEADER_VALUE.fullmatch(stripped):
+        raise InvalidOptionError(
+            f"{what} has characters that no header can have: line breaks, control characters, or "
+            "others than those of Latin-1."
+        )
+    return stripped
