@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The framework's own server with an environment of tools only, of class `MCPEnvironment`."""
+"""A server with an environment of tools only, of class `MCPEnvironment`.
+
+It is the framework's own server, or ours with `SERVED_BY=ours`.
+"""
 
 import stepwire  # noqa: F401 - first: so the framework's server comes without its Gradio pages
 
 # isort: split
+import os
 from typing import Any
 
 from fastmcp import FastMCP
-from openenv.core.env_server.http_server import create_app
 from openenv.core.env_server.mcp_environment import MCPEnvironment
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 from openenv.core.env_server.types import Action, Observation, State
+
+if os.environ.get("SERVED_BY") == "ours":
+    from stepwire.server import create_app
+else:
+    from openenv.core.env_server.http_server import create_app
 
 
 class ToolEnvironment(MCPEnvironment):

@@ -25,6 +25,13 @@ def stock_server(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server(application=Path(__file__).with_name("stock_server.py"))
 
 
+@pytest.fixture(scope="session")
+def our_tool_server(start_shared_server: Callable[..., Any]) -> Any:
+    """Our server with the environment of `tool_server`."""
+    application = Path(__file__).parent.parent / "tool_server.py"
+    return start_shared_server(application=application, env={"SERVED_BY": "ours"})
+
+
 @pytest.fixture
 def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
     """Takes one note in a session of its own and returns its text: `other("release x")`."""

@@ -58,19 +58,24 @@ def blocking(call: Callable[[], ResultT]) -> ResultT:
 either_way = pytest.mark.parametrize("now", [blocking, awaited])
 
 
-@pytest.fixture(params=["tools", "ours"])
+@pytest.fixture(params=["tool_server", "our_tool_server"])
+def tools_url(request: pytest.FixtureRequest) -> str:
+    """The framework's server and ours with an environment that offers only tools."""
+    return str(request.getfixturevalue(request.param).url)
+
+
+@pytest.fixture(params=["tool_server", "our_tool_server", "server"])
 def url(request: pytest.FixtureRequest) -> str:
-    """A stock server that offers only tools, and ours, which understands actions as well."""
-    name = "tool_server" if request.param == "tools" else "server"
-    return str(request.getfixturevalue(name).url)
+    """The same, and our server with an environment that understands actions as well."""
+    return str(request.getfixturevalue(request.param).url)
 
 
 # Actions on a server of tools.
 
 
 @either_way
-def test_an_action_calls_the_tool_that_the_client_declares(tool_server: Any, now: Any) -> None:
-    env = ToolNotesEnv(tool_server.url)
+def test_an_action_calls_the_tool_that_the_client_declares(tools_url: str, now: Any) -> None:
+    env = ToolNotesEnv(tools_url)
     ready = now(lambda: env.reset(episode_id="one"))
     assert isinstance(ready.observation, NoteObservation)
     # The server of openenv-core 0.3.0 drops the metadata, which has the server's own text.
@@ -87,15 +92,15 @@ def test_an_action_calls_the_tool_that_the_client_declares(tool_server: Any, now
     env.close()
 
 
-def test_the_value_of_a_tool_makes_the_fields_that_the_client_declares(tool_server: Any) -> None:
-    with WordCountEnv(tool_server.url) as env:
+def test_the_value_of_a_tool_makes_the_fields_that_the_client_declares(tools_url: str) -> None:
+    with WordCountEnv(tools_url) as env:
         observation = env.step(HELLO).observation
     assert (observation.text, observation.length) == ("HELLO", 5)
 
 
-def test_calls_that_are_made_before_the_first_is_answered(tool_server: Any) -> None:
+def test_calls_that_are_made_before_the_first_is_answered(tools_url: str) -> None:
     async def main() -> list[str]:
-        env = ToolNotesEnv(tool_server.url)
+        env = ToolNotesEnv(tools_url)
         results = [env.step(NoteAction(text=str(number))) for number in range(3)]
         texts = [(await result).observation.text for result in results]
         await env.close()
@@ -104,8 +109,8 @@ def test_calls_that_are_made_before_the_first_is_answered(tool_server: Any) -> N
     assert asyncio.run(main()) == ["0", "1", "2"]
 
 
-def test_a_pool_on_a_server_of_tools(tool_server: Any) -> None:
-    with ToolNotesEnvPool(tool_server.url, num_envs=3) as pool:
+def test_a_pool_on_a_server_of_tools(tools_url: str) -> None:
+    with ToolNotesEnvPool(tools_url, num_envs=3) as pool:
         pool.reset()
         for _ in range(2):
             results = pool.step([NoteAction(text=text) for text in ("a", "fail", "ccc")])
@@ -116,8 +121,8 @@ def test_a_pool_on_a_server_of_tools(tool_server: Any) -> None:
 
 
 @either_way
-def test_a_tool_that_fails_raises_and_the_session_goes_on(tool_server: Any, now: Any) -> None:
-    env = ToolNotesEnv(tool_server.url)
+def test_a_tool_that_fails_raises_and_the_session_goes_on(tools_url: str, now: Any) -> None:
+    env = ToolNotesEnv(tools_url)
     with pytest.raises(ServerError, match=r"Tool 'keep_note' failed: .*the tool failed") as caught:
         now(lambda: env.step(NoteAction(text="fail")))
     assert caught.value.code == "execution_error"
@@ -125,11 +130,11 @@ def test_a_tool_that_fails_raises_and_the_session_goes_on(tool_server: Any, now:
     env.close()
 
 
-def test_a_value_that_does_not_fit_the_declaration_breaks_the_protocol(tool_server: Any) -> None:
+def test_a_value_that_does_not_fit_the_declaration_breaks_the_protocol(tools_url: str) -> None:
     class WrongEnv(WordCountEnv):
         tool_dialect = ToolDialect("echo_message")
 
-    with WrongEnv(tool_server.url) as env, pytest.raises(ProtocolViolationError):
+    with WrongEnv(tools_url) as env, pytest.raises(ProtocolViolationError):
         env.step(HELLO)
 
 
@@ -258,16 +263,16 @@ class AnyToolsPool(SessionPool[CallToolAction, CallToolObservation]):
     client_class = AnyToolsEnv
 
 
-def test_a_client_of_tools_only(tool_server: Any) -> None:
+def test_a_client_of_tools_only(tools_url: str) -> None:
     action = CallToolAction(tool_name="echo_message", arguments={"message": "Hi"})
-    with AnyToolsEnv(tool_server.url) as env:
+    with AnyToolsEnv(tools_url) as env:
         ready = env.reset()
         assert (ready.reward, ready.done) == (0.0, False)
         assert ready.observation.metadata in ({}, {"status": "ready", "message": _READY})
         assert env.step(action).observation.result["data"] == "Hi"
         assert len(env.step(ListToolsAction()).observation.tools) == 3
         assert env.state().step_count == 2
-    with AnyToolsPool(tool_server.url, num_envs=2) as pool:
+    with AnyToolsPool(tools_url, num_envs=2) as pool:
         results = pool.step([action, action])
         assert [result.observation.result["data"] for result in results] == ["Hi", "Hi"]
 
