@@ -83,7 +83,7 @@ def create_app(
             server.models.observation,
             metadata_of_factory(env, env_name),
         )
-        server.call_at_start(web_manager.use_running_loop)
+        server.call_at_start_and_stop(web_manager.use_running_loop, web_manager.forget_environment)
         with nullcontext() if is_asked_for else routes_that_yield(app):
             add_web_api(app, web_manager, server.decoder)
             add_inspector(app, server.env_name, server.factory, settings, page)

@@ -79,6 +79,7 @@ class HTTPEnvServer:
         self._streamable_http = StreamableHttp(self.sessions)
         self._worker = Worker(self.sessions, self.settings)
         self._at_start: list[Callable[[], None]] = []
+        self._at_stop: list[Callable[[], None]] = []
 
     @property
     def active_sessions(self) -> int:
@@ -127,9 +128,13 @@ class HTTPEnvServer:
         describe_messages(app, self.decoder, self.models)
         self._add_middleware(app)
 
-    def call_at_start(self, function: Callable[[], None]) -> None:
-        """Call `function` on the server's event loop, before its first connection."""
-        self._at_start.append(function)
+    def call_at_start_and_stop(self, start: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Call `start` on the server's event loop before its first connection, `stop` at its end.
+
+        A server may start and stop several times.
+        """
+        self._at_start.append(start)
+        self._at_stop.append(stop)
 
     def _add_middleware(self, app: FastAPI) -> None:
         """The last one added is the first to see a connection."""
@@ -155,6 +160,8 @@ class HTTPEnvServer:
         await self._streamable_http.aclose()
         await self.sessions.aclose()
         self._worker.stop()
+        for function in self._at_stop:
+            function()
 
 
 def read_mode(mode: ServerMode | str | None) -> ServerMode:

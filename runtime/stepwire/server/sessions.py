@@ -102,6 +102,7 @@ class SessionFactory:
         """End the thread that sessions share, when its call has returned."""
         if self._shared_thread is not None:
             self._shared_thread.end()
+            self._shared_thread = None
 
     @property
     def expected_cls(self) -> type[AnyEnvironment]:
@@ -297,8 +298,10 @@ class Sessions:
         if closings:
             timeout_s = _ABANDONED_GRACE_S if self.draining else self._grace_s
             await asyncio.wait(closings, timeout=timeout_s)
+        self._uncounted.clear()
         if self._sweeper is not None:
             self._sweeper.cancel()
+            self._sweeper = None
         self._factory.close()
 
     async def _is_over(self) -> bool:

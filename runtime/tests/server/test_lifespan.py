@@ -218,6 +218,37 @@ def test_middleware_handlers_and_overrides_of_the_author_apply(app: FastAPI) -> 
 # From here on: ours alone
 
 
+class _InThreads(NotesEnvironment):
+    BLOCKING = True
+
+
+class _InOneThread(_InThreads):
+    REQUIRES_SINGLE_THREAD_EXECUTOR = True
+
+
+@pytest.mark.parametrize("environment_cls", [NotesEnvironment, _InThreads, _InOneThread])
+def test_a_server_that_starts_again_has_everything_again(environment_cls: Any) -> None:
+    app = create_app(environment_cls, NoteAction, NoteObservation)
+    handshake = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    create = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.post("/step", json={"action": {"text": "Hi"}}).json()["reward"] == 0.2
+            assert client.post("/web/step", json={"action": {"text": "Hi"}}).json()["reward"] == 0.2
+            assert "serverInfo" in client.post("/mcp", json=handshake).json()["result"]
+            assert "session_id" in client.post("/mcp", json=create).json()["result"]
+            assert client.get("/sessions").json()["active_sessions"] == 1
+
+
 def test_the_page_comes_before_the_authors_where_the_variable_asks_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -81,6 +81,8 @@ class StreamableHttp:
         self._stop.set()
         if self._serving is not None:
             await self._serving
+        self._serving = self._started = None
+        self._stop = asyncio.Event()
 
     async def _start(self) -> ASGIApp:
         if self._started is None:

@@ -88,6 +88,12 @@ class WebInterfaceManager:
         """Make all calls on this loop from now on, whatever loop a caller runs."""
         self._loop = asyncio.get_running_loop()
 
+    def forget_environment(self) -> None:
+        """Make another environment if the server starts again; this one has been closed."""
+        self._session = None
+        self._turn = asyncio.Lock()
+        self.connected_clients.clear()
+
     @property
     def env(self) -> AnyEnvironment:
         """The environment itself, made if need be. Its methods wait for no other call."""
