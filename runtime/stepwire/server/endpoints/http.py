@@ -19,6 +19,7 @@ from openenv.core.env_server.types import (
     HealthStatus,
     Observation,
     SchemaResponse,
+    State,
 )
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
@@ -147,7 +148,7 @@ class EpisodeRoutes:
             "/state",
             tags=["Episode"],
             summary="Get the state of the episode",
-            responses=_FAILURES,
+            responses={200: {"model": State}, **_FAILURES},
         )(self.state)
 
     async def reset(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ Addresses are relative, so the page and its "Execute" buttons work behind a path
 
 import json
 import logging
+from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
+from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation
 from openenv.core.env_server.types import Action
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.routing import BaseRoute
 
 from stepwire.protocol.examples import example_of
@@ -55,6 +57,14 @@ environment.
 """
 _INSPECTOR = "[`/web`](web) shows every frame as it is sent."
 _NO_INSPECTOR = "`/web`, a page that shows every frame, is turned off on this server."
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": SCHEMA_REFERENCE.format(model=name)}
+
+
+_OBSERVATION = _reference("ObservationResponse")
+_STATE = _reference("State")
 _REPLIES = {"reset": "observation", "step": "observation", "state": "state", "mcp": "mcp"}
 
 
@@ -74,7 +84,7 @@ def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> 
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = generate()
+        document = deepcopy(generate())  # FastAPI keeps its own
         _add_yielding_routes(document, yielding_routes(app))
         _complete(document, decoder, models, examples)
         return document
@@ -158,20 +168,37 @@ def _complete(
     scenario = Scenario.model_json_schema(ref_template=SCHEMA_REFERENCE)
     schemas.update(scenario.pop("$defs"), Scenario=scenario)
     properties = schemas["ResetRequest"].setdefault("properties", {})
-    properties["scenario"] = {"$ref": SCHEMA_REFERENCE.format(model="Scenario")}
+    properties["scenario"] = _reference("Scenario")
     # Some paths do not exist in production mode, and an author's may stand in the place of others.
     for name, example in examples.items():
         body = paths.get(f"/{name}", {}).get("post", {}).get("requestBody", {})
         content = body.get("content", {}).get("application/json")
         if example is not None and content is not None:
             content["example"] = {"action": example} if name == "step" else example
-    if "get" in paths.get("/state", {}):
-        state = models.state.model_json_schema(ref_template=SCHEMA_REFERENCE)
-        schemas.update(state.pop("$defs", {}))
-        schemas[models.state.__name__] = state
-        reference = {"$ref": SCHEMA_REFERENCE.format(model=models.state.__name__)}
-        answer = paths["/state"]["get"]["responses"]["200"]
-        answer["content"] = {"application/json": {"schema": reference}}
+    for path, model in (("/reset", models.reset_observation), ("/step", models.observation)):
+        classes = (
+            (model,) if path == "/reset" else (model, CallToolObservation, ListToolsObservation)
+        )
+        observation = {"anyOf": [_component(schemas, cls) for cls in classes]}
+        more = {"type": "object", "properties": {"observation": observation}}
+        _set_answer(paths, path, "post", _OBSERVATION, {"allOf": [_OBSERVATION, more]})
+    _set_answer(paths, "/state", "get", _STATE, _component(schemas, models.state))
+
+
+def _component(schemas: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A reference to the model's schema, which is added to the components."""
+    schema = model.model_json_schema(ref_template=SCHEMA_REFERENCE)
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return _reference(model.__name__)
+
+
+def _set_answer(paths: dict[str, Any], path: str, method: str, old: Any, new: Any) -> None:
+    """Change the schema of the answer from `old` to `new`; an author's route has another one."""
+    answers = paths.get(path, {}).get(method, {}).get("responses", {})
+    content = answers.get("200", {}).get("content", {}).get("application/json", {})
+    if content.get("schema") == old:
+        content["schema"] = new
 
 
 def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
