@@ -10,6 +10,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from openenv.core.env_server.interfaces import Environment
@@ -146,6 +147,82 @@ class InThreads(Counting):
         return NoteObservation(text=name_thread())
 
 
+class Bound(Counting):
+    """Refuses to be called from another thread than the one that made it, `state` included."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    TOOLS = (name_thread,)
+    _number: ContextVar[int] = ContextVar("number")  # each session has its own
+    _go_on = threading.Event()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.current_thread()
+        self._number.set(0)
+
+    def _check(self) -> None:
+        if threading.current_thread() is not self._thread:
+            raise AssertionError(f"{self._thread} and {threading.current_thread()}")
+
+    def reset(self, seed: int | None = None, episode_id: str | None = None) -> NoteObservation:  # type: ignore[override]
+        self._check()
+        return NoteObservation(text=self._thread.name)
+
+    def step(self, action: NoteAction, timeout_s: float | None = None) -> NoteObservation:
+        self._check()
+        self._number.set(self._number.get() + 1)
+        match action.text:
+            case "wait":
+                self._go_on.wait(_HANG_S)
+            case "go on":
+                self._go_on.set()
+            case "fail":
+                raise KeyError("on purpose")
+            case "count threads":
+                return NoteObservation(length=threading.active_count())
+        return NoteObservation(text=self._thread.name, length=self._number.get())
+
+    @property
+    def state(self) -> State:
+        self._check()
+        return State(episode_id="bound", step_count=self._number.get())
+
+    def get_metadata(self) -> EnvironmentMetadata:
+        self._check()
+        return super().get_metadata()
+
+    def dump_state(self) -> dict[str, Any]:
+        self._check()
+        return {"number": self._number.get()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._check()
+        self._number.set(state["number"])
+
+    def close(self) -> None:
+        self._check()
+        print(f"closed in {self._thread.name} after {self._number.get()} steps", flush=True)
+
+
+class AsyncBound(Bound):
+    """The same with `async` steps, which do not run in the thread; its constructor runs a loop."""
+
+    def __init__(self) -> None:
+        asyncio.run(asyncio.sleep(0))
+        super().__init__()
+
+    async def step_async(self, action: NoteAction, **kwargs: Any) -> NoteObservation:
+        return NoteObservation(text=name_thread())
+
+    @property
+    def state(self) -> State:
+        return State(episode_id=name_thread())
+
+    def close(self) -> None:
+        asyncio.run(asyncio.sleep(0))
+        super().close()
+
+
 class Failing(NotesEnvironment):
     """Fails in the way that the text asks for; returns any other text."""
 
@@ -254,6 +331,8 @@ app = Starlette(
         Mount("/patient", _serve(Patient)),
         Mount("/one-thread", _serve(OneThread)),
         Mount("/in-threads", _serve(InThreads)),
+        Mount("/bound", _serve(Bound)),
+        Mount("/async-bound", _serve(AsyncBound)),
         Mount("/failing", _serve(Failing)),
         Mount("/remembering", _serve(Remembering)),
         Mount("/unbuildable", _serve(Unbuildable)),
