@@ -83,7 +83,7 @@ def _as_known(value: Any) -> Any:
     # Of arrays and scalars of numpy, torch, jax and others, `array.array` and `memoryview`.
     if callable(to_list := getattr(value, "tolist", None)):
         known = to_list()
-        if type(known) is not type(value):  # a mock has any method
+        if not hasattr(known, "tolist"):  # what mocks return has any method again
             return known
     if isinstance(value, Mapping):
         return dict(value)
@@ -100,7 +100,7 @@ class _Replacement:
 
     def of(self, value: Any, place: str, inside: tuple[int, ...]) -> Any:
         """`value`, or what stands in its place; `inside` are the ids of what it is part of."""
-        if _is_encodable(value):
+        if _is_encodable(value, len(inside)):
             return value
         if id(value) in inside or len(inside) >= _MOST_LEVELS:
             return self._name(value, place, "which contains itself, or nests too deep")
@@ -125,7 +125,7 @@ class _Replacement:
         replaced: dict[Any, Any] = {}
         for key, part in items.items():
             name = key
-            if not _is_encodable({key: None}):
+            if not _is_encodable({key: None}, 0):
                 name = self.of(key, f"a key of {place}", inside)
                 name = name if isinstance(name, str | int | float) else str(name)
             while name in replaced:
@@ -140,7 +140,10 @@ class _Replacement:
         return f"<not JSON: {kind.__qualname__}>"
 
 
-def _is_encodable(value: Any) -> bool:
+def _is_encodable(value: Any, levels: int) -> bool:
+    """Whether a value can be encoded where it is that many levels deep."""
+    for _ in range(levels):
+        value = [value]
     try:
         encode_strictly(value)
     except Exception:  # noqa: BLE001 - a value may fail in any way

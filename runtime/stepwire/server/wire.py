@@ -307,7 +307,7 @@ def _brief(value: Any) -> str:
 
 
 _BESIDE_THE_OBSERVATION = {"reward", "done"}
-_NO_STATE = State().model_dump()
+_NO_STATE: dict[str, Any] = State().model_dump()
 
 
 def encode_observation(observation: Observation) -> str:
@@ -350,18 +350,19 @@ def _encode_observation(
 
 def encode_state(state: Any) -> str:
     """An HTTP response body; fields that a mapping lacks have the defaults of `State`."""
-    return _encode_state(_NO_STATE | state if isinstance(state, dict) else state)
+    content = _state_content(state)
+    return encode(_NO_STATE | content if isinstance(content, dict) else content)
 
 
 def encode_state_frame(state: Any) -> str:
-    """A `state` frame. As in the stock servers, a state may be anything that becomes a dict."""
-    return f'{{"type":"state","data":{_encode_state(state)}}}'
+    """A `state` frame. As on the stock servers, a state may be anything that becomes a dict."""
+    return f'{{"type":"state","data":{encode(_state_content(state))}}}'
 
 
-def _encode_state(state: Any) -> str:
-    if not isinstance(state, BaseModel) and not is_dataclass(state):
-        state = dict(state or ())
-    return encode(model_content(state))
+def _state_content(state: Any) -> Any:
+    if isinstance(state, BaseModel) or is_dataclass(state):
+        return model_content(state)
+    return dict(state or ())
 
 
 def encode_frame(kind: str, data: dict[str, Any]) -> str:
