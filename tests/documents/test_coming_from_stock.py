@@ -57,7 +57,7 @@ def test_a_session_needs_no_thread(start_server: Any, connect: Any) -> None:
 def test_create_app_takes_the_arguments_of_the_framework_in_the_same_order() -> None:
     from openenv.core.env_server import http_server
 
-    assert "It takes the arguments of `openenv` 0.10, in the same" in page.text
+    assert "the arguments of `openenv` 0.10, in the same order" in page.text
     stock = list(signature(http_server.create_app).parameters)
     assert list(signature(create_app).parameters)[: len(stock)] == stock
 

@@ -96,7 +96,7 @@ def test_the_image_sets_the_host_that_the_table_says() -> None:
 
 
 def test_the_variables_it_names_are_settings() -> None:
-    not_ours = {"SIGTERM", "SIGINT", "FORWARDED_ALLOW_IPS", "NAME", "DIRECTORY"}
+    not_ours = {"SIGTERM", "SIGINT", "FORWARDED_ALLOW_IPS", "NAME", "DIRECTORY", "OPENENV_MODE"}
     not_ours |= {"VALIDATION_ERROR", "SESSION_ERROR", "CAPACITY_REACHED", "GET"}
     names = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)*)=", page.text))
     names |= set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page.text))
