@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How an environment offers its tools. What cannot be served is refused, never left out."""
 
-import typing
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -12,6 +11,7 @@ from stepwire.server.logs import logger
 from stepwire.server.mcp_tools import check_mcp_attributes, is_mcp_environment, mcp_tools
 from stepwire.server.tool_functions import FunctionTools, function_tools
 from stepwire.server.tools import StepTools, Tools
+from stepwire.server.wire import action_classes
 
 _Functions = tuple[Callable[..., Any], ...]
 
@@ -55,13 +55,6 @@ def tools_of(environment: Any, action_cls: Any) -> Tools:
     if names_tools:
         return _STEP_TOOLS
     return _NO_TOOLS_BUT_ACTIONS if takes_any else _NO_TOOLS
-
-
-def action_classes(action_cls: Any) -> tuple[type[Any], ...]:
-    """The classes of a union, or the one class."""
-    if isinstance(action_cls, type):
-        return (action_cls,)
-    return tuple(cls for member in typing.get_args(action_cls) for cls in action_classes(member))
 
 
 def _functions(owner: Any) -> _Functions:

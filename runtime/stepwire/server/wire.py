@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import is_dataclass
 from itertools import accumulate
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
 from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, ListToolsAction
 from openenv.core.env_server.types import (
@@ -86,7 +86,8 @@ class MessageDecoder:
     The `decode_…` methods return a typed message or raise `MessageError`.
     """
 
-    def __init__(self, action_cls: type[Action], max_json_depth: int) -> None:
+    def __init__(self, action_cls: Any, max_json_depth: int) -> None:
+        """`action_cls` is the class of the environment's actions, or a union of classes."""
         self._action_cls = action_cls
         self._max_json_depth = max_json_depth
         # Left to right: an action that fits the environment's own model is never a tool call.
@@ -205,7 +206,7 @@ class MessageDecoder:
                 if model is ResetMessage:
                     ResetRequest.model_validate(data)
                 elif issubclass(model, StepMessage):
-                    self._action_model(data).model_validate(data)
+                    self._validate_action(data)
             elif "data" in value:
                 model = _LOOSE_MESSAGES.get(str(kind), model)
             model.model_validate(value)
@@ -224,19 +225,34 @@ class MessageDecoder:
             model.model_validate(value)
             if model is StepRequest:
                 location = ()
-                self._action_model(value["action"]).model_validate(value["action"])
+                self._validate_action(value["action"])
         except ValidationError as specific:
             error = specific
         except MessageError as specific:
             return specific
         return MessageError.from_validation(error, location)
 
-    def _action_model(self, data: dict[str, Any]) -> type[Action]:
-        """The model to explain `data` with: a tool-style action only if its `type` says so."""
+    def _validate_action(self, data: dict[str, Any]) -> None:
+        """Validate with the model that explains `data`: a tool action's if only `type` names it."""
         kind = data.get("type")
-        if "type" in self._action_cls.model_fields or not isinstance(kind, str):
-            return self._action_cls
-        return TOOL_MODELS.get(kind, self._action_cls)
+        model: Any = self._action_cls
+        if isinstance(kind, str) and not any(
+            _has_type(cls, kind) for cls in action_classes(self._action_cls)
+        ):
+            model = TOOL_MODELS.get(kind, model)
+        TypeAdapter(model).validate_python(data)
+
+
+def action_classes(action_cls: Any) -> tuple[type[Action], ...]:
+    """The classes of a union of actions, or the one class."""
+    if isinstance(action_cls, type):
+        return (action_cls,)
+    return tuple(cls for member in get_args(action_cls) for cls in action_classes(member))
+
+
+def _has_type(cls: type[Action], kind: str) -> bool:
+    is_of_another = issubclass(cls, CallToolAction) and kind == "list_tools"
+    return "type" in cls.model_fields and not is_of_another
 
 
 _STRING = re.compile(rb'"[^"]*"?')

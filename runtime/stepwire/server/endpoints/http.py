@@ -21,7 +21,7 @@ from openenv.core.env_server.types import (
     SchemaResponse,
     State,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from stepwire.server.distribution import metadata_of
@@ -203,7 +203,7 @@ class DescriptionRoutes:
     async def schema(self) -> DescribedModels:
         """Return the JSON Schemas of the action, the observations and the state."""
         return DescribedModels(
-            action=self._models.action.model_json_schema(),
+            action=TypeAdapter(self._models.action).json_schema(),
             observation=self._models.observation.model_json_schema(),
             reset_observation=self._models.reset_observation.model_json_schema(),
             state=self._models.state.model_json_schema(),

@@ -17,8 +17,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
 from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation
-from openenv.core.env_server.types import Action
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import BaseRoute
 
 from stepwire.protocol.examples import example_of
@@ -68,11 +67,12 @@ _STATE = _reference("State")
 _REPLIES = {"reset": "observation", "step": "observation", "state": "state", "mcp": "mcp"}
 
 
-def example_action(model: type[Action]) -> dict[str, Any] | None:
+def example_action(action_cls: Any) -> dict[str, Any] | None:
     """An action made of the model's required fields; None when no valid one is found."""
-    example: dict[str, Any] = example_of(model.model_json_schema())
+    model = TypeAdapter[Any](action_cls)
+    example: dict[str, Any] = example_of(model.json_schema())
     try:
-        model.model_validate(example)
+        model.validate_python(example)
     except ValidationError:
         return None
     return example
@@ -133,7 +133,7 @@ def add_documentation(
         _add_swagger_ui(app, settings, assets)
 
 
-def _examples(action_cls: type[Action]) -> dict[str, Any]:
+def _examples(action_cls: Any) -> dict[str, Any]:
     """An example of `data` for each message that has any."""
     return {
         "reset": {"seed": 7, "episode_id": "demo"},
