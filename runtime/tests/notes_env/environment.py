@@ -60,6 +60,24 @@ class NotesEnvironment(Environment[NoteAction, NoteObservation, NotesState]):
     def state(self) -> NotesState:
         return NotesState(**self._episode)
 
+    # As many tasks as there are numbers, in every split there is.
+    def list_splits(self) -> list[str]:
+        return ["train"]
+
+    def list_tasks(self, split: str) -> list[dict[str, Any]]:
+        return [self.get_task(split, 0)]
+
+    def num_tasks(self, split: str) -> int:
+        return 1
+
+    def get_task(self, split: str, index: int) -> dict[str, Any]:
+        return {"split": split, "index": index}
+
+    def get_task_range(
+        self, split: str, start: int | None = None, stop: int | None = None
+    ) -> list[dict[str, Any]]:
+        return self.list_tasks(split)[start:stop]
+
     def dump_state(self) -> dict[str, Any]:
         return dict(self._episode)
 

@@ -8,9 +8,9 @@ them, and `openenv-core` 0.3.0 knows none. Each request calls one method of a fr
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 from openenv.core.env_server import types
 from openenv.core.env_server.types import BaseMessage
 from pydantic import BaseModel, Field
@@ -63,6 +63,9 @@ class TaskRoutes:
         self._sessions = sessions
         self._decoder = decoder
         self._name = name
+        # In `/docs`, the only value to choose.
+        known = Path(description="Name of the environment", json_schema_extra={"enum": [name]})
+        self._known_name = Annotated[str, known]
 
     def add_to(self, router: APIRouter) -> None:
         router.get("/list_environments", tags=_TAGS, summary="Name the environment")(
@@ -70,7 +73,7 @@ class TaskRoutes:
         )
         answers = {200: {"model": list[dict[str, Any]]}, **_FAILURES}
         router.get("/{env_name}/splits", tags=_TAGS, summary="List the splits", responses=answers)(
-            self.splits
+            self._listing_splits()
         )
         for path, summary, body, method, key in (
             ("tasks", "List the tasks of a split", SplitRequest, "list_tasks", "tasks"),
@@ -91,10 +94,14 @@ class TaskRoutes:
         """Return the name by which the other routes know the environment, in a list."""
         return [self._name]
 
-    async def splits(self, env_name: str) -> Response:
-        """Return `name` and `type` of each split."""
-        self._check(env_name)
-        return await self._answer("list_splits", (), lambda splits: [*map(_split, splits)])
+    def _listing_splits(self) -> Callable[[str], Awaitable[Response]]:
+        async def splits(env_name: str) -> Response:
+            """Return `name` and `type` of each split."""
+            self._check(env_name)
+            return await self._answer("list_splits", (), lambda splits: [*map(_split, splits)])
+
+        splits.__annotations__["env_name"] = self._known_name
+        return splits
 
     def _asking(
         self, method: str, model: type[SplitRequest], key: str
@@ -110,6 +117,7 @@ class TaskRoutes:
                 method, arguments, lambda result: {key: _plain(result), **more}
             )
 
+        answer.__annotations__["env_name"] = self._known_name
         return answer
 
     def _check(self, env_name: str) -> None:
