@@ -107,8 +107,9 @@ def test_auto_env_finds_the_client_and_passes_its_provider_on(server: Any) -> No
 
 
 @pytest.mark.slow
-def test_a_clone_is_served_by_uv(checkout: Path) -> None:
-    options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}}
+@pytest.mark.parametrize("form", [{}, {"app": "server.app:app", "context_timeout_s": 200}])
+def test_a_clone_is_served_by_uv(checkout: Path, form: dict[str, Any]) -> None:
+    options = {"project_path": str(checkout), "env_vars": {"MAX_CONCURRENT_ENVS": "1"}, **form}
     with EchoEnv.from_env("me/echo", use_docker=False, **options) as client:
         assert _echo(client) == "hello"
         with pytest.raises(CapacityReachedError):

@@ -170,18 +170,20 @@ def module_server(module: str) -> ServerProcess:
     return ServerProcess(command, path)
 
 
-def uv_server(project: str) -> ServerProcess:
+def uv_server(project: str, app: str | None = None) -> ServerProcess:
     """The `server` script of a project: a folder, or a repository given as `git+https://…`.
 
-    `uv` builds an environment for it, which may take minutes the first time.
+    With an `app`, such as "server.app:app", uvicorn serves that from the folder. `uv` builds an
+    environment for it, which may take minutes the first time.
     """
     uv = _find_command("uv", "Install it with `pip install uv`, or use Docker.")
-    if project.startswith("git+"):
+    if project.startswith("git+") and app is None:
         return ServerProcess([uv, "tool", "run", "--from", project, "server"])
     # Without a project, `uv run` would start the first `server` command in PATH.
     if not Path(project, "pyproject.toml").is_file():
         raise ServerStartError(f"There is no project in {project!r}: it has no pyproject.toml.")
-    return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, "server"])
+    serving = ["server"] if app is None else ["uvicorn", "--app-dir", project, app]
+    return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, *serving])
 
 
 class DockerContainer(

@@ -26,7 +26,7 @@ from pydantic_core import from_json
 
 from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
-from stepwire.client.errors import InvalidActionError, ServerError
+from stepwire.client.errors import InvalidActionError, InvalidOptionError, ServerError
 from stepwire.client.loops import running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
@@ -100,7 +100,7 @@ class SessionClient(
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
         The page of a Hugging Face Space is as good. Without an address, the first call starts the
-        server of `provider`, which has what it needs for that. Raises `ValueError` without both.
+        server of `provider`. Raises `InvalidOptionError` without both.
 
         Opening the connection may take `connect_timeout_s`, each reply `message_timeout_s`.
         Messages above `max_message_size_mb` (MiB) are refused. `headers` are sent with the
@@ -113,7 +113,7 @@ class SessionClient(
         """
         self.require_models()
         if base_url is None and provider is None:
-            raise ValueError(f"{type(self).__name__} needs a `base_url`, or a `provider`.")
+            raise InvalidOptionError(f"{type(self).__name__} needs a `base_url` or a `provider`.")
         self._options: dict[str, Any] = {  # of `new_session`
             "connect_timeout_s": connect_timeout_s,
             "message_timeout_s": message_timeout_s,

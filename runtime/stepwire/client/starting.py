@@ -82,17 +82,20 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     ) -> ClientT:
         """Start a Hugging Face Space on this machine; otherwise as `from_docker_image`.
 
-        By default its image is started (`tag="latest"`). With `use_docker=False`, `uv` starts its
-        repository, or the folder `project_path`; `wait_timeout` is then 300 seconds, as `uv` may
-        have to install the project.
+        By default its image is started (`tag="latest"`). With `use_docker=False`, `uv` runs the
+        `server` script of its repository, or of the folder `project_path`; with `app`, uvicorn
+        serves that application of the folder. `wait_timeout`, also called `context_timeout_s`, is
+        then 300 seconds, as `uv` may have to install the project.
         """
         if use_docker:
             image = f"registry.hf.space/{space_subdomain(repo_id)}:{options.pop('tag', 'latest')}"
             return cls.from_docker_image(image, provider, wait_timeout=wait_timeout, **options)
         if provider is None:
             repository = f"git+https://huggingface.co/spaces/{repo_id}"
-            provider = uv_server(options.pop("project_path", None) or repository)
-            wait_timeout = 300.0 if wait_timeout is None else wait_timeout
+            project = options.pop("project_path", None) or repository
+            provider = uv_server(project, options.pop("app", None))
+            limit = options.pop("context_timeout_s", 300.0)
+            wait_timeout = limit if wait_timeout is None else wait_timeout
         return cls._started(provider, wait_timeout, options)
 
     @classmethod

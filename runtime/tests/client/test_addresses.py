@@ -22,7 +22,7 @@ from stepwire.client.addresses import (
     server_address,
     websocket_url,
 )
-from stepwire.client.errors import ConnectFailedError
+from stepwire.client.errors import ConnectFailedError, InvalidOptionError
 
 HELLO = NoteAction(text="hello")
 
@@ -57,7 +57,7 @@ def test_the_page_of_a_space_is_shown_as_the_address_where_it_runs() -> None:
 
 @pytest.mark.parametrize("base_url", ["ftp://host", "http://", "hf://spaces/o/n", ""])
 def test_an_address_that_is_none_is_refused(base_url: str) -> None:
-    with pytest.raises(ValueError, match="http://localhost:8000"):
+    with pytest.raises(InvalidOptionError, match="http://localhost:8000"):
         NotesEnv(base_url)
 
 

@@ -11,7 +11,7 @@ from openenv.core.env_client import EnvClient
 
 from notes_env.client import NotesEnv
 from notes_env.models import NoteAction
-from stepwire.client.errors import CapacityReachedError, ConnectFailedError
+from stepwire.client.errors import CapacityReachedError, ConnectFailedError, InvalidOptionError
 
 HELLO = NoteAction(text="hello")
 _TOKEN = "s3cret-and-long-enough"
@@ -241,7 +241,7 @@ def test_a_stop_that_fails_may_be_tried_again(server: Any) -> None:
 
 
 def test_a_client_needs_an_address_or_a_provider() -> None:
-    with pytest.raises(ValueError, match="needs a `base_url`, or a `provider`"):
+    with pytest.raises(InvalidOptionError, match="needs a `base_url` or a `provider`"):
         NotesEnv()
     with pytest.raises(ConnectFailedError):
         NotesEnv("http://127.0.0.1:9", provider=ContainerProvider("unused")).reset()
