@@ -36,7 +36,7 @@ def encode_strictly(value: Any, exclude: Any = None) -> str:
     """JSON of `value` in one pass; raises an exception of any class where that is impossible."""
     # JSON has no NaN or infinity; the stock servers send null. They also ignore aliases.
     return to_json(
-        value, exclude=exclude, by_alias=False, inf_nan_mode="null", fallback=_as_known
+        value, exclude=exclude, by_alias=False, inf_nan_mode="null", fallback=as_known
     ).decode()
 
 
@@ -78,7 +78,7 @@ def jsonable(value: Any) -> Any:
     return _Replacement(type(value)).of(value, "", ())
 
 
-def _as_known(value: Any) -> Any:
+def as_known(value: Any) -> Any:
     """A value that pydantic does not know, as one that it may know."""
     # Of arrays and scalars of numpy, torch, jax and others, `array.array` and `memoryview`.
     if callable(to_list := getattr(value, "tolist", None)):
@@ -161,7 +161,7 @@ def _parts(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple | Set):
         return list(value)
-    return _as_known(value)
+    return as_known(value)
 
 
 def _model_parts(model: BaseModel) -> Any:

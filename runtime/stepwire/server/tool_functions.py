@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from pydantic_core import to_json, to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
+from stepwire.server.json_values import as_known, jsonable
 from stepwire.server.tools import ToolFailure, ToolResult, Tools, ToolUser
 
 
@@ -60,7 +61,7 @@ class FunctionTools(Tools):
             result = await user.call(self.functions[name].call, **arguments)
             if inspect.isawaitable(result):
                 result = await result
-            return result_of(to_jsonable_python(result))
+            return result_of(to_jsonable_python(jsonable(result), fallback=as_known))
         except ValidationError as error:
             entries = MessageError.from_validation(error).errors or []
             reasons = "; ".join(

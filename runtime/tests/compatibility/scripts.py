@@ -338,6 +338,21 @@ SCRIPTS: dict[str, Sequence[Session | Request]] = {
         post("/reset", {"level": 2, "wind": "east", "seed": 1, "other": True}),
         post("/step", {"action": {"degrees": 1}, "timeout_s": 2.5, "hint": "port", "x": 1}),
     ],
+    "signatures": [
+        Session([reset(), reset(level=3, this=5, seed=9), step(degrees=5), STATE]),
+        post("/reset", {"level": 2, "this": 1, "more": [1]}),
+        post("/step", {"action": {"degrees": 1}, "timeout_s": 2, "hint": "port", "x": 1}),
+    ],
+    "own_methods": [
+        Session([reset(), reset(level=3, seed=9), step(degrees=5), STATE]),
+        post("/reset", {"level": 2, "wind": "east", "sail": "up"}),
+        post("/step", {"action": {"degrees": 1}, "timeout_s": 2.5, "hint": "port"}),
+    ],
+    "thread_bound": [
+        Session([reset(), *(step(at=f"{n}") for n in range(12)), reset(), step(at="x"), STATE]),
+        Session([step(at="first"), step(at="second")]),
+        get("/state"),
+    ],
     "described": [
         *_DESCRIPTION,
         Session(
