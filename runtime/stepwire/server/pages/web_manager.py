@@ -9,7 +9,7 @@ since its module imports Gradio.
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -79,9 +79,8 @@ class WebInterfaceManager:
         self.episode_state = EpisodeState()
         self.connected_clients: list[WebSocket] = []
         self._sessions = sessions
-        self._session: Session | None = None
+        self._session: Future[Session] | None = None
         self._making = threading.Lock()
-        self._turn = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def use_running_loop(self) -> None:
@@ -97,7 +96,7 @@ class WebInterfaceManager:
     @property
     def env(self) -> AnyEnvironment:
         """The environment itself, made if need be. Its methods wait for no other call."""
-        return self._open().environment
+        return self._opening().result().environment
 
     async def reset_environment(self, reset_kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start an episode; arguments that the environment does not accept are left out.
@@ -136,15 +135,22 @@ class WebInterfaceManager:
 
     async def action_from_message(self, message: Any) -> Action:
         """The action of a chat environment: its `message_to_action`, if any, makes it."""
-        make_action = getattr(self.env, "message_to_action", None)
+        session = await asyncio.wrap_future(self._opening())
+        make_action = getattr(session.environment, "message_to_action", None)
         if make_action is None:
             return self.action_from({"message": message})
         action: Action = await self._run_sync_in_thread_pool(make_action, message)
         return action
 
     def get_state(self) -> dict[str, Any]:
-        """The environment's state; waits for the environment's thread, if it has one."""
-        return state_fields(_in_other_thread(self._open().state))
+        """The environment's state, read where its steps are taken, after the call in progress.
+
+        On an event loop, which must not wait, it is read at once, as by the framework's own class.
+        """
+        session = self._opening().result()
+        if _runs_event_loop():
+            return state_fields(session.environment.state)
+        return state_fields(_in_other_thread(session.state).result())
 
     async def read_state(self) -> dict[str, Any]:
         """The environment's state, once all earlier calls have returned."""
@@ -161,12 +167,13 @@ class WebInterfaceManager:
         with suppress(ValueError):
             self.connected_clients.remove(websocket)
 
-    def _open(self) -> Session:
+    def _opening(self) -> "Future[Session]":
+        """The session, or what opens it: after a failure, the next call tries again."""
         with self._making:
-            if self._session is None:
-                self._session = _in_other_thread(self._sessions.open_uncounted)
-            session: Session = self._session
-            return session
+            opening = self._session
+            if opening is None or (opening.done() and opening.exception() is not None):
+                self._session = opening = _in_other_thread(self._sessions.open_uncounted)
+            return opening
 
     async def _in_turn(
         self, call: Callable[..., Awaitable[ResultT]], *arguments: Any, **keywords: Any
@@ -174,10 +181,8 @@ class WebInterfaceManager:
         """Call it once all earlier calls have returned, with the session as its first argument."""
 
         async def when_free() -> ResultT:
-            session = self._session
-            if session is None:
-                session = await asyncio.to_thread(self._open)
-            async with self._sessions.request(session), self._turn:
+            session = await asyncio.wrap_future(self._opening())
+            async with self._sessions.request(session):
                 return await call(session, *arguments, **keywords)
 
         if self._loop in (None, asyncio.get_running_loop()):
@@ -246,10 +251,30 @@ class WebInterfaceManager:
         return await self._in_turn(Session.call, func, *args, **kwargs)
 
 
-def _in_other_thread(call: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
-    """The result of a coroutine; the caller's thread may run an event loop already."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(call())).result()
+def _in_other_thread(call: Callable[[], Coroutine[Any, Any, ResultT]]) -> "Future[ResultT]":
+    """The result of a coroutine, without a loop or a thread pool of the caller's.
+
+    Both may be busy, or wait for this very result.
+    """
+    future: Future[ResultT] = Future()
+    future.set_running_or_notify_cancel()  # from now on, no caller that gives up cancels it
+
+    def run() -> None:
+        try:
+            future.set_result(asyncio.run(call()))
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="web interface", daemon=True).start()
+    return future
+
+
+def _runs_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _result(observation: Observation) -> dict[str, Any]:
