@@ -45,14 +45,17 @@ class TaskRangeRequest(SplitRequest):
     stop: int | None = Field(default=None, description="Position after the last task")
 
 
-class _Detail(BaseModel):
-    detail: str = Field(description="What is wrong")
+def _answers(description: str, **schema: Any) -> dict[str, Any]:
+    # Not as models: FastAPI would make validators of them for each route.
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+_DETAIL = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
 _FAILURES: dict[int | str, dict[str, Any]] = {
-    400: {"model": _Detail, "description": "The split has no task of this index"},
-    404: {"model": _Detail, "description": "The server has no environment of this name"},
-    501: {"model": _Detail, "description": "The environment does not offer its tasks in this way"},
+    400: _answers("The split has no task of this index", **_DETAIL),
+    404: _answers("The server has no environment of this name", **_DETAIL),
+    500: _answers("The environment failed", **_DETAIL),
+    501: _answers("The environment does not offer its tasks in this way", **_DETAIL),
 }
 
 
@@ -71,7 +74,8 @@ class TaskRoutes:
         router.get("/list_environments", tags=_TAGS, summary="Name the environment")(
             self.list_environments
         )
-        answers = {200: {"model": list[dict[str, Any]]}, **_FAILURES}
+        splits = _answers("The splits", type="array", items={"type": "object"})
+        answers: dict[int | str, dict[str, Any]] = {200: splits, **_FAILURES}
         router.get("/{env_name}/splits", tags=_TAGS, summary="List the splits", responses=answers)(
             self._listing_splits()
         )
@@ -86,7 +90,7 @@ class TaskRoutes:
                 f"/{{env_name}}/{path}",
                 tags=_TAGS,
                 summary=summary,
-                responses={200: {"model": dict[str, Any]}, **_FAILURES},
+                responses={200: _answers("The answer", type="object"), **_FAILURES},
                 openapi_extra={"requestBody": {"required": True, "content": content}},
             )(self._asking(method, body, key))
 
