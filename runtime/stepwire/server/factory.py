@@ -73,6 +73,7 @@ def _declared_class(source: Any) -> type[AnyEnvironment] | None:
         declared = typing.get_type_hints(function).get("return")
     except Exception:  # noqa: BLE001 - an annotation may name what only type checkers import
         return None
+    declared = typing.get_origin(declared) or declared
     if isinstance(declared, type) and issubclass(declared, Environment):
         return None if inspect.isabstract(declared) else declared
     return None

@@ -66,6 +66,7 @@ class HTTPEnvServer:
         self.settings = read_settings()
         set_up_logging(self.settings)
         self.factory = EnvironmentFactory(env)
+        self._env_factory = env  # the name that subclasses of the framework's class use
         self.env_name = env_name or str(getattr(env, "__name__", "environment"))
         self.models = Models(
             self.factory, action_cls, observation_cls, reset_observation_cls, state_cls
@@ -91,6 +92,11 @@ class HTTPEnvServer:
         """Sessions that may be open at once in this worker."""
         return self.sessions.capacity
 
+    @property
+    def is_concurrency_safe(self) -> bool:
+        """Whether the environment's class, as far as it is known, allows several sessions."""
+        return bool(getattr(self.factory.environment_cls, "SUPPORTS_CONCURRENT_SESSIONS", False))
+
     def get_capacity_status(self) -> ServerCapacityStatus:
         """The number of sessions and its limit."""
         return ServerCapacityStatus(
@@ -101,8 +107,14 @@ class HTTPEnvServer:
         """Serve the environment with `app`, before it starts.
 
         Requests to all routes of `app` pass the access control. In production mode, `/reset`,
-        `/step` and `/state` do not exist. Raises `ValueError` for another mode.
+        `/step` and `/state` do not exist. Raises `ValueError` for another mode, and `RuntimeError`
+        once `app` has started.
         """
+        if app.middleware_stack is not None:
+            raise RuntimeError(
+                "The application has started. Call register_routes before, not in a start-up hook: "
+                "the access control is middleware, which only a new application takes."
+            )
         routes, more = APIRouter(route_class=Route), APIRouter(route_class=Route)
         if read_mode(mode) is ServerMode.SIMULATION:
             EpisodeRoutes(self.sessions, self.decoder, self._episodes).add_to(routes)

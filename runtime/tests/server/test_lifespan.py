@@ -260,6 +260,20 @@ def test_the_page_comes_before_the_authors_where_the_variable_asks_for_it(
         assert "inspector" in client.get("/web/").text
 
 
+def test_an_author_takes_the_page_out_and_mounts_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the environment "agent world model" of the framework's repository does.
+    monkeypatch.setenv("ENABLE_WEB_INTERFACE", "true")
+    app = create_app(NotesEnvironment, NoteAction, NoteObservation)
+    of_the_page = {"/web", "/web/reset", "/web/step", "/web/state", "/web/metadata", "/ws/ui"}
+    app.routes[:] = [route for route in app.routes if route.path not in of_the_page]  # type: ignore[attr-defined]
+    page = FastAPI()
+    page.get("/")(lambda: "the author's")
+    app.mount("/web", page)
+    with TestClient(app) as client:
+        assert client.get("/web/").json() == client.get("/web").json() == "the author's"
+        assert client.post("/web/reset").status_code == 404
+
+
 def test_environments_are_closed_before_the_authors_hook_runs() -> None:
     ran: Ran = []
 
@@ -294,6 +308,13 @@ def test_the_routes_can_be_registered_on_an_application_of_the_authors(mode: str
             assert session.receive_json()["type"] == "observation"
             status = server.get_capacity_status()
             assert (status.active_sessions, status.max_sessions) == (1, 4)
+
+
+def test_routes_are_registered_before_the_application_starts() -> None:
+    app = FastAPI()
+    server = HTTPEnvServer(NotesEnvironment, NoteAction, NoteObservation)
+    with TestClient(app), pytest.raises(RuntimeError, match="Call register_routes before"):
+        server.register_routes(app)
 
 
 def test_an_application_without_the_page_has_everything_else() -> None:

@@ -5,7 +5,9 @@ from functools import cache
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -62,12 +64,17 @@ def add_inspector(
     if custom_page.is_alone:
         return
 
-    async def inspector() -> HTMLResponse:
+    async def inspector(_: Request) -> HTMLResponse:
         return HTMLResponse(page(), headers=headers)
 
+    files = Mount("/inspector", _PageFiles(directory=FILES))
+    if custom_page.builder is None:
+        # One mount, as on the framework's servers: authors take it out to put their own there.
+        app.mount("/web", Router([Route("/", inspector), Route("/inspector", inspector), files]))
+        return
     for path in ["/web/inspector"] if custom_page.is_at_web else ["/web/", "/web/inspector"]:
-        app.get(path, include_in_schema=False)(inspector)
-    app.mount("/web/inspector", _PageFiles(directory=FILES), name="inspector")
+        app.add_route(path, inspector, include_in_schema=False)
+    app.mount("/web/inspector", files.app)
 
 
 class _PageFiles(StaticFiles):
