@@ -7,6 +7,8 @@ import stepwire  # noqa: F401 - first: it decides how the framework is imported
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from openenv.core.env_server.interfaces import Environment
@@ -129,6 +131,9 @@ ENVIRONMENTS: dict[str, tuple[Any, str | None]] = {
 }
 
 
+_DATASETS = TemporaryDirectory()
+
+
 def _count(request: Request) -> JSONResponse:
     made = [Untasked, Tasked, AsyncTasked]
     counts = {cls.__name__: [cls.made, cls.closed] for cls in made}
@@ -145,8 +150,14 @@ def _mounts() -> list[Mount]:
         pass
     else:
         from openenv.core.env_server.http_server import create_app as stock
+        from openenv.harbor.environment import HarborEnvironment
 
         servers["stock"] = stock
+        for name in ("alpha", "beta"):
+            (Path(_DATASETS.name, "set", name)).mkdir(parents=True)
+            (Path(_DATASETS.name, "set", name, "task.toml")).touch()
+        HarborEnvironment.configure(datasets=[f"{_DATASETS.name}/set"])
+        ENVIRONMENTS["harbor"] = (HarborEnvironment, "harbor")
     return [
         Mount(f"/{server}/{name}", create(env, Action, Observation, env_name=env_name))
         for server, create in servers.items()

@@ -185,6 +185,38 @@ def test_reset_starts_a_task(ask: Ask, address: str, connect: Callable[..., Any]
         assert {key: state.get(key) for key in chosen} == chosen
 
 
+if "stock" in _SERVERS:
+
+    def test_the_frameworks_own_environment_with_tasks_answers_alike(
+        tasks_server: Any, connect: Callable[..., Any]
+    ) -> None:
+        def ask(server: str, route: str, **body: Any) -> Any:
+            url = f"{tasks_server.url}/{server}/harbor/{route}"
+            answer = requests.request("POST" if body else "GET", url, json=body or None, timeout=60)
+            return answer.status_code, answer.json()
+
+        _, (split,) = ask("stock", "harbor/splits")
+        name = split["name"]
+        asked: list[tuple[str, Any]] = [
+            ("list_environments", {}),
+            ("harbor/splits", {}),
+            ("harbor/tasks", {"split": name}),
+            ("harbor/num_tasks", {"split": name}),
+            *(("harbor/task", {"split": name, "index": index}) for index in (0, 1, 2, -1)),
+            ("harbor/task_range", {"split": name, "start": 1}),
+        ]
+        for route, body in asked:
+            assert ask("ours", route, **body) == ask("stock", route, **body), route
+        assert ask("ours", "harbor/num_tasks", split=name) == (200, {"num_tasks": 2})
+        base = tasks_server.ws_url.removesuffix("/ws")
+        reset = {"type": "reset", "data": {"episode_id": "mine", "split": name, "index": 1}}
+        ours, stock = (
+            [talk.ask(reset), talk.ask({"type": "state"})]
+            for talk in (connect(f"{base}/{server}/harbor/ws") for server in _SERVERS)
+        )
+        assert ours == stock
+
+
 def test_a_failure_has_no_internals(tasks_server: Any) -> None:
     url = f"{tasks_server.url}/ours/tasked/Tasked_Env/num_tasks"
     answer = requests.post(url, json={"split": "/secret/path"}, timeout=60)
