@@ -274,18 +274,21 @@ class Sessions:
             current_session.reset(token)
             del self._requests[task]
 
-    async def drain(self) -> None:
+    async def drain(self) -> bool:
         """Open no more sessions and end the open ones, each when its call has returned.
 
-        Calls that have not returned after the grace period are abandoned.
+        Calls that have not returned after the grace period are abandoned; the result is `False`
+        where there are any.
         """
         self.draining = True
         self.give_up_at = time.monotonic() + self._grace_s
         for session in list(self._open.values()):
             if not session.is_in_use:
                 self._end(session, 1012, str(StoppingError()))
-        if not await self._is_over():
-            await self._abandon_all()
+        if await self._is_over():
+            return True
+        await self._abandon_all()
+        return False
 
     def abort_drain(self) -> None:
         """Abandon at once what `drain` waits for."""

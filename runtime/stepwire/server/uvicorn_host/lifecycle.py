@@ -3,7 +3,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from collections import Counter
 from types import FrameType
@@ -47,6 +49,7 @@ class Lifecycle:
         self._loop = asyncio.get_running_loop()
         self._received: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._all_calls_ended = True
         _set_limits(server.config, settings)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
@@ -56,6 +59,8 @@ class Lifecycle:
         """Cancel the background tasks."""
         for task in self._tasks:
             task.cancel()
+        if not self._all_calls_ended:
+            threading.Thread(target=_end_process, args=(self._loop,), daemon=True).start()
 
     def _run(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -84,7 +89,7 @@ class Lifecycle:
     async def _drain(self, number: int) -> None:
         try:
             logger.info("Stopping: %s", _what_ends(self._sessions.active))
-            await self._sessions.drain()
+            self._all_calls_ended = await self._sessions.drain()
             await self._wait_for_clients_to_close()
         finally:
             config = self._server.config
@@ -134,6 +139,20 @@ class Lifecycle:
                 else:
                     logger.debug("A request took more than %d s to arrive", timeout_s)
                     connection.transport.close()
+
+
+def _end_process(loop: asyncio.AbstractEventLoop) -> None:
+    """End the process where a thread keeps its loop, or then the interpreter, from ending.
+
+    A call that was given up may run in a thread of asyncio's or AnyIO's, as the tools of FastMCP
+    do. Both wait for those without a limit.
+    """
+    time.sleep(_LAST_WAIT_S)
+    while loop.is_closed() and threading.main_thread().is_alive():
+        time.sleep(_LAST_WAIT_S)  # the program goes on after its server
+    logger.warning("A call that was given up still runs: the process ends without it")
+    logging.shutdown()
+    os._exit(0)
 
 
 def _set_limits(config: Config, settings: Settings) -> None:

@@ -160,6 +160,43 @@ def test_a_thread_that_never_returns_does_not_keep_the_process_alive(
     assert "Traceback" not in server.log
 
 
+_NEVER_RETURNING_ELSEWHERE = """
+import asyncio
+import threading
+import anyio.to_thread
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.server import create_app, serve
+
+class Stuck(NotesEnvironment):
+    async def step_async(self, action, **kwargs):
+        print("stuck", flush=True)
+        await WAIT(threading.Event().wait)
+
+app = create_app(Stuck, NoteAction, NoteObservation)
+if __name__ == "__main__":
+    serve("stuck_app:app")
+"""
+
+
+@pytest.mark.parametrize("wait", ["asyncio.to_thread", "anyio.to_thread.run_sync"])
+def test_nor_does_a_thread_that_the_environment_starts(
+    start_server: Callable[..., Any], connect: Any, tmp_path: Path, wait: str
+) -> None:
+    application = tmp_path / "stuck_app.py"
+    application.write_text(_NEVER_RETURNING_ELSEWHERE.replace("WAIT", wait))
+    # Plain uvicorn ends its process with the signal itself.
+    command = [sys.executable, str(application), "--port", "{port}"]
+    server = start_server(command=command, cwd=tmp_path, env={"SHUTDOWN_GRACE_S": "1"})
+    stuck = connect(server.ws_url)
+    stuck.send({"type": "step", "data": {"text": "stuck"}})
+    wait_until(lambda: "stuck\n" in server.log)
+    server.process.terminate()
+    _expect_end(stuck)
+    assert server.process.wait(60) == 0
+    assert "still runs: the process ends without it" in server.log
+
+
 def test_a_second_signal_ends_the_grace_period(
     start_server: Callable[..., Any], connect: Any
 ) -> None:
