@@ -45,10 +45,10 @@ from stepwire.client.results import (
     without_coroutine_names,
 )
 from stepwire.client.session import Session
-from stepwire.client.starting import StartingClient
 from stepwire.client.states import pending_state_class
 from stepwire.client.tool_client import ToolClient
 from stepwire.client.tool_dialect import ToolDialect
+from stepwire.client.wrapped_client import WrappedClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,7 +61,7 @@ StateT = TypeVar("StateT", bound=State)
 class SessionClient(
     DeclaredModels[ActT, ObsT, StateT],
     ToolClient[ActT, ObsT, StateT],
-    StartingClient[ActT, ObsT, StateT],
+    WrappedClient[ActT, ObsT, StateT],
 ):
     """One session with an environment server. The first call opens the connection.
 

@@ -13,6 +13,7 @@ from openenv.core.generic_client import GenericEnvClient
 from openenv.core.mcp_client import MCPToolClient
 from openenv.core.sync_client import SyncEnvClient
 
+from notes_env.client import NotesEnv
 from notes_env.models import NoteAction, NoteObservation
 
 
@@ -51,6 +52,25 @@ def test_a_hand_written_client(either_server: Any) -> None:
             if hasattr(env, "new_session"):
                 with env.new_session() as other:
                     assert other.step(NoteAction(text="hello")).reward == 0.5
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_the_frameworks_wrapper_of_our_client(start_server: Any, blocking: bool) -> None:
+    token = "s3cret-and-long-enough"
+    server = start_server(env={"API_TOKEN": token})
+    client = NotesEnv(server.url, token=token)
+    with SyncEnvClient(client.sync() if blocking else client) as env:
+        assert env.reset(episode_id="mine").observation.text == "Ready for notes"
+        assert env.step(NoteAction(text="hello")).reward == 0.5
+        assert env.state().episode_id == "mine"
+        assert env.call_tool("read_note", text="Hi") == "Hi"
+        assert env.has_tool("read_note") is True
+        if hasattr(SyncEnvClient, "new_session"):
+            child = env.new_session()
+            assert child.step(NoteAction(text="hello")).reward == 0.5
+        env.disconnect()
+        env.reset()
+    assert client.status == "closed"
 
 
 def test_the_generic_client(either_server: Any) -> None:
