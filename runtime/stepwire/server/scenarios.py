@@ -16,8 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from stepwire.protocol.stamps import make_stamp
 from stepwire.server.calling import AnyEnvironment, Caller
+from stepwire.server.encoding import (
+    state_field,
+)
 from stepwire.server.errors import MessageError
-from stepwire.server.session import Session, state_field
+from stepwire.server.session import Session
 from stepwire.server.tools import Tools
 
 _LONGEST_S = 60.0

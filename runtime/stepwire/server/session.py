@@ -2,9 +2,8 @@
 """`Session`: one environment, the calls to it, and the connection it is used over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, is_dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 from uuid import uuid4
@@ -12,6 +11,9 @@ from uuid import uuid4
 from openenv.core.env_server.types import Action, Observation
 
 from stepwire.server.calling import AnyEnvironment, Caller
+from stepwire.server.encoding import (
+    state_field,
+)
 from stepwire.server.errors import log_failure
 from stepwire.server.tools import Tools
 
@@ -201,17 +203,3 @@ class Session:
         """Answer no further frame. Returns what closes the connection, or `None` without one."""
         self._is_ending = self.ends_with_connection = True
         return self._connection.end(code, reason, error) if self._connection else None
-
-
-def state_field(state: Any, name: str) -> Any:
-    """A field of a state, which may be a mapping; `None` where it has no such field."""
-    return state.get(name) if isinstance(state, Mapping) else getattr(state, name, None)
-
-
-def state_fields(state: Any) -> dict[str, Any]:
-    """A state as a dict. As on the stock servers, it may be anything that becomes one."""
-    if hasattr(state, "model_dump"):
-        return dict(state.model_dump())
-    if is_dataclass(state) and not isinstance(state, type):
-        return asdict(state)
-    return dict(state or ())

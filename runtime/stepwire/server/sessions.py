@@ -116,12 +116,25 @@ class SessionFactory:
 
     async def _make(self, thread: SessionThread | None) -> AnyEnvironment:
         if thread is not None:
-            made: AnyEnvironment = await thread.call(self._factory.make, (), {})
-            return made
+            return await self._make_in(thread)
         began = perf_counter()
-        made = self._factory.make()
-        self._convention(made).report(self._factory.make, perf_counter() - began)
-        return made
+        environment = self._factory.make()
+        self._convention(environment).report(self._factory.make, perf_counter() - began)
+        return environment
+
+    async def _make_in(self, thread: SessionThread) -> AnyEnvironment:
+        made: list[AnyEnvironment] = []
+
+        def close_all() -> None:
+            for environment in made:
+                environment.close()
+
+        try:
+            await thread.call(lambda: made.append(self._factory.make()), (), {})
+        except BaseException:
+            thread.call(close_all, (), {})  # a constructor goes on when its caller is cancelled
+            raise
+        return made[0]
 
     def _caller(self, environment: AnyEnvironment, thread: SessionThread | None) -> Caller:
         convention = self._convention(environment)

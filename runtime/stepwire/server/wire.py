@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The wire format: the one place that decodes clients' messages and encodes the replies.
+"""The wire format of clients' messages: the one place that decodes them.
 
 A valid message costs one pass of pydantic-core, from text to typed message. Only an invalid one is
 decoded again, step by step, to explain what is wrong with it in the form of the stock servers.
@@ -7,9 +7,7 @@ decoded again, step by step, to explain what is wrong with it in the form of the
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import is_dataclass
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
@@ -17,9 +15,7 @@ from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, Li
 from openenv.core.env_server.types import (
     Action,
     BaseMessage,
-    Observation,
     ResetRequest,
-    State,
     StepRequest,
     WSErrorCode,
     WSResetMessage,
@@ -30,7 +26,6 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
 from stepwire.server.errors import MessageError
-from stepwire.server.json_values import encode, encode_strictly, jsonable, model_content
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -320,72 +315,3 @@ def _is_unicode(text: str) -> bool:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:80] + "…"
-
-
-_BESIDE_THE_OBSERVATION = {"reward", "done"}
-_NO_STATE: dict[str, Any] = State().model_dump()
-
-
-def encode_observation(observation: Observation) -> str:
-    """An HTTP response body; `metadata` beside the observation is null when it is empty."""
-    exclude = {"observation": _BESIDE_THE_OBSERVATION}
-    return _encode_observation(observation, _http_result, exclude)
-
-
-def encode_observation_frame(observation: Observation) -> str:
-    """An `observation` frame; `metadata` beside the observation is left out when it is empty."""
-    exclude = {"data": {"observation": _BESIDE_THE_OBSERVATION}}
-    return _encode_observation(observation, _observation_frame, exclude)
-
-
-def _http_result(content: Any, reward: Any, done: bool, metadata: Any) -> dict[str, Any]:
-    if isinstance(reward, int):  # a float in the stock servers' model of the response
-        with suppress(OverflowError):
-            reward = float(reward)
-    return {"observation": content, "reward": reward, "done": done, "metadata": metadata or None}
-
-
-def _observation_frame(content: Any, reward: Any, done: bool, metadata: Any) -> dict[str, Any]:
-    result = {"observation": content, "reward": reward, "done": done}
-    if metadata:
-        result["metadata"] = metadata
-    return {"type": "observation", "data": result}
-
-
-def _encode_observation(
-    observation: Observation, shape: Callable[..., dict[str, Any]], exclude: Any
-) -> str:
-    beside = (observation.reward, observation.done)
-    try:
-        content = model_content(observation)
-        return encode_strictly(shape(content, *beside, observation.metadata), exclude)
-    except Exception:  # noqa: BLE001 - what an environment returns may fail in any way
-        content = jsonable(observation)
-        return encode_strictly(shape(content, *beside, content.get("metadata")), exclude)
-
-
-def encode_state(state: Any) -> str:
-    """An HTTP response body; fields that a mapping lacks have the defaults of `State`."""
-    content = _state_content(state)
-    return encode(_NO_STATE | content if isinstance(content, dict) else content)
-
-
-def encode_state_frame(state: Any) -> str:
-    """A `state` frame. As on the stock servers, a state may be anything that becomes a dict."""
-    return f'{{"type":"state","data":{encode(_state_content(state))}}}'
-
-
-def _state_content(state: Any) -> Any:
-    if isinstance(state, BaseModel) or is_dataclass(state):
-        return model_content(state)
-    return dict(state or ())
-
-
-def encode_frame(kind: str, data: dict[str, Any]) -> str:
-    """A frame of type `error` or `mcp`."""
-    return encode({"type": kind, "data": data})
-
-
-def encode_json_rpc(response: dict[str, Any]) -> str:
-    """An HTTP response body of JSON-RPC."""
-    return encode(response)

@@ -16,7 +16,10 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 
 from stepwire.server.calling import Caller, CallingConvention, SessionThread, needs_thread
+from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.session import Session
+from stepwire.server.sessions import SessionFactory
+from stepwire.server.settings import Settings
 from stepwire.server.threads import CallThread
 from stepwire.server.tool_choice import tools_of
 
@@ -199,6 +202,31 @@ def test_development_mode_leaves_errors_and_cancellation_as_they_are(session_wit
         assert session.environment.was_cancelled
 
     asyncio.run(call(), debug=True)
+
+
+def test_an_environment_whose_maker_has_given_up_is_closed() -> None:
+    go_on, closed = threading.Event(), threading.Event()
+
+    class Late(Threaded):
+        def __init__(self) -> None:
+            super().__init__()
+            go_on.wait(60)
+
+        def close(self) -> None:
+            closed.set()
+
+    async def give_up() -> None:
+        factory = SessionFactory(EnvironmentFactory(Late), Action, Settings())
+        making = asyncio.create_task(factory.create())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        making.cancel()
+        with suppress(asyncio.CancelledError):
+            await making
+        go_on.set()
+        assert await asyncio.to_thread(closed.wait, 60)
+
+    asyncio.run(give_up())
 
 
 def test_a_step_that_blocks_holds_up_no_other_session(connect_to: Any) -> None:

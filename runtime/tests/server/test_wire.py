@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
-from openenv.core.env_server.types import Action, Observation, State, WSErrorCode
+from openenv.core.env_server.types import Action, WSErrorCode
 from pydantic import Field
 
-from notes_env.models import NoteAction, NoteObservation
+from notes_env.models import NoteAction
 from stepwire.server.errors import MessageError
 from stepwire.server.wire import (
     CloseMessage,
@@ -19,10 +19,6 @@ from stepwire.server.wire import (
     ResetMessage,
     StateMessage,
     StepMessage,
-    encode_frame,
-    encode_observation,
-    encode_observation_frame,
-    encode_state_frame,
 )
 
 
@@ -142,43 +138,3 @@ def test_exactly_the_levels_are_counted(value: Any, as_ascii: bool) -> None:
 @pytest.mark.parametrize("number", ["-5", "5" * 4300, "5.5", "1e3"])
 def test_numbers_within_the_limit_are_decoded(decoder: MessageDecoder, number: str) -> None:
     assert decoder.decode_json(number.encode()) == json.loads(number)
-
-
-def test_an_observation_is_encoded_with_its_metadata_inside_and_beside() -> None:
-    metadata = {"step": 1}
-    observation = NoteObservation(text="é", length=1, reward=1, metadata=metadata)
-    inner = {"text": "é", "length": 1, "metadata": metadata}
-    result = {"observation": inner, "reward": 1, "done": False, "metadata": metadata}
-    assert json.loads(encode_observation(observation)) == result
-    frame = json.loads(encode_observation_frame(observation))
-    assert frame == {"type": "observation", "data": result}
-
-
-def test_empty_metadata_is_null_over_http_and_left_out_of_frames() -> None:
-    observation = Observation(done=True, reward=None)
-    result = {"observation": {"metadata": {}}, "reward": None, "done": True}
-    assert json.loads(encode_observation(observation)) == {**result, "metadata": None}
-    assert json.loads(encode_observation_frame(observation))["data"] == result
-
-
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_nan_and_infinity_are_null(number: float) -> None:
-    observation = Observation(reward=number, metadata={"loss": number})
-    assert json.loads(encode_observation(observation)) == {
-        "observation": {"metadata": {"loss": None}},
-        "reward": None,
-        "done": False,
-        "metadata": {"loss": None},
-    }
-    assert json.loads(encode_frame("mcp", {"value": number})) == {
-        "type": "mcp",
-        "data": {"value": None},
-    }
-
-
-def test_a_state_is_encoded_with_the_fields_an_environment_adds() -> None:
-    state = State(episode_id="e", step_count=2, level={"name": "maze"})  # type: ignore[call-arg]
-    assert json.loads(encode_state_frame(state)) == {
-        "type": "state",
-        "data": {"episode_id": "e", "step_count": 2, "level": {"name": "maze"}},
-    }

@@ -25,6 +25,11 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from stepwire.server.distribution import metadata_of
+from stepwire.server.encoding import (
+    encode_json_rpc,
+    encode_observation,
+    encode_state,
+)
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc, unreadable_response
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
@@ -36,9 +41,6 @@ from stepwire.server.wire import (
     SCHEMA_REFERENCE,
     TOOL_ACTIONS,
     MessageDecoder,
-    encode_json_rpc,
-    encode_observation,
-    encode_state,
 )
 
 logger = logging.getLogger("stepwire.server")

@@ -19,12 +19,14 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.distribution import metadata_of
+from stepwire.server.encoding import (
+    encode_json_rpc,
+)
 from stepwire.server.errors import log_failure
 from stepwire.server.mcp_tools import use_our_log
 from stepwire.server.sessions import Sessions
 from stepwire.server.tool_functions import FunctionTools
 from stepwire.server.tools import ToolFailure, ToolResult, Tools
-from stepwire.server.wire import encode_json_rpc
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
 # The path inside FastMCP's application; ours may be below a prefix.

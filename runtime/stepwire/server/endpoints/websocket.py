@@ -7,6 +7,11 @@ from typing import Any
 from openenv.core.env_server.types import Observation
 from starlette.types import Message
 
+from stepwire.server.encoding import (
+    encode_frame,
+    encode_observation_frame,
+    encode_state_frame,
+)
 from stepwire.server.endpoints.websocket_faults import perform_fault
 from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
 from stepwire.server.errors import describe
@@ -18,9 +23,6 @@ from stepwire.server.wire import (
     ResetMessage,
     StateMessage,
     StepMessage,
-    encode_frame,
-    encode_observation_frame,
-    encode_state_frame,
 )
 
 

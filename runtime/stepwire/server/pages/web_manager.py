@@ -22,11 +22,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from stepwire.server.calling import AnyEnvironment
+from stepwire.server.encoding import (
+    state_field,
+    state_fields,
+)
 from stepwire.server.errors import log_failure
 from stepwire.server.json_values import encode
-from stepwire.server.session import Session, state_field, state_fields
+from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
-from stepwire.server.wire import TOOL_ACTIONS, TOOL_MODELS
+from stepwire.server.wire import (
+    TOOL_ACTIONS,
+    TOOL_MODELS,
+)
 
 ResultT = TypeVar("ResultT")
 

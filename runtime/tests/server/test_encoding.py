@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What environments return as JSON: as the stock servers send it, and where they would fail."""
+"""Replies as JSON: as the stock servers send them, and where those would fail."""
 
 import array
 import collections
@@ -28,7 +28,9 @@ from pydantic import (
     model_serializer,
 )
 
-from stepwire.server.wire import (
+from notes_env.models import NoteObservation
+from stepwire.server.encoding import (
+    encode_frame,
     encode_observation,
     encode_observation_frame,
     encode_state,
@@ -299,7 +301,48 @@ def test_fields_that_a_state_lacks_have_their_defaults_over_http() -> None:
         "board": _TEXT,
     }
     assert json.loads(encode_state(None)) == {"episode_id": None, "step_count": 0}
+    assert json.loads(encode_state(Point())) == {"episode_id": None, "step_count": 0, "x": 1}
 
 
 def test_a_state_may_be_a_dataclass() -> None:
     assert json.loads(encode_state_frame(Pair()))["data"] == {"first": 1, "second": None}
+
+
+def test_an_observation_is_encoded_with_its_metadata_inside_and_beside() -> None:
+    metadata = {"step": 1}
+    observation = NoteObservation(text="é", length=1, reward=1, metadata=metadata)
+    inner = {"text": "é", "length": 1, "metadata": metadata}
+    result = {"observation": inner, "reward": 1, "done": False, "metadata": metadata}
+    assert json.loads(encode_observation(observation)) == result
+    frame = json.loads(encode_observation_frame(observation))
+    assert frame == {"type": "observation", "data": result}
+
+
+def test_empty_metadata_is_null_over_http_and_left_out_of_frames() -> None:
+    observation = Observation(done=True, reward=None)
+    result = {"observation": {"metadata": {}}, "reward": None, "done": True}
+    assert json.loads(encode_observation(observation)) == {**result, "metadata": None}
+    assert json.loads(encode_observation_frame(observation))["data"] == result
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_nan_and_infinity_are_null(number: float) -> None:
+    observation = Observation(reward=number, metadata={"loss": number})
+    assert json.loads(encode_observation(observation)) == {
+        "observation": {"metadata": {"loss": None}},
+        "reward": None,
+        "done": False,
+        "metadata": {"loss": None},
+    }
+    assert json.loads(encode_frame("mcp", {"value": number})) == {
+        "type": "mcp",
+        "data": {"value": None},
+    }
+
+
+def test_a_state_is_encoded_with_the_fields_an_environment_adds() -> None:
+    state = State(episode_id="e", step_count=2, level={"name": "maze"})  # type: ignore[call-arg]
+    assert json.loads(encode_state_frame(state)) == {
+        "type": "state",
+        "data": {"episode_id": "e", "step_count": 2, "level": {"name": "maze"}},
+    }
