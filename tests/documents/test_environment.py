@@ -58,6 +58,25 @@ def test_its_tools_are_offered(run_python: Callable[..., str]) -> None:
     assert run_python(page.code("Tools, 1") + printed) == "['rules']\n"
 
 
+@page.tests("Tools, 2")
+def test_tools_on_fastmcp_are_offered(run_python: Callable[..., str]) -> None:
+    # First, so that the framework is imported without its Gradio pages.
+    assert run_python("import stepwire\n" + page.code("Tools, 2") + _ROLL) == "['roll'] 4 1.0\n"
+
+
+_ROLL = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    tools = client.post("/mcp", json=request).json()["result"]["tools"]
+    action = {"type": "call_tool", "tool_name": "roll"}
+    rolled = client.post("/step", json={"action": action}).json()
+    result = rolled["observation"]["result"]
+    print([tool["name"] for tool in tools], result["data"], rolled["reward"])
+"""
+
+
 @page.tests("Tasks, 1")
 def test_its_tasks_are_offered(run_python: Callable[..., str]) -> None:
     assert run_python(page.code("Tasks, 1") + _TASKS) == "[50] 200 200 400 200\n"
