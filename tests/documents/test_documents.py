@@ -15,6 +15,7 @@ _FILES = {
     "CHANGELOG.md": "test_documents.py",
     "docs/client.md": "test_client.py",
     "docs/coming-from-stock.md": "test_coming_from_stock.py",
+    "docs/compatibility.md": "test_documents.py",
     "docs/conformance.md": "test_conformance.py",
     "docs/environment.md": "test_environment.py",
     "docs/inspector.md": "test_documents.py",

@@ -54,6 +54,7 @@ class Request:
     body: Any = None
     headers: Sequence[str] = ()
     """The names of the response's headers that belong to the answer."""
+    only_status: bool = False
 
     def ask(self, url: str) -> Answers:
         response = requests.request(self.method, f"{url}{self.path}", json=self.body, timeout=60)
@@ -61,7 +62,9 @@ class Request:
             content = response.json()
         except ValueError:
             content = response.text
-        answer = {"status": response.status_code, "content": content}
+        answer = {"status": response.status_code}
+        if not self.only_status:
+            answer["content"] = content
         answer |= {name: response.headers.get(name) for name in self.headers}
         return [(f"{self.method} {self.path} {_short(self.body)}", answer)]
 

@@ -8,7 +8,8 @@ from importlib.metadata import distributions
 from typing import Any
 
 IS_0_10 = any(each.metadata["Name"] == "openenv" for each in distributions())
-"""Whether the installed framework is `openenv` 0.10; otherwise it is `openenv-core` 0.3."""
+VERSION = "0.10.0" if IS_0_10 else "0.3.0"
+"""The generation of the installed framework: `openenv` or `openenv-core`."""
 
 Object = dict[str, Any]
 
@@ -83,13 +84,13 @@ DEVIATIONS = (
         _metadata,
     ),
     Deviation(
-        "error texts",
+        "texts",
         "errors have the same codes and other texts: they name what is allowed, and no exception's "
         "own text reaches a client",
         _error_texts,
     ),
     Deviation(
-        "explanations",
+        "rejections",
         "a rejected field comes without pydantic's `ctx` and `url`",
         _explanations,
     ),
@@ -104,7 +105,7 @@ DEVIATIONS = (
         _state_fields,
     ),
     Deviation(
-        "reset schema",
+        "reset",
         "`/schema` has `reset_observation`, as with 0.10; stock 0.3.0 has none",
         _reset_schema,
     ),
@@ -116,22 +117,34 @@ DEVIATIONS = (
     ),
 )
 
-SINCE_0_10 = {
-    "production": "0.3.0 does not read `OPENENV_MODE`; ours does",
-    "tasks": "0.3.0 has no Task API; ours has",
-    "tools_only": "0.3.0 offers no tools over JSON-RPC that only steps list and call; ours does",
-}
-"""Environments for which stock 0.3.0 is no reference, and why."""
 
-STOCK_FAULTS = {
-    ("nested_action", "a longer note"): "ends the session, or answers 500, when a model's own "
-    "validator refuses an action",
-    ("blocking_async", "tools/list"): "makes the environment of an HTTP request on its event loop",
-    ("own_action_mcp", "_tool"): "refuses tool actions for an action class of its own",
-}
-if IS_0_10:
-    STOCK_FAULTS["numpy_metadata", ""] = "answers a step that was taken with an error"
-"""Where the stock server fails: the environment, a part of the question, and what it does."""
+@dataclass(frozen=True)
+class StockFault:
+    """Questions that the stock server answers with an error, or not at all, and ours answers."""
+
+    environment: str
+    question: str
+    """A regular expression that each of the questions has."""
+    reason: str
+    versions: tuple[str, ...] = ("0.3.0", "0.10.0")
+
+
+STOCK_FAULTS = (
+    StockFault("plain", '"tools/', "`tools/list` fails where there are no tools"),
+    StockFault(
+        "nested_action", "a longer note", "a refusal by a model's own validator ends the session"
+    ),
+    StockFault("numpy_metadata", "reset|step", "each reset and step fails", ("0.10.0",)),
+    StockFault("blocking_async", "/mcp", "`POST /mcp` fails"),
+    StockFault(
+        "own_action_mcp", "_tool", "steps that call tools are refused for its own action class"
+    ),
+    StockFault("tools_only", '"tools/', "its tools are not offered over MCP", ("0.3.0",)),
+    StockFault(
+        "production", "POST /reset|POST /step|GET /state", "`OPENENV_MODE` is not read", ("0.3.0",)
+    ),
+    StockFault("tasks", "splits|/sums|/list_environments", "there is no Task API", ("0.3.0",)),
+)
 
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Serves environments, each in a process of its own: `python -m compatibility.processes`.
 
-Each line on stdin is the name of a module and a port. The framework takes seconds to import, so
-this process imports it once and forks for each line. All servers end when stdin is closed.
+Each line on stdin is a port, the name of a module that has the application, and the folder that the
+module is in. The framework takes seconds to import, so this process imports it once and forks for
+each line. All servers end when stdin is closed.
 """
 
 import stepwire  # noqa: F401 - first: so the framework's server comes without its Gradio pages
@@ -22,22 +23,18 @@ import compatibility.served_by  # noqa: F401
 def main() -> None:
     children = []
     for line in sys.stdin:
-        module, port = line.split()
+        port, module, folder = line.rstrip("\n").split(" ", 2)
         child = os.fork()
         if child == 0:
             os.close(sys.stdin.fileno())
-            _serve(module, int(port))
+            sys.path.insert(0, folder)
+            uvicorn.run(importlib.import_module(module).app, port=int(port), ws="websockets-sansio")
             sys.exit()
         children.append(child)
     for child in children:
         os.kill(child, signal.SIGTERM)
     for child in children:
         os.waitpid(child, 0)
-
-
-def _serve(module: str, port: int) -> None:
-    app = importlib.import_module(module).app
-    uvicorn.run(app, port=port, ws="websockets-sansio")
 
 
 if __name__ == "__main__":

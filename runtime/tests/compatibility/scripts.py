@@ -248,10 +248,14 @@ SCRIPTS: dict[str, Sequence[Session | Request]] = {
                 call("write", page=1),
                 call("read", page=3),
                 call("read", page="x"),
+                STATE,
+            ]
+        ),
+        Session(
+            [
                 mcp("tools/list"),
                 mcp("tools/call", name="read", arguments={"page": 2}),
                 mcp("tools/call", name="write", arguments={}),
-                STATE,
             ]
         ),
         post("/mcp", rpc("tools/list")),
@@ -403,5 +407,29 @@ SCRIPTS: dict[str, Sequence[Session | Request]] = {
         post("/sums/task_range", {"split": "train"}),
         post("/sums/task", {"split": "train"}),
         Session([reset(split="test", index=0), step(number=42), STATE]),
+    ],
+    "template": [
+        *_DESCRIPTION,
+        Session(
+            [
+                reset(episode_id="mine"),
+                step(message="Hello"),
+                step(message=""),
+                step(message=3),
+                STATE,
+                reset(),
+                step(message="again"),
+            ]
+        ),
+        post("/reset", {}),
+        post("/step", {"action": {"message": "Hello"}}),
+    ],
+    "gradio_page": [
+        get("/web/metadata"),
+        post("/web/reset"),
+        post("/web/step", {"action": {"amount": 2}}),
+        post("/web/step", {"action": {"amount": 3}}),
+        get("/web/state"),
+        Request("POST", "/web/gradio_api/call/restart", {"data": []}, only_status=True),
     ],
 }
