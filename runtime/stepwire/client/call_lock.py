@@ -5,7 +5,6 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
-from types import TracebackType
 
 from stepwire.client.loops import running_loop
 
@@ -26,17 +25,8 @@ class CallLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
-        # nothing would wake it a second time.
-        self._lock.release()
-        if self._waiting:
-            self._wake_next()
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""
@@ -64,8 +54,10 @@ class CallLock:
                     self._waiting.remove(waiting)
 
     def release(self) -> None:
-        """Release the lock that a coroutine holds."""
+        """Release the lock, whoever holds it."""
         self.loop = None
+        # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
+        # nothing would wake it a second time.
         self._lock.release()
         if self._waiting:
             self._wake_next()

@@ -3,6 +3,9 @@
 
 import inspect
 import logging
+import random
+import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,15 +15,10 @@ ResultT = TypeVar("ResultT")
 
 
 class Performer(Protocol):
-    """What performs the calls of one client, in the order in which they were made: its session."""
+    """What performs calls in the order in which they were made: the session of a client."""
 
-    @property
-    def connection(self) -> Any: ...
     def perform_up_to(self, call: "Call[Any]") -> None: ...
     def perform_up_to_async(self, call: "Call[Any]") -> Coroutine[Any, Any, None]: ...
-    def begin(self, call: "Call[Any]") -> Any: ...
-    def go_on(self, call: "Call[Any]") -> bool: ...
-    def abandon(self) -> None: ...
 
 
 class Call(Generic[ResultT]):
@@ -122,3 +120,22 @@ class _UnreadFailure:
     def __del__(self) -> None:
         if self.error is not None:
             logger.error("A call failed, and its result was never read: %s", self.error)
+
+
+def weak_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of the client for its session, which must not keep the client from being dropped.
+
+    Calls keep their client while they are performed.
+    """
+    found: Any = weakref.WeakMethod(method)
+    return lambda *arguments: found()(*arguments)
+
+
+def pauses(wait_s: float) -> Iterator[float]:
+    """Pauses between attempts to get a session: doubling up to 2 s, `wait_s` seconds in all."""
+    give_up_at = time.monotonic() + wait_s
+    pause = 0.05
+    while (left := give_up_at - time.monotonic()) > 0:
+        # Jitter: clients that were refused together must not come back together.
+        yield min(pause * random.uniform(0.5, 1.5), left)
+        pause = min(pause * 2, 2.0)

@@ -8,16 +8,14 @@ an episode opens a new connection.
 
 import asyncio
 import logging
-import random
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from stepwire.client.addresses import RedirectedError, Target, without_secrets
 from stepwire.client.call_lock import CallLock
-from stepwire.client.calls import Call
+from stepwire.client.calls import Call, pauses, weak_method
 from stepwire.client.connection import Connection
 from stepwire.client.endings import session_lost
 from stepwire.client.errors import (
@@ -64,11 +62,12 @@ class Session:
         self.connection: Connection | None = None
         self.episode_id: str | None = None  # if a reset or a state has shown it
         self._options = options
-        self._find_server = find_server and _weak(find_server)
-        self._rephrase = rephrase and _weak(rephrase)
+        self._find_server = find_server and weak_method(find_server)
+        self._rephrase = rephrase and weak_method(rephrase)
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
         self._lock = CallLock()  # held while calls are performed
+        self._begun: Call[Any] | None = None  # by `begin`
         self._deferred: deque[Call[Any]] = deque()  # not performed yet
         self._flushing_loop: asyncio.AbstractEventLoop | None = None  # which performs them soon
 
@@ -96,14 +95,18 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
+        self.require_no_call_here()
+        with self._lock:
+            while not call.is_done:
+                self._perform_one(self._deferred.popleft() if self._deferred else call)
+
+    def require_no_call_here(self) -> None:
+        """Raise `UsageError` if blocking now would block a call that this event loop awaits."""
         if self._lock.loop is not None and self._lock.is_held_here():
             raise UsageError(
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
             )
-        with self._lock:
-            while not call.is_done:
-                self._perform_one(self._deferred.popleft() if self._deferred else call)
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """`perform_up_to` without blocking the event loop."""
@@ -192,7 +195,7 @@ class Session:
             return 0.0
         if isinstance(error, CapacityReachedError):
             self._drop_connection()  # as the server does
-            call.pauses = call.pauses or _pauses(self._options.capacity_wait_s)
+            call.pauses = call.pauses or pauses(self._options.capacity_wait_s)
             if (pause := next(call.pauses, None)) is not None:
                 return pause
         if self._rephrase and isinstance(error, ServerError) and self._rephrase(call, error):
@@ -210,20 +213,47 @@ class Session:
 
     # One call in two halves, for `SessionPool`, which waits for many sessions at once.
 
+    async def open_for(self, call: Call[Any]) -> None:
+        """Open the connection that a call needs, before `begin`; when that fails, so does it."""
+        await self._lock.acquire()
+        try:
+            is_next = not self._deferred or self._deferred[0] is call
+            if self.connection is None and is_next:
+                await self._open_async(reopen=call.starts_episode)
+        except Exception as error:  # noqa: BLE001 - kept in the call
+            self._pause_after(error, call, is_new=True)
+        finally:
+            self._lock.release()
+
     def begin(self, call: Call[Any]) -> Connection | None:
-        """Send a call's request; returns `None` when that failed, and the call with it."""
+        """Send a call's request, after those that were deferred before it.
+
+        Returns `None` when the call is done: when that failed, for one. Otherwise nothing else can
+        use the session until `go_on` says that it is done, or `abandon` gives it up.
+        """
+        self.require_no_call_here()
+        self._lock.__enter__()
         pause: float | None = 0.0
-        while pause is not None:
-            connection = self.connection
-            is_new = connection is None
-            try:
-                if connection is None or not connection.is_usable:
-                    connection = self._open(reopen=call.starts_episode)
-                connection.begin(call.request, self.message_timeout_s)
-            except Exception as error:  # noqa: BLE001 - kept in the call
-                pause = self._pause_after(error, call, is_new=is_new)
-            else:
-                return connection
+        try:
+            while self._deferred and not call.is_done:
+                if (deferred := self._deferred.popleft()) is call:
+                    break
+                self._perform_one(deferred)
+            while pause is not None and not call.is_done:
+                connection = self.connection
+                is_new = connection is None
+                try:
+                    if connection is None or not connection.is_usable:
+                        connection = self._open(reopen=call.starts_episode)
+                    connection.begin(call.request, self.message_timeout_s)
+                except Exception as error:  # noqa: BLE001 - kept in the call
+                    pause = self._pause_after(error, call, is_new=is_new)
+                else:
+                    self._begun = call
+                    return connection
+        finally:
+            if self._begun is not call:
+                self._lock.release()
         return None
 
     def go_on(self, call: Call[Any]) -> bool:
@@ -237,13 +267,20 @@ class Session:
         except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
                 self._perform_one(call)  # blocks until the server has room, and the pool with it
+        if call.is_done:
+            self._end_begun()
         return call.is_done
 
-    def abandon(self) -> None:
-        """Drop the connection between the halves of a call: no later call may get its reply."""
-        if self.connection is not None and self.connection.in_use.locked():
+    def abandon(self, call: Call[Any]) -> None:
+        """Give up a call that was begun: no later call may get its reply."""
+        if self._begun is call:
             self._drop_connection()
             self._lose("a reply to it was not waited for.")
+            self._end_begun()
+
+    def _end_begun(self) -> None:
+        self._begun = None
+        self._lock.release()
 
     # The connection.
 
@@ -353,22 +390,3 @@ class Session:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.drop()
-
-
-def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the client for its session, which must not keep the client from being dropped.
-
-    Calls keep their client while they are performed.
-    """
-    found: Any = weakref.WeakMethod(method)
-    return lambda *arguments: found()(*arguments)
-
-
-def _pauses(wait_s: float) -> Iterator[float]:
-    """Pauses between attempts to get a session: doubling up to 2 s, `wait_s` seconds in all."""
-    give_up_at = time.monotonic() + wait_s
-    pause = 0.05
-    while (left := give_up_at - time.monotonic()) > 0:
-        # Jitter: clients that were refused together must not come back together.
-        yield min(pause * random.uniform(0.5, 1.5), left)
-        pause = min(pause * 2, 2.0)

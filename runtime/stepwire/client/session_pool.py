@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`SessionPool`: many sessions on one server, stepped together by one thread.
+"""`SessionPool`: many sessions on one server, stepped together.
 
 The pool sends all requests before it waits for the first reply, so the server works on all of them
-at once. One selector watches all sockets: there is no thread and no event loop per session.
+at once. One selector watches all sockets: there is no thread and no event loop per session. On a
+running event loop, `await pool.step(…)` leaves them to that loop.
 """
 
+import asyncio
 import selectors
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -16,14 +18,18 @@ from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
 from stepwire.client.errors import UsageError
-from stepwire.client.results import AwaitableStepResult, PendingStepResult
+from stepwire.client.loops import running_loop
+from stepwire.client.results import (
+    AwaitableList,
+    AwaitableStepResult,
+    PendingStepResult,
+    PendingValue,
+)
+from stepwire.client.session import Session
 from stepwire.client.session_client import SessionClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# More threads would not connect sooner: Python runs one at a time.
-_CONNECTING_AT_ONCE = 16
 
 ActT = TypeVar("ActT")
 ObsT = TypeVar("ObsT")
@@ -35,6 +41,9 @@ class SessionPool(Generic[ActT, ObsT]):
     A session that fails does not affect the others: its result's `error` is the exception, and
     reading any other field of that result raises it. `reset(only=[index])` opens a new session in
     its place.
+
+    On a running event loop, `reset` and `step` may be awaited, or their results simply read; in a
+    `with` block they block there, too. `async for` takes results as they come in.
     """
 
     client_class: ClassVar[type[SessionClient[Any, Any, Any]]]
@@ -53,6 +62,7 @@ class SessionPool(Generic[ActT, ObsT]):
             self.client_class(base_url, **client_options).sync() for _ in range(num_envs)
         ]
         self._base_url = base_url
+        self._is_blocking = False  # whether calls block even on a running loop
         self._selector = selectors.DefaultSelector()
         self._watched: list[tuple[Connection, int, int] | None] = [None] * num_envs
 
@@ -66,7 +76,7 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def reset(
         self, *, only: Sequence[int] | None = None, **kwargs: Any
-    ) -> list[AwaitableStepResult[ObsT]]:
+    ) -> AwaitableList[AwaitableStepResult[ObsT]]:
         """Start an episode in every session, or in those of the indices in `only`.
 
         A list or tuple (`seed=[1, 2, …]`) has one value for each of these sessions. Any other value
@@ -87,24 +97,20 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def step(
         self, actions: Sequence[ActT], *, only: Sequence[int] | None = None
-    ) -> list[AwaitableStepResult[ObsT]]:
+    ) -> AwaitableList[AwaitableStepResult[ObsT]]:
         """Take one step in every session: action i in session i, result i from it.
 
         With `only`, take action i in session `only[i]`.
         """
         return self._in_order(self._step_calls(actions, only))
 
-    def step_as_completed(
-        self, actions: Sequence[ActT]
-    ) -> Iterator[tuple[int, AwaitableStepResult[ObsT]]]:
+    def step_as_completed(self, actions: Sequence[ActT]) -> "_AsCompleted[ObsT]":
         """Take one step in every session; yields (index of the session, result) as replies come in.
 
         Sends nothing before the first result is requested. A loop that ends early loses the
-        sessions whose replies are still under way.
+        sessions whose replies are still under way. Takes `for` and `async for`.
         """
-        calls = self._step_calls(actions)
-        for index in self._perform(calls):
-            yield index, _result(calls[index])
+        return _AsCompleted(self._perform, self._step_calls(actions))
 
     def close(self) -> None:
         """Close all sessions. May be called any number of times."""
@@ -115,9 +121,17 @@ class SessionPool(Generic[ActT, ObsT]):
         self._watched = [None] * len(self)
 
     def __enter__(self) -> "Self":
+        self._is_blocking = True
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await asyncio.gather(*(session.__aexit__(*error) for session in self.sessions))
         self.close()
 
     def _step_calls(
@@ -131,12 +145,16 @@ class SessionPool(Generic[ActT, ObsT]):
             for index, action in zip(indices, actions, strict=True)
         }
 
-    def _in_order(self, calls: dict[int, Call[Any]]) -> list[AwaitableStepResult[ObsT]]:
-        for _ in self._perform(calls):
-            pass
-        return [_result(call) for call in calls.values()]
+    def _in_order(self, calls: dict[int, Call[Any]]) -> AwaitableList[AwaitableStepResult[ObsT]]:
+        round_ = Call(_Round(self._perform, calls), b"", lambda _: AwaitableList(_results(calls)))
+        if self._is_blocking or (loop := running_loop()) is None:
+            return round_.read()
+        for call in calls.values():
+            _session(call).defer(call, loop)
+        pending: Any = PendingValue(round_)
+        return pending  # type: ignore[no-any-return]
 
-    def _perform(self, calls: dict[int, Call[Any]]) -> Iterator[int]:
+    def _perform(self, calls: dict[int, Call[Any]]) -> Generator[int, None, None]:
         """Send all calls, then yield each index when its call is done."""
         waiting: dict[int, Connection] = {}  # for their replies
         try:
@@ -148,33 +166,29 @@ class SessionPool(Generic[ActT, ObsT]):
                     waiting[index] = connection
             while waiting:
                 for index in self._wait(waiting):
-                    session = calls[index].performer
-                    if session.go_on(calls[index]):
-                        del waiting[index]
-                        yield index
+                    session = _session(calls[index])
+                    is_done = session.go_on(calls[index])
                     # At once: the descriptor of a closed socket may soon be another's.
                     self._watch(index, session.connection)
+                    if is_done:
+                        del waiting[index]
+                        yield index
         finally:
             for index, call in calls.items():
-                if not call.is_done:  # the caller left early: no later call may get its reply
+                if not call.is_done:  # the caller left early
                     self._watch(index, None)
-                    call.performer.abandon()
+                    _session(call).abandon(call)
 
     def _begin(self, calls: dict[int, Call[Any]]) -> Iterator[tuple[int, Connection | None]]:
         """Send all requests. Sessions without a connection connect first, at the same time."""
-
-        def begin(index: int) -> tuple[int, Connection | None]:
-            return index, calls[index].performer.begin(calls[index])
-
-        connected = [index for index, call in calls.items() if call.performer.connection]
-        others = [index for index in calls if index not in connected]
-        if len(others) > 1:
-            with ThreadPoolExecutor(min(len(others), _CONNECTING_AT_ONCE)) as threads:
-                begun = list(threads.map(begin, others))
-            yield from begun
-        else:
-            connected = list(calls)
-        yield from map(begin, connected)
+        for call in calls.values():
+            _session(call).require_no_call_here()
+        unconnected = [call for call in calls.values() if _session(call).connection is None]
+        if len(unconnected) > 1:
+            with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
+                thread.submit(asyncio.run, _connect(unconnected)).result()
+        for index, call in calls.items():
+            yield index, _session(call).begin(call)
 
     def _wait(self, waiting: dict[int, Connection]) -> list[int]:
         """The indices on whose sockets something happened, and those whose time has come."""
@@ -216,6 +230,80 @@ class SessionPool(Generic[ActT, ObsT]):
             raise UsageError(
                 f"`{name}` must have one value for each of {length} sessions, not {len(values)}."
             )
+
+
+class _AsCompleted(Generic[ObsT]):
+    """Yields the results of calls as they come in, to `for` or to `async for`."""
+
+    def __init__(
+        self,
+        perform: Callable[[dict[int, Call[Any]]], Generator[int, None, None]],
+        calls: dict[int, Call[Any]],
+    ) -> None:
+        self._calls = calls
+        self._done = perform(calls)
+
+    def __iter__(self) -> "Self":
+        return self
+
+    def __next__(self) -> tuple[int, AwaitableStepResult[ObsT]]:
+        index = next(self._done)
+        return index, _result(self._calls[index])
+
+    def close(self) -> None:
+        """End the loop early."""
+        self._done.close()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, AwaitableStepResult[ObsT]]]:
+        tasks = {asyncio.ensure_future(_settle(call)): index for index, call in self._calls.items()}
+        try:
+            while tasks:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    index = tasks.pop(task)
+                    yield index, _result(self._calls[index])
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+class _Round:
+    """Performs the calls of many sessions as if they were one."""
+
+    def __init__(
+        self, perform: Callable[[dict[int, Call[Any]]], Iterator[int]], calls: dict[int, Call[Any]]
+    ) -> None:
+        self._perform = perform
+        self._calls = calls
+
+    def perform_up_to(self, call: Call[Any]) -> None:
+        for _ in self._perform(self._calls):
+            pass
+        call.finish(b"")
+
+    async def perform_up_to_async(self, call: Call[Any]) -> None:
+        await asyncio.gather(*map(_settle, self._calls.values()))
+        call.finish(b"")
+
+
+async def _settle(call: Call[Any]) -> None:
+    """Perform a call; its error is kept in it."""
+    if not call.is_done:
+        await _session(call).perform_up_to_async(call)
+
+
+async def _connect(calls: list[Call[Any]]) -> None:
+    await asyncio.gather(*(_session(call).open_for(call) for call in calls))
+
+
+def _session(call: Call[Any]) -> Session:
+    session = call.performer
+    assert isinstance(session, Session)
+    return session
+
+
+def _results(calls: dict[int, Call[Any]]) -> list[AwaitableStepResult[Any]]:
+    return [_result(call) for call in calls.values()]
 
 
 def _result(call: Call[Any]) -> AwaitableStepResult[Any]:

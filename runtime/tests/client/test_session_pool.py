@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Many sessions stepped together: the order of results, and one that fails among others."""
 
+import asyncio
 import socket
 import socketserver
 import threading
@@ -186,3 +187,67 @@ def test_the_repr_of_a_pool_counts_its_sessions_by_state(server: Any) -> None:
     assert repr(pool) == f"<NotesEnvPool {server.url}: sessions 2 open, 1 unused>"
     pool.close()
     assert repr(pool) == f"<NotesEnvPool {server.url}: sessions 3 closed>"
+
+
+# On a running loop.
+
+
+def test_an_awaited_pool_has_the_same_results(server: Any) -> None:
+    async def main() -> None:
+        async with NotesEnvPool(server.url, num_envs=3) as pool:
+            assert [result.reward for result in await pool.reset(seed=[1, 2, 3])] == [0.0] * 3
+            results = await pool.step(_actions("a", "b", "c"))
+            assert isinstance(results, list)
+            assert _echoes(results) == ["a", "b", "c"]
+            assert (await pool.step(_actions("d"), only=[1]))[0].metadata["step"] == 2
+            came = {
+                index: result.observation.text
+                async for index, result in pool.step_as_completed(_actions("x", "y", "z"))
+            }
+            assert came == {0: "x", 1: "y", 2: "z"}
+
+    asyncio.run(main())
+
+
+def test_awaiting_a_pool_does_not_block_the_loop(
+    rendezvous: Any, other: Callable[[str], str], name: str
+) -> None:
+    async def main() -> None:
+        async with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
+            step = asyncio.ensure_future(pool.step(_actions(f"hold {name}", "at once")))
+            await asyncio.to_thread(other, f"held {name}")
+            assert not step.done()
+            await asyncio.to_thread(other, f"release {name}")
+            assert _echoes(await step) == [f"hold {name}", "at once"]
+            coming = pool.step_as_completed(_actions(f"hold 2 {name}", "at once"))
+            async for index, result in coming:
+                assert (index, result.observation.text) == (1, "at once")
+                break
+            await asyncio.to_thread(other, f"release 2 {name}")
+
+    asyncio.run(main())
+
+
+def test_results_of_a_pool_may_be_read_or_left_unread_on_a_loop(server: Any) -> None:
+    async def main() -> None:
+        pool = NotesEnvPool(server.url, num_envs=3)
+        pool.reset()
+        unread = pool.step(_actions("a", "b", "c"))
+        results = pool.step(_actions("d", "e", "f"))
+        assert len(results) == 3
+        assert _echoes(results) == ["d", "e", "f"]
+        assert [result.metadata["step"] for result in results] == [2, 2, 2]
+        assert _echoes(await unread) == _echoes(unread) == ["a", "b", "c"]
+        with pool:
+            assert isinstance(pool.step(_actions("g", "h", "i")), list)
+
+    asyncio.run(main())
+
+
+def test_errors_in_an_awaited_pool_stay_in_their_results(one_session_server: Any) -> None:
+    async def main() -> None:
+        async with NotesEnvPool(one_session_server.url, num_envs=2) as pool:
+            errors = [result.error for result in await pool.reset()]
+            assert [type(error) for error in errors if error] == [CapacityReachedError]
+
+    asyncio.run(main())
