@@ -90,7 +90,7 @@ def main() -> int:
         for name, (play, call) in SURFACES.items():
             mark = "[green]✓[/]"
             try:
-                outcome = play(server.base_url)
+                outcome = play(str(server.base_url))
             except Exception as error:  # noqa: BLE001 - shown, and the next surface is tried
                 failed.append(name)
                 mark, outcome = "[bold red]✗[/]", repr(error)

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from openenv.core.env_client import EnvClient
 from openenv.core.env_server.mcp_types import Tool
@@ -55,21 +55,25 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         """Whether there is a tool of this name."""
         return self._find_tools(lambda tools: _named(name, tools) is not None)
 
-    def call_tool(self, *name: str, **arguments: Any) -> Any:
+    @overload
+    def call_tool(self, tool: str, /, **arguments: Any) -> Any: ...
+    @overload
+    def call_tool(self, *, name: str, **arguments: Any) -> Any: ...
+    def call_tool(self, *args: Any, **arguments: Any) -> Any:
         """`call_tool(name, **arguments)`: call a tool and return its value.
 
         Raises `ServerError` when the tool could not run.
         """
-        if not name:  # given as a keyword; otherwise `name` is an argument of the tool
-            name = (arguments.pop("name", None),)
-        if len(name) != 1 or not isinstance(name[0], str):
+        # Beside a positional name, a keyword `name` is an argument of the tool.
+        name = args[0] if args else arguments.pop("name", None)
+        if len(args) > 1 or not isinstance(name, str):
             raise UsageError("`call_tool` takes the tool's name, and its arguments as keywords.")
         server = self._server
         if self._mode == "production":
-            request = rpc_request("tools/call", {"name": name[0], "arguments": arguments})
-            read: Callable[[bytes], Any] = partial(read_rpc_value, name[0], server)
+            request = rpc_request("tools/call", {"name": name, "arguments": arguments})
+            read: Callable[[bytes], Any] = partial(read_rpc_value, name, server)
         else:
-            data = {"type": "call_tool", "tool_name": name[0], "arguments": arguments}
+            data = {"type": "call_tool", "tool_name": name, "arguments": arguments}
             request, read = step_request(data), partial(read_tool_value, server)
         return self._perform(Call(self._session, request, read), PendingValue)
 

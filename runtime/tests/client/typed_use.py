@@ -65,14 +65,14 @@ def use_client() -> None:
         assert_type(env.state().step_count, int)
         assert_type(env.sync(), NotesEnv)
         assert_type(env.connect(), NotesEnv)
-        assert_type(env.base_url, str)
+        assert_type(env.new_session(), NotesEnv)
+        assert_type(env.base_url, str | None)
         env.step("Hi")  # type: ignore[call-overload]
         env.step()  # type: ignore[call-overload]
         env.restart()  # type: ignore[attr-defined]
         print(result.observation.echo)  # type: ignore[attr-defined]
         print(result.score)  # type: ignore[attr-defined]
         print(env.state().steps)  # type: ignore[attr-defined]
-    NotesEnv()  # type: ignore[call-arg]
     NotesEnv(base_url=_URL, message_timeout_s="a minute")  # type: ignore[arg-type]
     NotesEnv(base_url=_URL, retries=3)  # type: ignore[call-arg]
 
@@ -82,7 +82,8 @@ def use_tools() -> None:
         assert_type(env.list_tools()[0], Tool)
         assert_type(env.list_tools()[0].name, str)
         env.call_tool("read_note", text="Hi")
-        env.call_tool(text="Hi")  # type: ignore[call-arg]
+        env.call_tool(name="read_note", text="Hi")
+        env.call_tool(text="Hi")  # type: ignore[call-overload]
         called = env.step(CallToolAction(tool_name="read_note", arguments={"text": "Hi"}))
         assert_type(called.observation, CallToolObservation)
         assert_type(env.step(ListToolsAction()).observation, ListToolsObservation)
