@@ -36,6 +36,18 @@ def test_neither_client_nor_server_load_what_they_do_not_use(
     assert prints(f"import {module}", f"print({_HEAVY})") == "[]"
 
 
+def test_a_server_whose_tools_are_functions_does_not_load_fastmcp(
+    prints: Callable[..., str],
+) -> None:
+    lines = """\
+from fastapi.testclient import TestClient
+from notes_env.app import app
+request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+with TestClient(app) as client:
+    print(len(client.post("/mcp", json=request).json()["result"]["tools"]))"""
+    assert prints(lines, f"print({_HEAVY})") == "2\n[]"
+
+
 # Makes an interpreter in which gradio cannot be imported, as where it is not installed: that also
 # saves the seconds that importing it takes.
 _WITHOUT_GRADIO = """\

@@ -84,7 +84,7 @@ class SessionFactory:
         try:
             with self._reporting_failure():
                 await session.hold_tools_open()
-        except EnvironmentFactoryError:
+        except BaseException:
             await session.close()
             raise
         finally:
