@@ -28,10 +28,15 @@ def require_valid(value: Any, schema: Any, what: str) -> None:
     fix="declare these fields in the model that `/schema` is made from",
 )
 def observations_are_valid(server: ServerUnderTest) -> None:
-    """The answers to `reset` and `step` are valid against the schema of the observation."""
-    schema = server.schemas().get("observation")
+    """The answers to `reset` and `step` are valid against the schemas of the observations."""
+    schemas = server.schemas()
+    later = schemas.get("observation")
+    first = schemas.get("reset_observation", later)
     with server.session() as session:
-        for data in (session.reset(), *session.play(2)):
+        for schema, data in (
+            (first, session.reset()),
+            *((later, each) for each in session.play(2)),
+        ):
             observation = data.get("observation")
             whole = dict(observation) if isinstance(observation, dict) else {}
             whole |= {key: data[key] for key in ("reward", "done") if key in data}
