@@ -98,6 +98,24 @@ with TestClient(app) as client:
 """
 
 
+@pytest.mark.slow  # importing Gradio takes seconds
+@page.tests("Your own page, 1")
+def test_its_page_plays_the_game(run: Callable[..., Any]) -> None:
+    done = run("-c", page.code("Your own page, 1") + _PLAY)
+    assert done.stdout == '["Guess a number from 1 to 100"]\n["lower"]\n', done.stderr
+
+
+_PLAY = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    for function, inputs in (("start", []), ("guess", [50])):
+        address = f"/web/custom/gradio_api/call/{function}"
+        event = client.post(address, json={"data": inputs}).json()["event_id"]
+        print(client.get(f"{address}/{event}").text.split("data: ")[1].strip())
+"""
+
+
 @pytest.mark.trainer
 @page.tests("Gymnasium, 1")
 def test_gymnasium_makes_it(run_python: Any) -> None:
