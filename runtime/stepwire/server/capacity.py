@@ -57,6 +57,9 @@ class Capacity:
             failure = await asyncio.shield(self._first)
             if failure is not None:
                 raise EnvironmentFactoryError(failure.factory_name) from failure
+        if self.is_known:
+            yield
+            return
         self._first = first = asyncio.get_running_loop().create_future()
         failure = None
         try:

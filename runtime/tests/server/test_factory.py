@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -175,6 +176,27 @@ def test_sessions_that_wait_for_the_first_one_share_its_fate() -> None:
     make.is_up = True
     assert all(session.environment for session in asyncio.run(open_together()))
     assert make.calls == 5
+
+
+def test_sessions_open_together_again_once_the_class_is_known() -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    class Slow(NotesEnvironment):
+        BLOCKING = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            if made:
+                together.wait()
+            made.append(self)
+
+    made: list[Slow] = []
+    server = HTTPEnvServer(lambda: Slow(), NoteAction, NoteObservation)
+
+    async def open_together() -> list[Any]:
+        return await asyncio.gather(*(server.sessions.open() for _ in range(4)))
+
+    assert len(asyncio.run(open_together())) == len(made) == 4
 
 
 def test_a_client_that_gives_up_while_the_first_session_opens_fails_no_other() -> None:
