@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
@@ -213,6 +214,23 @@ def test_middleware_handlers_and_overrides_of_the_author_apply(app: FastAPI) -> 
         assert client.get("/broken").text == "not found: a note"
         assert client.get("/dependent").json() == "replaced"
         assert client.post("/reset", json={}).headers["x-author"] == "notes"
+
+
+def test_handlers_of_the_author_see_invalid_requests(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Any, error: Any) -> PlainTextResponse:
+        return PlainTextResponse(f"body: {error.errors()[0]['loc']}", 418)
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Any, error: Any) -> PlainTextResponse:
+        return PlainTextResponse(f"action: {error.detail[0]['loc']}", error.status_code)
+
+    with TestClient(app) as client:
+        assert client.post("/reset", json={"seed": -1}).text == "body: ('body', 'seed')"
+        assert client.post("/step", content="{").text.startswith("body: ('body',")
+        assert client.post("/step", json={}).text == "body: ('body', 'action')"
+        invalid_action = client.post("/step", json={"action": {"text": 7}})
+        assert (invalid_action.status_code, invalid_action.text) == (422, "action: ('text',)")
 
 
 # From here on: ours alone

@@ -109,8 +109,7 @@ class Route(APIRoute):
             except (HTTPException, RequestValidationError):
                 raise
             except MessageError as error:
-                entry = {"type": "json_invalid", "loc": ["body"], "msg": str(error)}
-                return JSONResponse({"detail": error.errors or [entry]}, 422)
+                raise _for_handlers(error) from None
             except ClientDisconnect:
                 logger.debug("The client closed the connection before its request was complete")
                 return Response(status_code=400)  # never delivered
@@ -121,6 +120,14 @@ class Route(APIRoute):
                 return JSONResponse(failure.model_dump(), status)
 
         return answer
+
+
+def _for_handlers(error: MessageError) -> Exception:
+    """What the framework's servers raise: an author's exception handlers may be waiting for it."""
+    entries = error.errors or [{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]
+    if entries[0]["loc"][:1] == ("body",):
+        return RequestValidationError(entries)
+    return HTTPException(422, entries)  # an invalid action
 
 
 class EpisodeRoutes:
