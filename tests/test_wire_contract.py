@@ -28,6 +28,8 @@ _ONE_BAD_FRAME = "a bad frame should not cost the episode; the stock server ends
 _AS_OVER_HTTP = "`/ws` refuses what HTTP refuses; the stock server ignores it"
 _IN_ONE_FORM = "pydantic decodes the body, so its entries differ from those of FastAPI"
 
+_READY = {"status": "ready", "message": "Echo environment ready!"}
+
 # Cases in which our server's answer differs from the stock server's, with the distributions whose
 # server differs and the reason. A listed case must differ, any other case must be equal.
 DEVIATIONS: dict[str, tuple[set[str], str]] = {
@@ -139,6 +141,12 @@ def _essence(answer: Any) -> Any:
         if _INSTALLED == _CORE:  # its server drops metadata
             data["observation"].pop("metadata", None)
             data.pop("metadata", None)
+        # A reset has the metadata of upstream's echo; the template's environment sends none.
+        elif data["observation"].get("metadata") == _READY:
+            data["observation"]["metadata"] = {}
+            data["metadata"] = None
+            if kind is not None:  # a frame leaves out what HTTP sends as null
+                del data["metadata"]
     elif "episode_id" in data:
         data = {**data, "episode_id": type(data["episode_id"]).__name__}
         data.pop("seed", None)  # the template's environment keeps no seed

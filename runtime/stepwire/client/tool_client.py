@@ -56,10 +56,10 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         return self._find_tools(lambda tools: _named(name, tools) is not None)
 
     @overload
-    def call_tool(self, tool: str, /, **arguments: Any) -> Any: ...
+    def call_tool(self, name: str, /, **arguments: Any) -> Any: ...
     @overload
     def call_tool(self, *, name: str, **arguments: Any) -> Any: ...
-    def call_tool(self, *args: Any, **arguments: Any) -> Any:
+    def call_tool(self, *args: Any, **arguments: Any) -> Any:  # type: ignore[misc]
         """`call_tool(name, **arguments)`: call a tool and return its value.
 
         Raises `ServerError` when the tool could not run.
