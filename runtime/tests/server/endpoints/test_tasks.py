@@ -217,6 +217,12 @@ if "stock" in _SERVERS:
         assert ours == stock
 
 
+def test_what_is_not_json_is_sent_as_in_observations(tasks_server: Any) -> None:
+    url = f"{tasks_server.url}/ours/tasked/Tasked_Env/task"
+    answer = requests.post(url, json={"split": "held out", "index": 0}, timeout=60)
+    assert answer.json() == {"task": {"day": "2026-11-27", "parts": ["one"], "folder": "a/b"}}
+
+
 def test_a_failure_has_no_internals(tasks_server: Any) -> None:
     url = f"{tasks_server.url}/ours/tasked/Tasked_Env/num_tasks"
     answer = requests.post(url, json={"split": "/secret/path"}, timeout=60)
