@@ -151,7 +151,7 @@ class Exchange:
             self.is_pending = not stream.has_ended
         elif stream.messages:
             self.is_pending = False
-        elif stream.has_ended:
+        elif stream.has_ended and self.is_pending:
             raise self.ended()
 
     def fail(self, error: OSError) -> NoReturn:

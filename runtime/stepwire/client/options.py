@@ -23,6 +23,10 @@ class Options(NamedTuple):
     capacity_wait_s: float
     ping: tuple[float | None, float | None]  # interval, timeout
 
+    def __repr__(self) -> str:
+        shown = self._asdict() | {"headers": list(self.headers)}  # their values may be secrets
+        return f"{type(self).__name__}({shown})"
+
 
 def checked_options(given: Mapping[str, Any]) -> Options:
     """The options of a client from its arguments. Raises `InvalidOptionError`."""

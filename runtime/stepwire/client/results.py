@@ -28,6 +28,7 @@ class Settled:
     """Awaiting it gives itself. It is a coroutine that has ended, as `asyncio.run(…)` wants one."""
 
     __slots__ = ()
+    __hash__ = object.__hash__  # `asyncio.gather` puts its arguments into a dict
 
     def __await__(self) -> "Generator[Any, None, Self]":
         return self
@@ -51,6 +52,7 @@ class AwaitableStepResult(Settled, StepResult[ObsT]):
     """A `StepResult` with the observation's metadata; awaiting it gives itself."""
 
     metadata: dict[str, Any] | None = None
+    __hash__ = Settled.__hash__
 
     @property
     def error(self) -> BaseException | None:
@@ -58,8 +60,40 @@ class AwaitableStepResult(Settled, StepResult[ObsT]):
         return None
 
 
-class AwaitableList(Settled, list[ResultT]):
+class AwaitableList(Settled, list[ResultT]):  # type: ignore[misc] # may be hashed
     """A list; awaiting it gives itself."""
+
+
+class AwaitedAsCoroutine:
+    """Makes what has `__await__` a coroutine for `asyncio.iscoroutine`, if it has `close`, too.
+
+    `AutoEnv` passes what `from_docker_image` returns to `asyncio.run`.
+    """
+
+    _being_awaited: Generator[Any, None, Any] | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        raise NotImplementedError
+
+    def send(self, value: Any) -> Any:
+        """Part of the protocol of coroutines, for `asyncio`."""
+        return self._go_on_awaiting("send", value)
+
+    def throw(self, *error: Any) -> Any:
+        """Part of the protocol of coroutines, for `asyncio`."""
+        return self._go_on_awaiting("throw", *error)
+
+    def _go_on_awaiting(self, how: str, *arguments: Any) -> Any:
+        if self._being_awaited is None:
+            self._being_awaited = self.__await__()
+        try:
+            return getattr(self._being_awaited, how)(*arguments)
+        except BaseException:
+            self._being_awaited = None
+            raise
+
+    def __dir__(self) -> list[str]:
+        return without_coroutine_names(super().__dir__())
 
 
 class Closed(Settled):

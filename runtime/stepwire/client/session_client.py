@@ -40,9 +40,9 @@ from stepwire.client.models import DeclaredModels
 from stepwire.client.options import Options, checked_options
 from stepwire.client.results import (
     AwaitableStepResult,
+    AwaitedAsCoroutine,
     Closed,
     PendingStepResult,
-    without_coroutine_names,
 )
 from stepwire.client.session import Session
 from stepwire.client.states import pending_state_class
@@ -59,6 +59,7 @@ StateT = TypeVar("StateT", bound=State)
 
 
 class SessionClient(
+    AwaitedAsCoroutine,
     DeclaredModels[ActT, ObsT, StateT],
     ToolClient[ActT, ObsT, StateT],
     WrappedClient[ActT, ObsT, StateT],
@@ -139,7 +140,6 @@ class SessionClient(
         self._session = self._make_session(options)
         self._children: weakref.WeakSet[SessionClient[Any, Any, Any]] = weakref.WeakSet()
         self._is_blocking = False  # whether calls block even on a running loop
-        self._being_awaited: Generator[Any, None, Any] | None = None
 
     def _make_session(self, options: Options) -> Session:
         find_server = self._find_server if self._starts_server else None
@@ -167,7 +167,6 @@ class SessionClient(
         vars(self).update(state)
         self._session = self._make_session(checked_options(self._options))
         self._children = weakref.WeakSet()
-        self._being_awaited = None
 
     @property
     def base_url(self) -> str | None:
@@ -185,11 +184,22 @@ class SessionClient(
         """The session's: "unused", "open", "lost" or "closed", as far as is known without I/O."""
         return self._session.status
 
-    def reset(self, **kwargs: Any) -> AwaitableStepResult[ObsT]:  # type: ignore[override]
-        """Start an episode. Takes `seed`, `episode_id` and what else the environment's reset takes.
+    def reset(  # type: ignore[override]
+        self,
+        *,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        scenario: Any = None,
+        **kwargs: Any,
+    ) -> AwaitableStepResult[ObsT]:
+        """Start an episode. Opens a new session in the place of a lost one.
 
-        Opens a new session in the place of a lost one.
+        `seed` (0 or more) and `episode_id` (up to 255 characters) are for every environment,
+        `scenario` is for servers of `stepwire`: faults and delays to train against. `kwargs` are
+        for the environment's `reset`. What is `None` is not sent.
         """
+        given = {"seed": seed, "episode_id": episode_id, "scenario": scenario}
+        kwargs.update({name: value for name, value in given.items() if value is not None})
         result: AwaitableStepResult[ObsT]
         result = self._perform(self.prepare_reset(kwargs), PendingStepResult)
         return result
@@ -269,15 +279,19 @@ class SessionClient(
         return self
 
     def __enter__(self) -> "Self":
+        """Open the session. From now on calls block even where an event loop runs."""
         return self.sync().connect()
 
     def __exit__(self, *_: Any) -> None:
+        """Close the session, and stop the server if this client started it."""
         self._close_everything()
 
     async def __aenter__(self) -> "Self":
+        """Open the session."""
         return await self
 
     async def __aexit__(self, error_type: Any, *_: Any) -> None:
+        """`close` without blocking the event loop."""
         if error_type is None:
             await self._session.flush_async()
         await self._close_everything_async()
@@ -303,29 +317,9 @@ class SessionClient(
         self._session.connect()
 
     def __await__(self) -> "Generator[Any, None, Self]":
+        """Open the session; `await env` gives the client itself."""
         yield from self._session.connect_async().__await__()
         return self
-
-    def __dir__(self) -> list[str]:
-        return without_coroutine_names(super().__dir__())
-
-    # With `__await__` and `close` these make the client a coroutine for `asyncio.iscoroutine`:
-    # `AutoEnv` passes what `from_docker_image` returns to `asyncio.run`.
-
-    def send(self, value: Any) -> Any:
-        return self._go_on_awaiting("send", value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._go_on_awaiting("throw", *error)
-
-    def _go_on_awaiting(self, how: str, *arguments: Any) -> Any:
-        if self._being_awaited is None:
-            self._being_awaited = self.__await__()
-        try:
-            return getattr(self._being_awaited, how)(*arguments)
-        except BaseException:
-            self._being_awaited = None
-            raise
 
     # Calls.
 

@@ -25,7 +25,7 @@ class _Awaitable(Settled):
         plain = _plain(self)
         return bool(super().__eq__(other) if plain is self else plain == _plain(settled(other)))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = Settled.__hash__
 
 
 class _AwaitableHere(_Awaitable):

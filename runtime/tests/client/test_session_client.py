@@ -534,6 +534,9 @@ def test_a_server_that_refuses_the_websocket(server: Any, call: Any) -> None:
         (404, "Not Found", r"HTTP 404 \(.*\)\. Check the path of the address\. .*`token=`"),
         (503, '{"detail":"draining"}', r"HTTP 503 \(draining\)\. .* try again later\.$"),
         (418, '["detail"]', r"HTTP 418 \([^()]*\)\.$"),
+        (429, "{}", r"HTTP 429 \(.*\)\. .*fewer sessions"),
+        (502, "<html>Bad gateway", r"HTTP 502 \(a web page\)\. .* try again later\.$"),
+        (200, " <!DOCTYPE html>", r"HTTP 200 \(a web page\)\. .*https://OWNER-NAME\.hf\.space"),
     ],
 )
 @either_way
