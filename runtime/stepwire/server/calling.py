@@ -174,11 +174,16 @@ class Caller:
             if not closed.cancelled() and isinstance(error := closed.exception(), Exception):
                 log_failure(error)
 
-        is_busy = self._thread is not None and self._thread.is_busy
+        if self._thread is None:  # each HTTP request gets here, so without a task
+            try:
+                await self._blocking(self._environment.close, (), {})
+            except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
+                log_failure(error)
+            return
+        is_busy = self._thread.is_busy
         closing = asyncio.ensure_future(self._blocking(self._environment.close, (), {}))
         closing.add_done_callback(log)
-        if self._thread is not None:
-            self._thread.end()
+        self._thread.end()
         if not is_busy:
             await asyncio.wait([closing])
 

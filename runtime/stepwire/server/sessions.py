@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -252,10 +252,10 @@ class Sessions:
 
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
-        async with AsyncExitStack() as stack:
-            if steps_in_thread(self._factory.expected_cls):
-                await stack.enter_async_context(self._request_threads)
-            yield await stack.enter_async_context(self._request())
+        in_thread = steps_in_thread(self._factory.expected_cls)
+        threads = self._request_threads if in_thread else nullcontext()
+        async with threads, self._request() as session:
+            yield session
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[Session]:
