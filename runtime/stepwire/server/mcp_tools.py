@@ -38,7 +38,7 @@ def check_mcp_attributes(owner: Any) -> bool:
 
     Raises `ValueError` for one that has no tools to list.
     """
-    client, server = getattr(owner, "mcp_client", None), getattr(owner, "mcp_server", None)
+    client, server = _attribute(owner, "mcp_client"), _attribute(owner, "mcp_server")
     if isinstance(owner, type):
         client, server = (None if _is_computed(value) else value for value in (client, server))
     if client and not (hasattr(client, "list_tools") and hasattr(client, "call_tool")):
@@ -138,6 +138,13 @@ def _failure(error: Exception) -> ToolFailure:
         return error
     is_for_the_caller = type(error).__module__.partition(".")[0] in _SPEAKING_PACKAGES
     return internal_failure(str(error) if is_for_the_caller else describe(error)["message"])
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 - a property may fail in any way before the first reset
+        return None
 
 
 def _is_computed(value: Any) -> bool:

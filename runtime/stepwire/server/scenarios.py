@@ -21,7 +21,6 @@ from stepwire.server.encoding import (
 )
 from stepwire.server.errors import MessageError
 from stepwire.server.session import Session
-from stepwire.server.tools import Tools
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
@@ -159,11 +158,11 @@ class ScenarioSession(Session):
         self,
         environment: AnyEnvironment,
         caller: Caller,
-        tools: Tools,
+        action_cls: Any,
         *,
         allowed: bool,
     ) -> None:
-        super().__init__(environment, caller, tools)
+        super().__init__(environment, caller, action_cls)
         self._allowed = allowed
         self._run: ScenarioRun | None = None
 

@@ -15,6 +15,7 @@ from stepwire.server.encoding import (
     state_field,
 )
 from stepwire.server.errors import log_failure
+from stepwire.server.tool_choice import tools_of
 from stepwire.server.tools import Tools
 
 _read_state = attrgetter("state")
@@ -40,6 +41,7 @@ class Session:
     """
 
     __slots__ = (
+        "_action_cls",
         "_caller",
         "_calls",
         "_connection",
@@ -51,13 +53,12 @@ class Session:
         "ends_with_connection",
         "environment",
         "id",
-        "tools",
     )
 
-    def __init__(self, environment: AnyEnvironment, caller: Caller, tools: Tools) -> None:
+    def __init__(self, environment: AnyEnvironment, caller: Caller, action_cls: Any) -> None:
         self.id = str(uuid4())
         self.environment = environment
-        self.tools = tools
+        self._action_cls = action_cls
         self.ends_with_connection = True
         self._caller = caller
         self._held_open: AbstractAsyncContextManager[Any] | None = None
@@ -112,6 +113,14 @@ class Session:
     ) -> Awaitable[Any]:
         """Call a function of the environment the way its steps are called."""
         return self._caller.call(function, arguments, keywords)
+
+    @property
+    def tools(self) -> Tools:
+        """The environment's tools; some environments make them in `reset`.
+
+        Raises `ValueError` where they cannot be served.
+        """
+        return tools_of(self.environment, self._action_cls)
 
     async def hold_tools_open(self) -> None:
         """Keep the MCP session of an environment that has one open until `close`.

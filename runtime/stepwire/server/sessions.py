@@ -68,14 +68,14 @@ class SessionFactory:
                 environment = await self._make(thread)
                 caller = self._caller(environment, thread)
                 self._factory.note(environment)
-                tools = tools_of(environment, self._action_cls)
+                tools_of(environment, self._action_cls)  # fails where they cannot be served
         except BaseException:
             if caller is not None:
                 await caller.close(log_failure)
             elif thread is not None:
                 thread.end()
             raise
-        return ScenarioSession(environment, caller, tools, allowed=self._allow_scenarios)
+        return ScenarioSession(environment, caller, self._action_cls, allowed=self._allow_scenarios)
 
     async def create_lasting(self) -> Session:
         """Like `create`, for a session of more than one request: its tools may keep state."""

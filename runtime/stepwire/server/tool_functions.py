@@ -17,11 +17,9 @@ from openenv.core.env_server.mcp_types import (
     ToolErrorType,
 )
 from pydantic import TypeAdapter, ValidationError, validate_call
-from pydantic_core import to_json, to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
-from stepwire.server.json_values import as_known, jsonable
-from stepwire.server.tools import ToolFailure, ToolResult, Tools, ToolUser
+from stepwire.server.tools import ToolFailure, ToolResult, Tools, ToolUser, result_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class FunctionTools(Tools):
             result = await user.call(self.functions[name].call, **arguments)
             if inspect.isawaitable(result):
                 result = await result
-            return result_of(to_jsonable_python(jsonable(result), fallback=as_known))
+            return result_of(result)
         except ValidationError as error:
             entries = MessageError.from_validation(error).errors or []
             reasons = "; ".join(
@@ -77,17 +75,6 @@ class FunctionTools(Tools):
 def function_tools(functions: tuple[Callable[..., Any], ...]) -> FunctionTools:
     """The functions of a class, checked and described once. Raises `ValueError`."""
     return FunctionTools(functions)
-
-
-def result_of(value: Any, *, is_error: bool = False) -> ToolResult:
-    """The result of a function that returned `value`, as JSON values."""
-    text = value if isinstance(value, str) else to_json(value).decode()
-    return ToolResult(
-        content=[{"type": "text", "text": text}],
-        structured_content=value if isinstance(value, dict) else {"result": value},
-        data=value,
-        is_error=is_error,
-    )
 
 
 def _offered(function: Callable[..., Any]) -> OfferedFunction:

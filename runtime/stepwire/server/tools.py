@@ -22,8 +22,10 @@ from openenv.core.env_server.mcp_types import (
     ToolErrorType,
 )
 from openenv.core.env_server.types import Action, Observation
+from pydantic_core import to_json, to_jsonable_python
 
 from stepwire.server.errors import describe
+from stepwire.server.json_values import as_known, jsonable
 
 
 class ToolFailure(Exception):
@@ -102,7 +104,9 @@ class Tools(ABC):
             return await user.step(_plain(action, CallToolAction), arguments)
         observation = CallToolObservation(tool_name=action.tool_name)
         try:
-            observation.result = await self.call(user, action.tool_name, action.arguments)
+            result = await self.call(user, action.tool_name, action.arguments)
+            has_form = hasattr(result, "structured_content")
+            observation.result = result if has_form else result_of(result)
         except ToolFailure as failure:
             observation.error = ToolError(error_type=failure.kind, message=str(failure))
         return observation
@@ -130,6 +134,18 @@ class StepTools(Tools):
                 f"expected {expected.__name__}"
             )
         return observation
+
+
+def result_of(value: Any, *, is_error: bool = False) -> ToolResult:
+    """The result of a tool that returned `value`, as JSON values."""
+    value = to_jsonable_python(jsonable(value), fallback=as_known)
+    text = value if isinstance(value, str) else to_json(value).decode()
+    return ToolResult(
+        content=[{"type": "text", "text": text}],
+        structured_content=value if isinstance(value, dict) else {"result": value},
+        data=value,
+        is_error=is_error,
+    )
 
 
 def internal_failure(message: str) -> ToolFailure:

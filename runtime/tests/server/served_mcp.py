@@ -142,6 +142,22 @@ class WithServer(_Plain):
         self.mcp_server = _shelf()
 
 
+class Lazy(_Plain):
+    """Has its MCP server from the first reset on."""
+
+    _server: Any = None
+
+    @property
+    def mcp_server(self) -> Any:
+        if self._server is None:
+            raise RuntimeError("reset first")
+        return self._server
+
+    def reset(self, **_: Any) -> Observation:
+        self._server = _shelf()
+        return Observation()
+
+
 class Reserving(Workshop):
     """Has a tool of a reserved name, which the framework's constructor refuses."""
 
@@ -185,6 +201,7 @@ app = Starlette(
         Mount("/client", _serve(WithClient)),
         Mount("/client-beside-actions", _serve(WithClient, Paint)),
         Mount("/server", _serve(WithServer)),
+        Mount("/lazy", _serve(Lazy, Paint)),
         Mount("/reserving", _serve(Reserving)),
         Mount("/uninitialised", _serve(Uninitialised)),
         Mount("/without-tools", _serve(WithoutTools)),

@@ -141,6 +141,18 @@ def test_tools_that_are_no_steps_are_listed_and_called_beside_the_actions(server
         assert _act(conversation, {"colour": "red"})["type"] == "observation"
 
 
+def test_tools_may_be_made_by_a_reset(server: Any) -> None:
+    take = _call("take", number=4)
+    with _open(server, "/lazy/ws") as conversation:
+        unknown = _act(conversation, take)["data"]["observation"]
+        assert unknown["error"]["error_type"] == "tool_not_found"
+        conversation.ask({"type": "reset"})
+        taken = _act(conversation, take)["data"]["observation"]["result"]
+        assert taken["data"] == taken["structured_content"] == {"taken": 4}
+        listed = conversation.ask({"type": "mcp", "data": _rpc("tools/list")})["data"]["result"]
+        assert [tool["name"] for tool in listed["tools"]] == ["take", "drop"]
+
+
 def test_the_calls_of_one_environment_never_overlap(server: Any) -> None:
     url = "/workshop/mcp"
     session = _post(server, url, _rpc("openenv/session/create"))["result"]

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from stepwire.server.errors import MessageError, describe
+from stepwire.server.json_values import as_known, jsonable
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
-from stepwire.server.tool_functions import result_of
-from stepwire.server.tools import ToolFailure
+from stepwire.server.tools import ToolFailure, result_of
 
 
 class JsonRpc:
@@ -128,7 +128,7 @@ async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
         if failure.code is not None:
             raise _RpcFailure(failure.code, str(failure)) from None
         result = result_of(str(failure), is_error=True)
-    sent = to_jsonable_python(result, by_alias=False, fallback=str)
+    sent = to_jsonable_python(jsonable(result), by_alias=False, fallback=as_known)
     if isinstance(sent, dict) and "is_error" in sent:
         # The framework's clients read these fields by the stock's names, MCP's by the standard's.
         sent |= {"structuredContent": sent["structured_content"], "isError": sent["is_error"]}
