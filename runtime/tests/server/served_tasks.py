@@ -145,6 +145,11 @@ def _count(request: Request) -> JSONResponse:
     return JSONResponse(counts)
 
 
+def _with_a_route(app: Any) -> Any:
+    app.post("/own/tasks")(lambda: "the author's")
+    return app
+
+
 def _mounts() -> list[Mount]:
     servers: dict[str, Any] = {"ours": create_app}
     try:
@@ -162,7 +167,9 @@ def _mounts() -> list[Mount]:
         HarborEnvironment.configure(datasets=[f"{_DATASETS.name}/set"])
         ENVIRONMENTS["harbor"] = (HarborEnvironment, "harbor")
     return [
-        Mount(f"/{server}/{name}", create(env, Action, Observation, env_name=env_name))
+        Mount(
+            f"/{server}/{name}", _with_a_route(create(env, Action, Observation, env_name=env_name))
+        )
         for server, create in servers.items()
         for name, (env, env_name) in ENVIRONMENTS.items()
     ]

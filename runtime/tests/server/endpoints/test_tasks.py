@@ -118,6 +118,14 @@ def test_another_name_is_not_found(ask: Ask, counts: Callable[[], Any]) -> None:
     assert set(map(tuple, counts().values())) == {(0, 0)}
 
 
+def test_a_route_of_the_author_wins_where_the_framework_has_no_task_api(ask: Ask) -> None:
+    answers = {
+        True: (404, {"detail": "unknown environment 'own'"}),  # as on its server
+        False: (200, "the author's"),
+    }
+    assert ask("tasked/own/tasks", split="train") == answers["stock" in _SERVERS]
+
+
 def test_what_an_environment_does_not_offer_is_not_implemented(ask: Ask) -> None:
     def refusal(method: str) -> Any:
         return 501, {"detail": f"{method} is not supported for this environment"}
