@@ -144,9 +144,8 @@ class Caller:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs where the steps of the environment do."""
-        thread = self._thread
-        return thread is None or self._convention.step.is_async or thread.is_current
+        """Whether the environment's `state` may be read here: where its steps are."""
+        return self._thread is None or self._thread.is_current != self._convention.step.is_async
 
     def serve(self, session: ServedSession) -> None:
         """Have log lines of further calls name the session."""

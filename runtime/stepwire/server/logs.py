@@ -35,7 +35,7 @@ class ServedSession(Protocol):
         """Of the current episode, if known."""
 
     def note_episode(self) -> None:
-        """Remember the episode's id. Called where the environment is."""
+        """Read the episode's id, if that is possible in this thread."""
 
 
 # The session that the running code belongs to, if any.

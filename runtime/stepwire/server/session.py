@@ -72,13 +72,14 @@ class Session:
 
     @property
     def episode_id(self) -> str | None:
-        """For log lines: read where the environment is, or the last that was read there."""
-        if self._caller.is_here:
-            self.note_episode()
+        """For log lines: the current one, or the last that was read where the environment is."""
+        self.note_episode()
         return self._episode_id
 
     def note_episode(self) -> None:
-        """Remember the episode's id for log lines: `None` where the environment's state fails."""
+        """Read the episode's id, if the environment is here; `None` where its state fails."""
+        if not self._caller.is_here:
+            return
         try:
             self._episode_id = state_field(self.environment.state, "episode_id")
         except Exception:  # noqa: BLE001 - an environment's state may fail in any way

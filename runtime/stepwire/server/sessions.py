@@ -62,9 +62,11 @@ class SessionFactory:
         tools cannot be served.
         """
         caller: Caller | None = None
-        thread = self._new_thread() if needs_thread(self.expected_cls) else None
+        thread: SessionThread | None = None
         try:
             with self._reporting_failure():
+                if needs_thread(self.expected_cls):
+                    thread = self._new_thread()
                 environment = await self._make(thread)
                 caller = self._caller(environment, thread)
                 self._factory.note(environment)
