@@ -265,11 +265,20 @@ class Session:
             if reply is not None:
                 call.finish(reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
-            if self._pause_after(error, call, is_new=True) is not None:
+            pause = self._pause_after(error, call, is_new=True)
+            if pause:
                 self._perform_one(call)  # blocks until the server has room, and the pool with it
+            elif pause is not None:
+                self._begin_again(call, connection)
         if call.is_done:
             self._end_begun()
         return call.is_done
+
+    def _begin_again(self, call: Call[Any], connection: Connection) -> None:
+        try:
+            connection.begin(call.request, self.message_timeout_s)
+        except Exception as error:  # noqa: BLE001 - kept in the call
+            self._pause_after(error, call, is_new=True)
 
     def abandon(self, call: Call[Any]) -> None:
         """Give up a call that was begun: no later call may get its reply."""
@@ -376,11 +385,10 @@ class Session:
 
     def _record_loss(self, error: BaseException) -> None:
         """Note that the session is lost if `error` has dropped its connection."""
-        if self.connection is None or self.connection.is_open:
-            return
-        self._lose(str(error) or f"{type(error).__name__} interrupted a call.")
-        if isinstance(error, SessionLostError):
-            self._loss = error
+        if self.connection is not None and not self.connection.is_open:
+            self._lose(str(error) or f"{type(error).__name__} interrupted a call.")
+            if isinstance(error, SessionLostError):
+                self._loss = error
 
     def _lose(self, why: str) -> None:
         self.connection = None
