@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 import pytest
-from openenv.core import SyncEnvClient
+from openenv.core.sync_client import SyncEnvClient
 from websockets.sync.server import ServerConnection, serve
 
 from notes_env.client import NotesEnv, NotesEnvPool
