@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation, ServerMode, State
+from starlette.routing import Route, Router
 
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.distribution import metadata_of_factory
@@ -86,8 +87,11 @@ def create_app(
         server.call_at_start_and_stop(web_manager.use_running_loop, web_manager.forget_environment)
         with nullcontext() if is_asked_for else routes_that_yield(app):
             add_web_api(app, web_manager, server.decoder)
-            add_inspector(app, server.env_name, server.factory, settings, page)
+            inspector = add_inspector(app, server.env_name, server.factory, settings, page)
             add_custom_page(app, page, web_manager)
+            if not page.is_at_web:
+                # A mount, as on the framework's server: some authors replace it by their own.
+                app.mount("/web", Router([Route("/", inspector)]))
     return app
 
 

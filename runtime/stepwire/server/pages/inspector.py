@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/web`: the protocol inspector, a page that uses `/ws` like any other client. `/` leads to it."""
 
+from collections.abc import Awaitable, Callable
 from functools import cache
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -24,8 +24,8 @@ def add_inspector(
     factory: EnvironmentFactory,
     settings: Settings,
     custom_page: CustomPage,
-) -> None:
-    """Serve the page at `/web/`, and its files.
+) -> Callable[[Request], Awaitable[Response]]:
+    """Serve the page at `/web/inspector`, and its files; returns its endpoint, for `/web/`.
 
     Every address here and in the page is relative, so the page works behind a path prefix.
     """
@@ -61,20 +61,13 @@ def add_inspector(
     async def without_slash() -> RedirectResponse:
         return RedirectResponse("web/")
 
-    if custom_page.is_alone:
-        return
-
     async def inspector(_: Request) -> HTMLResponse:
         return HTMLResponse(page(), headers=headers)
 
-    files = Mount("/inspector", _PageFiles(directory=FILES))
-    if custom_page.builder is None:
-        # One mount, as on the framework's servers: authors take it out to put their own there.
-        app.mount("/web", Router([Route("/", inspector), Route("/inspector", inspector), files]))
-        return
-    for path in ["/web/inspector"] if custom_page.is_at_web else ["/web/", "/web/inspector"]:
-        app.add_route(path, inspector, include_in_schema=False)
-    app.mount("/web/inspector", files.app)
+    if not custom_page.is_alone:
+        app.add_route("/web/inspector", inspector, include_in_schema=False)
+        app.mount("/web/inspector", _PageFiles(directory=FILES), name="inspector")
+    return inspector
 
 
 class _PageFiles(StaticFiles):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A game as an environment without `async` methods, for tests of the web interface.
 
-With `STOCK` among the variables, `app` is the framework's own application, else ours.
+With `REPLACE` among the variables, the author replaces the page.
 """
 
 import os
@@ -15,11 +15,10 @@ from typing import Any
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
 from pydantic import Field
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, Router
 
-if "STOCK" in os.environ:
-    from openenv.core.env_server.http_server import create_app
-else:
-    from stepwire.server import create_app
+from stepwire.server import create_app
 
 
 class Guess(Action):
@@ -78,3 +77,24 @@ class Guessing(Environment[Guess, Hint, GuessingState]):
 
 
 app = create_app(Guessing, Guess, Hint, env_name="guessing")
+
+
+def _replace_page() -> None:
+    """Remove the web interface and mount another page, with the same `web_manager`."""
+    replaced = {"/web", "/web/reset", "/web/step", "/web/state", "/web/metadata", "/ws/ui"}
+    found: dict[str, Any] = {}
+    for route in app.routes:
+        for cell in getattr(getattr(route, "endpoint", None), "__closure__", None) or ():
+            found.setdefault(type(cell.cell_contents).__name__, cell.cell_contents)
+    app.routes[:] = [route for route in app.routes if getattr(route, "path", None) not in replaced]
+
+    async def page(_: Any) -> PlainTextResponse:
+        episode = found["WebInterfaceManager"].episode_state
+        name = found["EnvironmentMetadata"].name
+        return PlainTextResponse(f"{name}: {episode.step_count} steps")
+
+    app.mount("/web", Router([Route("/", page)]))
+
+
+if "REPLACE" in os.environ:
+    _replace_page()

@@ -15,6 +15,7 @@ from typing import Any
 
 import gradio
 from guessing import Guess, Guessing, Hint
+from openenv.core.env_server.gradio_ui import build_gradio_app
 from openenv.core.env_server.http_server import create_app as create_stock_app
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -81,6 +82,9 @@ def _serve(create: Callable[..., Any], **options: Any) -> Any:
 
 
 _SERVED = {
+    "/playground": create_app(
+        Guessing, Guess, Hint, gradio_builder=build_gradio_app, show_default_tab=False
+    ),
     "/stock": _serve(create_stock_app),
     "/beside": _serve(create_app, custom_tab_name="Play & guess"),
     "/first": _serve(create_app, custom_tab_primary=True, title_override="Guess it!"),

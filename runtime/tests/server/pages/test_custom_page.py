@@ -176,3 +176,16 @@ create_app(NotesEnvironment, NoteAction, NoteObservation, gradio_builder=lambda 
     done = run("-c", code)
     assert done.returncode == 1
     assert "TypeError: gradio_builder must return a gradio.Blocks, not a str" in done.stderr
+
+
+def test_the_frameworks_own_page_works_as_an_authors(pages: Any) -> None:
+    """Some builders put it into theirs."""
+    base = pages.url + "/playground"
+    _ask(base + "/web/reset", {"secret": 1})
+    (reset,) = [
+        dependency
+        for dependency in _configuration(base + "/web/")["dependencies"]
+        if dependency["api_name"] == "reset_env"
+    ]
+    _call(base + "/web/", "reset_env", *([[]] * len(reset["inputs"])))
+    assert _ask(base + "/web/step", {"action": {"number": 7}}).json()["reward"] == 1.0

@@ -144,6 +144,16 @@ def test_pages_of_other_sites_and_clients_without_the_token_are_refused(
     assert _ask(guarded, "/web/reset", {}, headers=token).status_code == 200
 
 
+def test_authors_may_replace_the_page(start_shared_server: Callable[..., Any]) -> None:
+    """Some take the framework's routes out of the application and put their own in place."""
+    server = start_shared_server(
+        application=_GUESSING, env={"ENABLE_WEB_INTERFACE": "true", "REPLACE": "yes"}
+    )
+    page = requests.get(server.url, timeout=_TIMEOUT)
+    assert (page.url, page.text) == (server.url + "/web/", "guessing: 0 steps")
+    assert _ask(server, "/web/reset").status_code == 404
+
+
 def test_without_the_web_interface_there_are_no_such_routes(
     start_shared_server: Callable[..., Any],
 ) -> None:
