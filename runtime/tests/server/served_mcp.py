@@ -32,6 +32,12 @@ class Paint(Action):
     colour: str
 
 
+class Code(Action):
+    """Python that calls the tools."""
+
+    code: str
+
+
 class Workshop(MCPEnvironment):
     """Counts and rewards its steps, tool calls included."""
 
@@ -90,6 +96,8 @@ class Workshop(MCPEnvironment):
         return observation
 
     def _step_impl(self, action: Action, timeout_s: float | None = None, **_: Any) -> Observation:
+        if isinstance(action, Code):
+            return self.execute_code(action.code)
         return Observation(metadata={"painted": getattr(action, "colour", None)})
 
     @property
@@ -182,8 +190,8 @@ class WithoutTools(_Plain):
         self.mcp_server = "http://localhost/mcp"
 
 
-def _serve(environment: Any, action: Any = CallToolAction) -> Any:
-    return create_app(environment, action, CallToolObservation, max_concurrent_envs=8)
+def _serve(environment: Any, action: Any = CallToolAction, most: int = 8) -> Any:
+    return create_app(environment, action, CallToolObservation, max_concurrent_envs=most)
 
 
 def _health(_: Any) -> PlainTextResponse:
@@ -195,6 +203,9 @@ app = Starlette(
         Route("/health", _health),
         Mount("/workshop", _serve(Workshop)),
         Mount("/signed", _serve(Workshop, SignedCall)),
+        Mount("/narrow", _serve(Workshop, most=1)),
+        Mount("/made", _serve(lambda: Workshop())),
+        Mount("/coded", _serve(Workshop, Code)),
         Mount("/painted", _serve(Workshop, Paint)),
         Mount("/either", _serve(Workshop, Paint | CallToolAction | ListToolsAction)),
         Mount("/tools-only", _serve(Workshop, None)),

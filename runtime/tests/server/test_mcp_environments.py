@@ -78,7 +78,7 @@ _CALLS = (
 )
 
 
-@pytest.mark.parametrize("name", ["workshop", "signed", "client", "server"])
+@pytest.mark.parametrize("name", ["workshop", "made", "signed", "client", "server"])
 def test_every_route_answers_as_on_the_stock_server(servers: dict[str, Any], name: str) -> None:
     answers: dict[str, list[Any]] = {}
     for kind, server in servers.items():
@@ -128,6 +128,17 @@ def test_actions_of_each_kind_are_steps_of_the_environment(
     assert requests.get(f"{server.url}/{name}/schema", timeout=60).status_code == 200
     overtime = {"action": action, "timeout_s": 30}
     assert _post(server, f"/{name}/step", overtime)["reward"] == 0.5
+
+
+def test_code_calls_the_tools_as_on_the_stock_server(servers: dict[str, Any]) -> None:
+    answers: dict[str, list[Any]] = {}
+    for kind, server in servers.items():
+        with _open(server, "/coded/ws") as conversation:
+            codes = ("result = add(a=2, b=3)", "result = dance()", "result =")
+            answers[kind] = [_act(conversation, {"code": code}) for code in codes]
+    assert equalized(answers["ours"], DEVIATIONS) == equalized(answers["stock"], DEVIATIONS)
+    done, failed, _ = [answer["data"]["metadata"] for answer in answers["ours"]]
+    assert (done["result"], "dance" in failed["error"]) == (5, True)
 
 
 def test_tools_that_are_no_steps_are_listed_and_called_beside_the_actions(server: Any) -> None:
@@ -248,6 +259,19 @@ def test_the_websocket_of_json_rpc_survives_what_is_no_request(server: Any) -> N
         assert conversation.ask(close)["error"]["code"] == -32600
         added = conversation.ask(json.dumps(_rpc("tools/call", **_ADD)))
         assert added["result"]["data"] == 5
+
+
+def test_at_capacity_the_websocket_of_json_rpc_is_refused_as_on_the_stock_server(
+    servers: dict[str, Any],
+) -> None:
+    refusals = []
+    for server in servers.values():
+        with _open(server, "/narrow/mcp") as first, _open(server, "/narrow/mcp") as second:
+            refusals.append(second.receive())
+            assert second.close_code() == 1000
+            assert first.ask(json.dumps(_rpc("tools/list")))["result"]["tools"]
+    assert refusals[0] == refusals[1]
+    assert refusals[0]["error"]["data"] == {"active_sessions": 1, "max_sessions": 1}
 
 
 def test_no_deprecations_of_the_framework_s_own_code_are_logged(server: Any) -> None:
