@@ -17,7 +17,11 @@ from openenv.core.env_server.types import (
 from starlette.routing import WebSocketRoute
 
 from stepwire.server.calling import AnyEnvironment
-from stepwire.server.endpoints.access import AccessControl, add_cross_origin_headers
+from stepwire.server.endpoints.access import (
+    AccessControl,
+    AllowedOrigins,
+    add_cross_origin_headers,
+)
 from stepwire.server.endpoints.harness import HarnessEndpoint, wraps_a_harness
 from stepwire.server.endpoints.http import (
     DescriptionRoutes,
@@ -115,8 +119,9 @@ class HTTPEnvServer:
                 "The application has started. Call register_routes before, not in a start-up hook: "
                 "the access control is middleware, which only a new application takes."
             )
+        mode = _as_mode(mode)
         routes, more = APIRouter(route_class=Route), APIRouter(route_class=Route)
-        if read_mode(mode) is ServerMode.SIMULATION:
+        if mode is ServerMode.SIMULATION:
             EpisodeRoutes(self.sessions, self.decoder, self._episodes).add_to(routes)
         DescriptionRoutes(self.sessions, self.models).add_to(routes, more)
         OperationRoutes(self.sessions).add_to(routes, more)
@@ -128,9 +133,7 @@ class HTTPEnvServer:
         app.router.routes += routes.routes
         sockets: dict[str, type[SessionEndpoint]]
         sockets = {"/ws": WebSocketEndpoint, "/mcp": McpWebSocketEndpoint}
-        if read_mode(mode) is ServerMode.PRODUCTION and wraps_a_harness(
-            self.factory.environment_cls
-        ):
+        if mode is ServerMode.PRODUCTION and wraps_a_harness(self.factory.environment_cls):
             sockets["/harness"] = HarnessEndpoint
         for path, endpoint_cls in sockets.items():
             endpoint = endpoint_cls(self.sessions, self.decoder, json_rpc)
@@ -154,6 +157,7 @@ class HTTPEnvServer:
             AccessControl,
             settings=self.settings,
             listener=self._worker,
+            origins=AllowedOrigins(app),
             token_page=partial(token_page, self.settings),
         )
         if self.settings.allowed_origins:
@@ -178,10 +182,12 @@ class HTTPEnvServer:
 
 def read_mode(mode: ServerMode | str | None) -> ServerMode:
     """The mode; `None` stands for that of `OPENENV_MODE`. Raises `ValueError` for no valid one."""
-    if mode is None:
-        mode = os.environ.get("OPENENV_MODE", ServerMode.SIMULATION)
+    return _as_mode(os.environ.get("OPENENV_MODE", "simulation") if mode is None else mode)
+
+
+def _as_mode(mode: ServerMode | str) -> ServerMode:
     try:
-        return ServerMode(mode.lower())
+        return ServerMode(mode.lower() if isinstance(mode, str) else mode)
     except ValueError:
         valid = [known.value for known in ServerMode]
         raise ValueError(f"Invalid mode: '{mode}'. Must be one of: {valid}") from None

@@ -13,6 +13,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
@@ -21,6 +22,9 @@ from notes_env.models import NoteAction, NoteObservation
 from stepwire.server import HTTPEnvServer, create_app, create_fastapi_app
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of `on_event`
+
+
+_ORIGIN = "https://app.example.org"
 
 
 @pytest.fixture(params=["ours", "stock"])
@@ -216,6 +220,31 @@ def test_middleware_handlers_and_overrides_of_the_author_apply(app: FastAPI) -> 
         assert client.post("/reset", json={}).headers["x-author"] == "notes"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allow_origins": ["*"]},
+        {"allow_origins": [_ORIGIN]},
+        {"allow_origin_regex": r"https://.*\.example\.org"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_pages_that_the_author_allows_may_use_the_server(
+    app: FastAPI, options: dict[str, Any]
+) -> None:
+    app.add_middleware(CORSMiddleware, allow_methods=["*"], allow_headers=["*"], **options)
+    headers = {"Origin": _ORIGIN}
+    with TestClient(app) as client:
+        answer = client.post("/reset", json={}, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] in ("*", _ORIGIN)
+        asked = {**headers, "Access-Control-Request-Method": "POST"}
+        assert client.options("/reset", headers=asked).status_code == 200
+        with client.websocket_connect("/ws", headers=headers) as session:
+            session.send_json({"type": "reset"})
+            assert session.receive_json()["type"] == "observation"
+
+
 def test_handlers_of_the_author_see_invalid_requests(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Any, error: Any) -> PlainTextResponse:
@@ -276,6 +305,13 @@ def test_the_page_comes_before_the_authors_where_the_variable_asks_for_it(
     app.get("/web/")(lambda: "unreachable")
     with TestClient(app) as client:
         assert "inspector" in client.get("/web/").text
+
+
+def test_pages_that_the_author_does_not_allow_are_still_refused() -> None:
+    app = create_app(NotesEnvironment, NoteAction, NoteObservation)
+    app.add_middleware(CORSMiddleware, allow_origins=["https://other.example.org"])
+    with TestClient(app) as client:
+        assert client.post("/reset", json={}, headers={"Origin": _ORIGIN}).status_code == 403
 
 
 def test_an_author_takes_the_page_out_and_mounts_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,12 @@ def test_routes_registered_by_hand_do_not_read_the_variable(
     assert TestClient(app).post("/reset", json={}).status_code == 200
 
 
+def test_routes_registered_by_hand_need_a_mode() -> None:
+    server = HTTPEnvServer(NotesEnvironment, NoteAction, NoteObservation)
+    with pytest.raises(ValueError, match="Invalid mode: 'None'"):
+        server.register_routes(FastAPI(), mode=None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("mode", ["prod", "", "simulation "])
 @pytest.mark.parametrize("as_variable", [True, False])
 def test_another_mode_is_refused_with_the_frameworks_text(

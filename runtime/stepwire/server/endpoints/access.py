@@ -10,7 +10,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.applications import Starlette
@@ -53,13 +54,14 @@ class AccessControl:
         app: ASGIApp,
         settings: Settings,
         listener: Listener,
+        origins: "AllowedOrigins",
         token_page: Callable[[bool], Response],
     ) -> None:
         self._app = app
         self._listener = listener
         self._token_page = token_page
         self._max_bytes = settings.max_message_bytes
-        self._origins = frozenset(settings.allowed_origins)
+        self._origins = origins
         self._hosts = settings.allowed_hosts
         # Of answers that do not have them: pages of ours have a stricter policy, an author's may.
         self._headers = {
@@ -116,7 +118,7 @@ class AccessControl:
         )
 
     def _is_allowed_origin(self, origin: str, connection: HTTPConnection) -> bool:
-        if "*" in self._origins or origin in self._origins:
+        if origin in self._origins:
             return True
         scheme, _, host = origin.lower().partition("://")
         if scheme == "http" and connection.url.scheme in ("https", "wss"):
@@ -180,6 +182,28 @@ def add_cross_origin_headers(app: Starlette, origins: tuple[str, ...]) -> None:
         allow_headers=["Authorization", "Content-Type", "Mcp-Protocol-Version", "Mcp-Session-Id"],
         allow_credentials="*" not in origins,
     )
+
+
+class AllowedOrigins:
+    """The origins whose pages may read responses: those of the setting and of the author's own
+    `CORSMiddleware`.
+    """
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+
+    def __contains__(self, origin: str) -> bool:
+        return any(rules.is_allowed_origin(origin) for rules in self._rules)
+
+    @cached_property
+    def _rules(self) -> list[CORSMiddleware]:
+        # Read with the first request: then the application takes no more middleware.
+        added: list[Any] = self._app.user_middleware
+        return [
+            middleware.cls(self._app, *middleware.args, **middleware.kwargs)
+            for middleware in added
+            if isinstance(middleware.cls, type) and issubclass(middleware.cls, CORSMiddleware)
+        ]
 
 
 class _BodyTooLarge(Exception):
