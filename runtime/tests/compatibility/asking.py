@@ -47,7 +47,7 @@ def _exchange(conversation: Conversation, frame: Any) -> Any:
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request without cookies."""
+    """One HTTP request without cookies; a body that is text is sent as it is."""
 
     method: str
     path: str
@@ -57,7 +57,14 @@ class Request:
     only_status: bool = False
 
     def ask(self, url: str) -> Answers:
-        response = requests.request(self.method, f"{url}{self.path}", json=self.body, timeout=60)
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        response = requests.request(
+            self.method,
+            f"{url}{self.path}",
+            data=None if self.body is None else text.encode(),
+            headers={"Content-Type": "application/json"},
+            timeout=60,
+        )
         try:
             content = response.json()
         except ValueError:
@@ -67,6 +74,27 @@ class Request:
             answer["content"] = content
         answer |= {name: response.headers.get(name) for name in self.headers}
         return [(f"{self.method} {self.path} {_short(self.body)}", answer)]
+
+
+@dataclass(frozen=True)
+class McpSession:
+    """A session of `POST /mcp`: it is created, called, closed, closed again and called again."""
+
+    calls: Sequence[dict[str, Any]]
+    """JSON-RPC requests without the session's id."""
+
+    def ask(self, url: str) -> Answers:
+        def send(body: dict[str, Any]) -> Any:
+            return requests.post(f"{url}/mcp", json=body, timeout=60).json()
+
+        session_id = send(rpc("openenv/session/create"))["result"]["session_id"]
+        close = rpc("openenv/session/close")
+        answers: Answers = []
+        for call in (*self.calls, close, close, self.calls[-1]):
+            answer = send(call | {"params": call["params"] | {"session_id": session_id}})
+            plain = json.loads(json.dumps(answer).replace(session_id, "the session"))
+            answers.append((f"session {_short(call)}", plain))
+        return answers
 
 
 def get(path: str, *headers: str) -> Request:

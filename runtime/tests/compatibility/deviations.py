@@ -144,6 +144,7 @@ STOCK_FAULTS = (
         "production", "POST /reset|POST /step|GET /state", "`OPENENV_MODE` is not read", ("0.3.0",)
     ),
     StockFault("tasks", "splits|/sums|/list_environments", "there is no Task API", ("0.3.0",)),
+    StockFault("gradio_page", r'"two"|/web/step \{\}', "an invalid action is answered with 500"),
 )
 
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from compatibility.asking import (
     LIST,
     STATE,
+    McpSession,
     Request,
     Session,
     call,
@@ -20,7 +21,7 @@ from compatibility.asking import (
 _DESCRIPTION = (get("/health"), get("/metadata"), get("/schema"))
 _CALL = {"name": "add", "arguments": {"a": 1, "b": 2}}
 
-SCRIPTS: dict[str, Sequence[Session | Request]] = {
+SCRIPTS: dict[str, Sequence[Session | Request | McpSession]] = {
     "plain": [
         *_DESCRIPTION,
         Session(
@@ -205,7 +206,36 @@ SCRIPTS: dict[str, Sequence[Session | Request]] = {
         post("/mcp", rpc("tools/call", name="nope", arguments={})),
         post("/mcp", rpc("tools/call", name="add", arguments={})),
         post("/mcp", rpc("tools/call", arguments={})),
+        post("/mcp", rpc("tools/list") | {"id": "a text"}),
+        post("/mcp", {"method": "tools/list", "id": 1}),
+        post("/mcp", rpc("tools/list") | {"params": [1]}),
+        post("/mcp", rpc("tools/list", session_id="unknown")),
+        post("/mcp", rpc("dance")),
+        post("/mcp", "{"),
         Session([rpc("tools/list"), rpc("tools/call", **_CALL), rpc("dance"), {}, "{"], "/mcp"),
+        Session(
+            [
+                mcp("openenv/session/create"),
+                mcp("tools/call", name="count"),
+                call("count"),
+                mcp("tools/call", name="count"),
+                reset(),
+                call("remember", value=1),
+                mcp("tools/call", name="remember", arguments={"value": 2}),
+                call("remember", value=3),
+                mcp("openenv/session/close", session_id="unknown"),
+                STATE,
+            ]
+        ),
+        McpSession(
+            [
+                rpc("tools/list"),
+                rpc("tools/call", name="remember", arguments={"value": 5}),
+                rpc("tools/call", name="remember", arguments={"value": 6}),
+                rpc("tools/call", name="count", arguments={}),
+                rpc("tools/call", name="count", arguments={}),
+            ]
+        ),
     ],
     "mode_tools_mcp": [
         Session(
@@ -426,10 +456,18 @@ SCRIPTS: dict[str, Sequence[Session | Request]] = {
     ],
     "gradio_page": [
         get("/web/metadata"),
+        get("/web/state"),
+        post("/web/step", {"action": {"amount": 2}}),
         post("/web/reset"),
         post("/web/step", {"action": {"amount": 2}}),
         post("/web/step", {"action": {"amount": 3}}),
         get("/web/state"),
+        post("/web/step", {"action": {"amount": "two"}}),
+        post("/web/step", {}),
+        post("/web/reset", {"seed": 3, "episode_id": "mine", "unsupported": 1}),
+        get("/web/state"),
+        Request("GET", "/", only_status=True),
+        Request("GET", "/web/", only_status=True),
         Request("POST", "/web/gradio_api/call/restart", {"data": []}, only_status=True),
     ],
 }

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from fastmcp import FastMCP
+from fastmcp import Context, FastMCP
 from openenv.core.env_server.mcp_environment import MCPEnvironment
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 from openenv.core.env_server.types import Action, Observation, State
@@ -51,6 +51,13 @@ class Calculator(MCPEnvironment):
         @mcp.tool
         def nothing() -> None:
             pass
+
+        @mcp.tool
+        async def count(context: Context) -> int:
+            """How often this has been called over one MCP session."""
+            calls = (await context.get_state("calls") or 0) + 1
+            await context.set_state("calls", calls)
+            return calls
 
         super().__init__(mcp)
 
