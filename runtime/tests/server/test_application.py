@@ -5,6 +5,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from starlette.testclient import TestClient
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.application import create_app, create_fastapi_app
+from stepwire import server
+from stepwire.server import create_app, create_fastapi_app
 
 
 class _OneAtATime(NotesEnvironment):
@@ -40,7 +42,8 @@ def test_the_call_in_the_templates_readme_works_unchanged(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire.server.application import create_app, create_fastapi_app
+        from stepwire import server
+from stepwire.server import create_app, create_fastapi_app
         from notes_env.environment import NotesEnvironment
 
         app = create_app(
@@ -83,7 +86,8 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire.server.application import create_app, create_fastapi_app
+        from stepwire import server
+from stepwire.server import create_app, create_fastapi_app
         from notes_env.environment import NotesEnvironment
 
         class Closing(NotesEnvironment):
@@ -202,10 +206,7 @@ _PARAMETERS = (
 )
 
 
-def test_the_arguments_are_those_of_the_framework() -> None:
-    from openenv.core.env_server import http_server  # takes seconds
-
-    # Those of `openenv` 0.10; `openenv-core` 0.3.0 has the first of them.
+def test_the_arguments_are_those_of_openenv_0_10() -> None:
     plain = [
         each.replace(
             annotation=each.empty,
@@ -214,8 +215,22 @@ def test_the_arguments_are_those_of_the_framework() -> None:
         for each in inspect.signature(create_app).parameters.values()
     ]
     assert str(inspect.Signature(plain)) == f"({_PARAMETERS})"
-    stock = list(inspect.signature(http_server.create_app).parameters)
-    assert [each.name for each in plain][: len(stock)] == stock
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["create_app", "create_fastapi_app", "HTTPEnvServer", "HTTPEnvServer.register_routes"],
+)
+def test_the_arguments_are_those_of_the_installed_framework(name: str) -> None:
+    from openenv.core.env_server import http_server  # takes seconds
+
+    ours, stock = (
+        inspect.signature(attrgetter(name)(module)).parameters for module in (server, http_server)
+    )
+    # `openenv-core` 0.3.0 has the first of them.
+    for own, theirs in zip(ours.values(), stock.values(), strict=False):
+        assert (own.name, own.kind, own.default) == (theirs.name, theirs.kind, theirs.default)
+    assert len(ours) >= len(stock)
 
 
 class _Shown:
