@@ -12,7 +12,6 @@ _REASONS = {
     **dict.fromkeys(
         ("GET /docs/oauth2-redirect", "HEAD /docs/oauth2-redirect"), "no route asks for OAuth 2"
     ),
-    "MOUNT /web": "Gradio's page, which only a gradio_builder asks for; /web is the inspector's",
 }
 
 
@@ -25,8 +24,7 @@ def test_each_route_that_ours_does_not_have_has_a_reason(
     assert set(found) >= {"true simulation", "false simulation"}
     for how, (stock, ours) in found.items():
         assert len(stock) > 10, how
-        missing = set(_REASONS) - ({"MOUNT /web"} if how.startswith("false") else set())
-        assert set(stock) - set(ours) == missing, how
+        assert set(stock) - set(ours) == set(_REASONS), how
 
 
 _LIST_ROUTES = """
