@@ -2,10 +2,12 @@
 """How environments are called: in threads, on the event loop or awaited, and what blocks it."""
 
 import asyncio
+import gc
 import json
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
+from waiting import wait_until
 
 from stepwire.server.calling import Caller, CallingConvention, SessionThread, needs_thread
 from stepwire.server.factory import EnvironmentFactory
@@ -227,6 +230,25 @@ def test_an_environment_whose_maker_has_given_up_is_closed() -> None:
         assert await asyncio.to_thread(closed.wait, 60)
 
     asyncio.run(give_up())
+
+
+@pytest.mark.parametrize("environment_cls", [Threaded, OnLoop, AsyncStep])
+def test_an_environment_is_freed_when_its_session_is_closed(environment_cls: Any) -> None:
+    async def use() -> "weakref.ref[Any]":
+        factory = SessionFactory(EnvironmentFactory(environment_cls), Action, Settings())
+        session = await factory.create()
+        await session.step(Action())
+        await session.state()
+        await session.close()
+        return weakref.ref(session.environment)
+
+    gc.collect()
+    gc.disable()  # a reference circle would keep it until a later collection
+    try:
+        environment = asyncio.run(use())
+        wait_until(lambda: environment() is None)  # the thread is about to end
+    finally:
+        gc.enable()
 
 
 def test_a_step_that_blocks_holds_up_no_other_session(connect_to: Any) -> None:
