@@ -37,6 +37,11 @@ class CustomPage:
         return self.builder is not None and (self.comes_first or not self.has_default_tab)
 
     @property
+    def address(self) -> str:
+        """The author's page, seen from `/web/`."""
+        return "./" if self.is_at_web or self.builder is None else "custom/"
+
+    @property
     def is_alone(self) -> bool:
         """Whether there is no inspector."""
         return self.builder is not None and not self.has_default_tab
@@ -52,13 +57,31 @@ def add_custom_page(app: FastAPI, page: CustomPage, web_manager: WebInterfaceMan
     # Read when a page is built: whether Gradio reports its use over the internet.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio
-    from openenv.core.env_server import web_interface
     from openenv.core.env_server.gradio_theme import OPENENV_GRADIO_CSS, OPENENV_GRADIO_THEME
+
+    path = "/web" if page.is_at_web else "/web/custom"
+    if not page.is_at_web:
+
+        @app.get(path, include_in_schema=False)
+        async def without_slash() -> RedirectResponse:
+            return RedirectResponse("custom/")  # relative, as a proxy may add a prefix
+
+    blocks = _build(page, page.builder, web_manager)
+    css = OPENENV_GRADIO_CSS + _TABS_CSS
+    gradio.mount_gradio_app(app, blocks, path, theme=OPENENV_GRADIO_THEME, css=css)
+    # Fonts from another server. Without internet, the page would wait for them.
+    blocks.config["stylesheets"] = []
+
+
+def _build(page: CustomPage, builder: Callable[..., Any], web_manager: WebInterfaceManager) -> Any:
+    """The author's page, below links to it and the inspector unless it is alone."""
+    import gradio
+    from openenv.core.env_server import web_interface
     from openenv.core.env_server.gradio_ui import get_gradio_display_title
 
     action_cls, metadata = web_manager.action_cls, web_manager.metadata
     title = page.title or get_gradio_display_title(metadata)
-    blocks = page.builder(
+    blocks = builder(
         web_manager,
         web_interface._extract_action_fields(action_cls),
         metadata,
@@ -71,29 +94,8 @@ def add_custom_page(app: FastAPI, page: CustomPage, web_manager: WebInterfaceMan
         raise TypeError(f"gradio_builder must return a gradio.Blocks, not a {kind}")
     if page.is_alone:
         blocks.title = title
-    else:
-        blocks = _with_tabs(blocks, page, title)
-    path = "/web" if page.is_at_web else "/web/custom"
-    if not page.is_at_web:
-
-        @app.get(path, include_in_schema=False)
-        async def without_slash() -> RedirectResponse:
-            return RedirectResponse("custom/")  # relative, as a proxy may add a prefix
-
-    gradio.mount_gradio_app(
-        app, blocks, path, theme=OPENENV_GRADIO_THEME, css=OPENENV_GRADIO_CSS + _TABS_CSS
-    )
-    # Fonts from another server. Without internet, the page would wait for them.
-    blocks.config["stylesheets"] = []
-
-
-def _with_tabs(blocks: Any, page: CustomPage, title: str) -> Any:
-    """The page below a link to the inspector."""
-    import gradio
-
-    inspector = (
-        '<a href="inspector">Inspector</a>' if page.is_at_web else '<a href="../">Inspector</a>'
-    )
+        return blocks
+    inspector = f'<a href="{"inspector" if page.is_at_web else "../"}">Inspector</a>'
     own = f'<a aria-current="page">{html.escape(page.tab_name)}</a>'
     tabs = [own, inspector] if page.comes_first else [inspector, own]
     with gradio.Blocks(title=title) as outer:

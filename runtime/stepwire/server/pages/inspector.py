@@ -48,7 +48,7 @@ def add_inspector(
             limit=str(settings.max_message_bytes),
             token="required" if settings.api_token else "none",
             custom_name=custom_page.tab_name,
-            custom_address="./" if custom_page.is_at_web else "custom/",
+            custom_address=custom_page.address,
             custom_hidden="" if custom_page.builder else "hidden",
         )
 
