@@ -32,6 +32,17 @@ def our_tool_server(start_shared_server: Callable[..., Any]) -> Any:
     return start_shared_server(application=application, env={"SERVED_BY": "ours"})
 
 
+@pytest.fixture(scope="session")
+def token() -> str:
+    return "s3cret-and-long-enough"
+
+
+@pytest.fixture(scope="session")
+def server_with_a_token(start_shared_server: Callable[..., Any], token: str) -> Any:
+    """Our server, which only clients with the token may use."""
+    return start_shared_server(env={"API_TOKEN": token})
+
+
 @pytest.fixture
 def other(rendezvous: Any) -> Iterator[Callable[[str], str]]:
     """Takes one note in a session of its own and returns its text: `other("release x")`."""

@@ -55,10 +55,10 @@ def test_a_hand_written_client(either_server: Any) -> None:
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-def test_the_frameworks_wrapper_of_our_client(start_server: Any, blocking: bool) -> None:
-    token = "s3cret-and-long-enough"
-    server = start_server(env={"API_TOKEN": token})
-    client = NotesEnv(server.url, token=token)
+def test_the_frameworks_wrapper_of_our_client(
+    server_with_a_token: Any, token: str, blocking: bool
+) -> None:
+    client = NotesEnv(server_with_a_token.url, token=token)
     with SyncEnvClient(client.sync() if blocking else client) as env:
         assert env.reset(episode_id="mine").observation.text == "Ready for notes"
         assert env.step(NoteAction(text="hello")).reward == 0.5

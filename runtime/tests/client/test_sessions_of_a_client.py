@@ -28,11 +28,6 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def server_with_a_token(start_shared_server: Any) -> Any:
-    return start_shared_server(env={"API_TOKEN": _TOKEN})
-
-
 def test_a_session_more_has_the_class_and_all_options(server_with_a_token: Any) -> None:
     class MyEnv(NotesEnv):
         pass

@@ -82,7 +82,8 @@ def test_an_action_calls_the_tool_that_the_client_declares(tools_url: str, now: 
     assert ready.observation.text in ("Echo environment ready!", "Ready for notes")
     assert ready.observation.text == ready.observation.metadata.get("message", "Ready for notes")
     for number, text in enumerate(["hello", "", "naïve 👩‍🚀"], 1):
-        result = now(lambda text=text: env.step(NoteAction(text=text)))
+        action = NoteAction(text=text, metadata={"trace": number})
+        result = now(lambda action=action: env.step(action))
         assert isinstance(result.observation, NoteObservation)
         assert (result.observation.text, result.observation.length) == (text, len(text))
         assert (result.reward, result.observation.reward, result.done) == (None, None, False)
