@@ -126,6 +126,8 @@ def test_actions_of_each_kind_are_steps_of_the_environment(
         unknown = _act(conversation, {"size": 1})["data"]
         assert unknown["code"] == "VALIDATION_ERROR"
     assert requests.get(f"{server.url}/{name}/schema", timeout=60).status_code == 200
+    _post(server, f"/{name}/web/reset", {})
+    assert _post(server, f"/{name}/web/step", {"action": action})["reward"] == 0.5
     overtime = {"action": action, "timeout_s": 30}
     assert _post(server, f"/{name}/step", overtime)["reward"] == 0.5
 

@@ -30,10 +30,7 @@ from stepwire.server.errors import log_failure
 from stepwire.server.json_values import encode
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
-from stepwire.server.wire import (
-    TOOL_ACTIONS,
-    TOOL_MODELS,
-)
+from stepwire.server.wire import TOOL_ACTIONS, TOOL_MODELS, action_classes
 
 ResultT = TypeVar("ResultT")
 
@@ -124,8 +121,12 @@ class WebInterfaceManager:
 
         Raises `pydantic.ValidationError`.
         """
+        *others, last = action_classes(self.action_cls)
+        for action_cls in others:  # of a union
+            with suppress(ValidationError):
+                return deserialize_action_with_preprocessing(data, action_cls)
         try:
-            return deserialize_action_with_preprocessing(data, self.action_cls)
+            return deserialize_action_with_preprocessing(data, last)
         except ValidationError:
             model = TOOL_MODELS.get(str(data.get("type")))
             if model is None:
