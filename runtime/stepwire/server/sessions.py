@@ -185,7 +185,7 @@ class Sessions:
         self._closing = 0
         # What bounds the threads of requests; those of sessions are bounded by the capacity.
         self._request_threads = asyncio.Semaphore(settings.worker_threads)
-        self._requests: dict[asyncio.Task[Any], Session] = {}
+        self._requests: set[asyncio.Task[Any]] = set()
         self._uncounted: list[Session] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._endings: set[asyncio.Task[None]] = set()
@@ -255,18 +255,13 @@ class Sessions:
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
         in_thread = steps_in_thread(self._factory.expected_cls)
-        threads = self._request_threads if in_thread else nullcontext()
-        async with threads, self._request() as session:
-            yield session
-
-    @asynccontextmanager
-    async def _request(self) -> AsyncIterator[Session]:
-        session = await self._factory.create()
-        async with self.request(session):
-            try:
-                yield session
-            finally:
-                await session.close()
+        async with self._request(), self._request_threads if in_thread else nullcontext():
+            session = await self._factory.create()
+            async with _in_use(session):
+                try:
+                    yield session
+                finally:
+                    await session.close()
 
     @asynccontextmanager
     async def request(self, session: Session) -> AsyncIterator[None]:
@@ -274,20 +269,22 @@ class Sessions:
 
         Raises `StoppingError` when it outlasts the grace period.
         """
+        async with self._request(), _in_use(session):
+            yield
+
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[None]:
         task = asyncio.current_task()
         assert task is not None
-        self._requests[task] = session
-        token = current_session.set(session)
+        self._requests.add(task)
         try:
-            async with session.in_use():
-                yield
+            yield
         except asyncio.CancelledError:
             if not self.draining:
                 raise
             raise StoppingError from None
         finally:
-            current_session.reset(token)
-            del self._requests[task]
+            self._requests.discard(task)
 
     async def drain(self) -> bool:
         """Open no more sessions and end the open ones, each when its call has returned.
@@ -331,10 +328,11 @@ class Sessions:
         return not busy
 
     async def _abandon_all(self) -> None:
-        left = [*self._open.values(), *self._requests.values()]
-        logger.warning("Giving up %d sessions and requests that do not end", len(left))
+        left = list(self._open.values())
+        number = len(left) + len(self._requests)
+        logger.warning("Giving up %d sessions and requests that do not end", number)
         connections = [session.connection for session in left if session.connection is not None]
-        farewells = [self._end(s, 1012, str(StoppingError())) for s in self._open.values()]
+        farewells = [self._end(session, 1012, str(StoppingError())) for session in left]
         if farewells:
             await asyncio.wait(farewells, timeout=_ABANDONED_GRACE_S)
         for connection in connections:
@@ -366,3 +364,14 @@ class Sessions:
                     logger.info("Session %s was idle for %s seconds", session.id, timeout_s)
                     self._end(session, 1001, reason, error)
         self._sweeper = None
+
+
+@asynccontextmanager
+async def _in_use(session: Session) -> AsyncIterator[None]:
+    """A call to the session, which the log lines meanwhile are about."""
+    token = current_session.set(session)
+    try:
+        async with session.in_use():
+            yield
+    finally:
+        current_session.reset(token)

@@ -197,6 +197,31 @@ def test_nor_does_a_thread_that_the_environment_starts(
     assert "still runs: the process ends without it" in server.log
 
 
+def test_a_request_whose_constructor_never_returns_is_answered(
+    start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    application = tmp_path / "stuck_app.py"
+    application.write_text(
+        _NEVER_RETURNING.replace(
+            "    def reset(",
+            '    def __init__(self):\n        print("stuck", flush=True)\n'
+            "        threading.Event().wait()\n\n    def reset(",
+        )
+    )
+    server = start_server(application=application, env={"SHUTDOWN_GRACE_S": "1"})
+    answers: list[int] = []
+    client = threading.Thread(
+        target=lambda: answers.append(requests.post(f"{server.url}/reset", timeout=60).status_code)
+    )
+    client.start()
+    wait_until(lambda: "stuck\n" in server.log)
+    server.process.send_signal(signal.SIGINT)
+    client.join()
+    assert answers == [503]
+    server.process.wait(60)
+    assert "Traceback" not in server.log
+
+
 def test_a_second_signal_ends_the_grace_period(
     start_server: Callable[..., Any], connect: Any
 ) -> None:
