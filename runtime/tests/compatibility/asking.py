@@ -77,6 +77,22 @@ class Request:
 
 
 @dataclass(frozen=True)
+class OneTooMany:
+    """A connection, and a session over MCP, while all allowed sessions are open."""
+
+    allowed: int
+
+    def ask(self, url: str) -> Answers:
+        with ExitStack() as stack:
+            for _ in range(self.allowed):
+                opened = Conversation.open(f"ws{url.removeprefix('http')}/ws")
+                stack.enter_context(opened).ask(reset())
+            answers = Session([None, None]).ask(url)
+            answers += post("/mcp", rpc("openenv/session/create")).ask(url)
+        return answers
+
+
+@dataclass(frozen=True)
 class McpSession:
     """A session of `POST /mcp`: it is created, called, closed, closed again and called again."""
 

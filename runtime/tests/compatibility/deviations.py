@@ -139,6 +139,11 @@ STOCK_FAULTS = (
     StockFault(
         "own_action_mcp", "_tool", "steps that call tools are refused for its own action class"
     ),
+    StockFault(
+        "parsed_arguments_mcp",
+        r'"list_tools"|"arguments": "\{"\}',
+        "no step lists the tools, and a refusal by the action's own validator ends the session",
+    ),
     StockFault("tools_only", '"tools/', "its tools are not offered over MCP", ("0.3.0",)),
     StockFault(
         "production", "POST /reset|POST /step|GET /state", "`OPENENV_MODE` is not read", ("0.3.0",)

@@ -7,6 +7,7 @@ from compatibility.asking import (
     LIST,
     STATE,
     McpSession,
+    OneTooMany,
     Request,
     Session,
     call,
@@ -21,7 +22,7 @@ from compatibility.asking import (
 _DESCRIPTION = (get("/health"), get("/metadata"), get("/schema"))
 _CALL = {"name": "add", "arguments": {"a": 1, "b": 2}}
 
-SCRIPTS: dict[str, Sequence[Session | Request | McpSession]] = {
+SCRIPTS: dict[str, Sequence[Session | Request | McpSession | OneTooMany]] = {
     "plain": [
         *_DESCRIPTION,
         Session(
@@ -75,6 +76,7 @@ SCRIPTS: dict[str, Sequence[Session | Request | McpSession]] = {
         post("/step", {"action": {"to": "roof"}}),
         post("/step", {"action": {"to": "hall"}}),
         post("/step", {"action": {}}),
+        OneTooMany(1),
     ],
     "custom_state": [
         *_DESCRIPTION,
@@ -268,6 +270,22 @@ SCRIPTS: dict[str, Sequence[Session | Request | McpSession]] = {
         Session([LIST, call("whisper", text="HELLO")]),
         post("/mcp", rpc("tools/list")),
     ],
+    "parsed_arguments_mcp": [
+        *_DESCRIPTION,
+        Session(
+            [
+                reset(),
+                call("add", a=1),
+                step(type="call_tool", tool_name="add", arguments='{"a": 5, "b": 6}'),
+                mcp("tools/list"),
+                mcp("tools/call", **_CALL),
+                STATE,
+            ]
+        ),
+        Session([LIST]),
+        Session([step(type="call_tool", tool_name="add", arguments="{")]),
+        post("/mcp", rpc("tools/call", **_CALL)),
+    ],
     "tools_only": [
         *_DESCRIPTION,
         Session(
@@ -358,6 +376,21 @@ SCRIPTS: dict[str, Sequence[Session | Request | McpSession]] = {
         Session([reset(), step(kilobytes=1024), step(text="b" * 300_000), step(text="é😀\u2028")]),
         post("/step", {"action": {"kilobytes": 1024}}),
         post("/reset", {}),
+    ],
+    "values": [
+        *_DESCRIPTION,
+        Session(
+            [
+                reset(),
+                *(step(kind=kind) for kind in ("", "other", "bare", "more", "infinite")),
+                *(step(kind=kind) for kind in ("not a number", "nothing", "dictionary")),
+                step(kind="other"),
+                STATE,
+            ]
+        ),
+        post("/reset", {}),
+        *(post("/step", {"action": {"kind": kind}}) for kind in ("", "other", "more")),
+        *(post("/step", {"action": {"kind": kind}}) for kind in ("not a number", "nothing")),
     ],
     "keywords": [
         *_DESCRIPTION,
