@@ -97,9 +97,14 @@ class JsonRpc:
             async with self._sessions.temporary() as temporary:
                 yield temporary
             return
-        async with named.in_use():
-            self._named_session(params)  # fails if it was closed in the meantime
-            yield named
+        try:
+            async with named.in_use():
+                self._named_session(params)  # fails if it was closed in the meantime
+                yield named
+        finally:
+            # A stopping server waits for the session; one with a connection ends with that.
+            if self._sessions.draining and not named.is_in_use and named.connection is None:
+                await self._sessions.close(named)
 
     def _named_session(self, params: dict[str, Any]) -> Session | None:
         session_id = params.get("session_id")

@@ -222,6 +222,49 @@ def test_a_request_whose_constructor_never_returns_is_answered(
     assert "Traceback" not in server.log
 
 
+_RESTING = """
+import asyncio
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.server import create_app
+
+async def rest() -> str:
+    print("resting", flush=True)
+    await asyncio.sleep(1)
+    return "rested"
+
+class Resting(NotesEnvironment):
+    TOOLS = (rest,)
+
+app = create_app(Resting, NoteAction, NoteObservation)
+"""
+
+
+def test_a_session_without_a_connection_ends_after_its_current_call(
+    start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    application = tmp_path / "resting_app.py"
+    application.write_text(_RESTING)
+    server = start_server(application=application, env={"SHUTDOWN_GRACE_S": "600"})
+
+    def ask(method: str, **parameters: Any) -> Any:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        return requests.post(f"{server.url}/mcp", json=request, timeout=60).json()["result"]
+
+    session = ask("openenv/session/create")
+    answers: list[Any] = []
+    call = threading.Thread(
+        target=lambda: answers.append(ask("tools/call", name="rest", **session))
+    )
+    call.start()
+    wait_until(lambda: "resting\n" in server.log)
+    server.process.terminate()
+    call.join()
+    assert answers[0]["data"] == "rested"
+    assert server.process.wait(60) == -signal.SIGTERM
+    assert "Giving up" not in server.log
+
+
 def test_a_second_signal_ends_the_grace_period(
     start_server: Callable[..., Any], connect: Any
 ) -> None:
