@@ -482,7 +482,7 @@ def _compose(page: Page, message: str) -> None:
     )
     preset = json.dumps({"CRLF": message})
     page.evaluate(
-        "async (preset) => { const m = await import(location.href + '/composer.js'); "
+        "async (preset) => { const m = await import(location.href + 'inspector/composer.js'); "
         "m.compose(JSON.parse(preset).CRLF); }",
         preset,
     )
