@@ -143,7 +143,7 @@ class Connection:
 
     def _stop_driver(self) -> None:
         if self._driver is not None:
-            self._driver.stop()
+            self._driver.stop(close=False)
             self._driver = None
 
     # One exchange in two halves, for callers that watch many connections at once.
@@ -268,9 +268,13 @@ class Connection:
     def drop(self) -> None:
         """Close the socket without a word to the server."""
         self.is_usable = False
-        self._stop_driver()
         sock, self._sock = self._sock, None
-        if sock is not None:
+        driver, self._driver = self._driver, None
+        if sock is None:
+            return
+        if driver is not None and self.is_of_this_process:  # a fork shares what its parent watches
+            driver.stop(close=True)
+        else:
             sock.close()
 
     def __del__(self) -> None:

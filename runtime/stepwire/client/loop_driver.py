@@ -61,22 +61,28 @@ class LoopDriver:
         self._advance(self._send)
         return settled
 
-    def stop(self) -> None:
-        """Stop carrying. May be called from any thread."""
-        with suppress(RuntimeError):  # a closed loop watches nothing
-            if running_loop() is self.loop:
-                self._release(self._sock)
-            else:
-                self.loop.call_soon_threadsafe(self._release, self._sock.fileno())
+    def stop(self, *, close: bool) -> None:
+        """Stop carrying, and close the socket if asked to. May be called from any thread."""
+        if self.loop.is_running() and running_loop() is not self.loop:
+            # That loop closes the socket, because it may still watch its descriptor: by the time it
+            # stops, the descriptor could be another socket's.
+            with suppress(RuntimeError):  # the loop is closed after all
+                self.loop.call_soon_threadsafe(self._release, close)
+                return
+        self._release(close)
 
-    def _release(self, watched: Any) -> None:
+    def _release(self, close: bool) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for task in (self._sending, self._receiving):
             if task is not None:
                 task.cancel()
         if self._is_watching:
-            self.loop.remove_reader(watched)
+            self._is_watching = False
+            with suppress(RuntimeError):  # a closed loop watches nothing
+                self.loop.remove_reader(self._sock)
+        if close:
+            self._sock.close()
 
     # What happens on the loop.
 
@@ -86,7 +92,7 @@ class LoopDriver:
             return
         connection = self._connection()
         if connection is None:
-            self._release(self._sock)
+            self._release(close=True)
         else:
             connection.answer_pings()
             if connection.has_ended:  # or the loop would call this again and again

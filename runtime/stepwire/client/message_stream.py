@@ -26,6 +26,7 @@ class MessageStream:
         self.owes_bytes = False  # whether the protocol may have something to send
         self.has_ended = False  # whether either side has closed the WebSocket
         self._max_size = max_size
+        self._is_at_end = False  # whether nothing more can arrive
         self._is_plain = True  # whether the short cut has parsed everything so far
         self._partial = bytearray()  # the beginning of a plain frame
         self._fragments: list[bytes] = []  # of a message that the protocol parsed
@@ -35,7 +36,7 @@ class MessageStream:
 
         Returns `has_ended`.
         """
-        if not self._is_plain or not data:
+        if not self._is_plain or not data or self._is_at_end:
             self._feed_protocol(data)
             return self.has_ended
         received: bytes | bytearray = data
@@ -66,11 +67,14 @@ class MessageStream:
 
     def _feed_protocol(self, data: bytes) -> None:
         protocol = self.protocol
+        if self._is_at_end:
+            return
         if data:
             protocol.receive_data(data)
         else:
             if self._partial:
                 protocol.receive_data(bytes(self._partial))
+            self._is_at_end = True
             protocol.receive_eof()
         self.owes_bytes = True
         for event in protocol.events_received():
@@ -84,9 +88,8 @@ class MessageStream:
 
     def end(self) -> None:
         """Treat the connection as ended, whatever else arrives."""
+        self._feed_protocol(b"")
         self.has_ended = True
-        if self.protocol.state is State.OPEN:
-            self.protocol.receive_eof()
 
     def outgoing(self) -> bytes:
         """What the protocol has to send by itself: answers to pings and to a close frame."""

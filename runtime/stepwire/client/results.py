@@ -188,6 +188,8 @@ class PendingValue(_Awaitable, Generic[ResultT]):
         self._call = call
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OF_COROUTINES:
+            raise AttributeError(name)
         return getattr(self._call.read(), name)
 
     def __getitem__(self, key: Any) -> Any:
@@ -217,9 +219,15 @@ class PendingValue(_Awaitable, Generic[ResultT]):
         return repr(self._call.read())
 
 
-_OWN = frozenset(
-    {"__class__", "__await__", "__reduce_ex__", "_call", "close", "error", "send", "throw"}
-)
+# What asyncio asks of a coroutine in order to show a task, as it does in debug mode: no result has
+# it, and asking must not perform the call.
+_OF_COROUTINES = {
+    *("cr_code", "cr_frame", "cr_running", "cr_await", "ag_code", "ag_frame"),
+    *("gi_code", "gi_frame", "gi_running", "gi_yieldfrom", "__name__", "__qualname__"),
+}
+_OWN = _OF_COROUTINES | {
+    *("__class__", "__await__", "__reduce_ex__", "_call", "close", "error", "send", "throw"),
+}
 
 
 def call_of(pending: Any) -> Call[Any]:

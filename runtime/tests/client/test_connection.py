@@ -163,6 +163,39 @@ def test_a_loss_while_idle_is_raised_by_the_next_step_but_not_by_reset(proxy: An
         assert env.reset().observation.text == "Ready for notes"
 
 
+def test_a_line_that_was_cut_while_a_loop_was_idle(proxy: Any) -> None:
+    async def episode() -> None:
+        async with _client(proxy(twice)) as env:
+            await env.reset()
+            env._session.connection._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            while env.status == "open":  # noqa: ASYNC110 - the loop finds out by itself
+                await asyncio.sleep(0.01)
+            for _ in range(2):
+                with pytest.raises(SessionLostError, match="without a close frame"):
+                    await env.step(NoteAction(text="next"))
+            assert (await env.reset()).observation.text == "Ready for notes"
+
+    asyncio.run(episode())
+
+
+def test_a_connection_is_dropped_by_another_thread_than_its_loop(server: Any) -> None:
+    async def episode() -> None:
+        for _ in range(20):
+            async with NotesEnv(server.url) as env, NotesEnv(server.url) as other:
+                await env.reset()
+                await other.reset()
+                dropped = threading.Thread(target=env._session.connection.drop)  # type: ignore[union-attr]
+                dropped.start()
+                assert (await other.step(NoteAction(text="Hi"))).reward == 0.2
+                dropped.join()
+                with pytest.raises(SessionLostError):
+                    await env.step(NoteAction(text="next"))
+                assert (await env.reset()).done is False
+                assert (await env.step(NoteAction(text="Hi"))).reward == 0.2
+
+    asyncio.run(episode())
+
+
 def _dead_line(**options: Any) -> dict[str, Any]:
     return {"websocket_ping_interval_s": 0.1, "websocket_ping_timeout_s": 0.2, **options}
 

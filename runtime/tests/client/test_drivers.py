@@ -168,11 +168,10 @@ print("done")
 """
 
 
-def test_many_clients_wait_for_a_silent_server_at_the_same_time(
-    silent: str, execute: Callable[..., str]
-) -> None:
-    # One after the other they would take two minutes, which is more than `execute` waits.
-    assert execute(_NEVER_ACCEPTED, silent) == "given up\ndone\n"
+def test_many_clients_wait_for_a_silent_server_at_the_same_time(silent: str, run: Any) -> None:
+    # One after the other they would take two minutes, which is more than `run` waits.
+    done = run("-W", "error", "-c", _NEVER_ACCEPTED, silent)
+    assert (done.stdout, done.stderr) == ("given up\ndone\n", "")
 
 
 # Loops.

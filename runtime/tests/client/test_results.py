@@ -280,3 +280,22 @@ def test_an_unread_failure_is_logged(server: Any, caplog: pytest.LogCaptureFixtu
     gc.collect()
     assert "never read" in caplog.text
     assert "VALIDATION_ERROR" in caplog.text
+
+
+def test_showing_a_task_does_not_perform_the_call(server: Any) -> None:
+    async def main() -> None:
+        env = NotesEnv(base_url=server.url)
+        for call in (
+            env.reset(),
+            env.step(HELLO),
+            env.state(),
+            env.call_tool("read_note", text=""),
+        ):
+            task = asyncio.ensure_future(call)  # type: ignore[var-annotated]
+            assert "pending" in repr(task)
+            task.get_stack()
+            assert env.status == "unused"
+            task.cancel()
+        await env.close()
+
+    asyncio.run(main(), debug=True)
