@@ -42,8 +42,7 @@ def test_the_call_in_the_templates_readme_works_unchanged(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire import server
-from stepwire.server import create_app, create_fastapi_app
+        from stepwire.server import create_app
         from notes_env.environment import NotesEnvironment
 
         app = create_app(
@@ -63,7 +62,7 @@ def test_models_and_environment_also_run_under_the_stock_create_app(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
     source = """
-        from openenv.core.env_server.http_server import create_app, create_fastapi_app
+        from openenv.core.env_server.http_server import create_app
 
         from notes_env.models import NoteAction, NoteObservation
         from notes_env.environment import NotesEnvironment
@@ -86,8 +85,7 @@ def test_a_shutdown_ends_the_sessions_and_closes_their_environments(
 ) -> None:
     source = """
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire import server
-from stepwire.server import create_app, create_fastapi_app
+        from stepwire.server import create_app
         from notes_env.environment import NotesEnvironment
 
         class Closing(NotesEnvironment):
@@ -119,7 +117,7 @@ def test_a_mounted_application_gets_its_limits_and_its_signals_too(
     source = """
         from fastapi import FastAPI
         from notes_env.models import NoteAction, NoteObservation
-        from stepwire.server.application import create_app
+        from stepwire.server import create_app
         from notes_env.environment import NotesEnvironment
 
         class Closing(NotesEnvironment):
