@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 _GUESSING = Path(__file__).with_name("guessing.py")
@@ -152,6 +153,21 @@ def test_authors_may_replace_the_page(start_shared_server: Callable[..., Any]) -
     page = requests.get(server.url, timeout=_TIMEOUT)
     assert (page.url, page.text) == (server.url + "/web/", "guessing: 0 steps")
     assert _ask(server, "/web/reset").status_code == 404
+
+
+def test_a_stopping_server_does_not_wait_for_pages_to_close(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server(application=_GUESSING, env={"SHUTDOWN_GRACE_S": "3600"})
+    with connect(server.ws_url + "/ui") as page:
+        page.recv(_TIMEOUT)
+        assert _ask(server, "/web/reset").status_code == 200
+        page.recv(_TIMEOUT)
+        server.process.terminate()
+        with pytest.raises(ConnectionClosedError):
+            page.recv(_TIMEOUT)
+    assert page.close_code == 1012
+    server.process.wait(_TIMEOUT)
 
 
 def test_without_the_web_interface_there_are_no_such_routes(
