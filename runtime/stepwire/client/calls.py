@@ -98,6 +98,11 @@ class Call(Generic[ResultT]):
             self._coroutine = self.wait()
         return self._coroutine
 
+    @property
+    def is_of_a_task(self) -> bool:
+        """Whether a task performs or has performed the call, without a result so far."""
+        return self._coroutine is not None and not (self.is_done and self.error is None)
+
     def failure(self) -> BaseException | None:
         """The error that `read()` would raise; performs the call first, unless it is done."""
         if not self.is_done:

@@ -202,7 +202,8 @@ class PendingValue(_Awaitable, Generic[ResultT]):
         return len(self._call.read())  # type: ignore[arg-type]
 
     def __bool__(self) -> bool:
-        return bool(self._call.read())
+        # Newer Pythons ask this of the coroutine of a task in order to show the task.
+        return self._call.is_of_a_task or bool(self._call.read())
 
     def __contains__(self, item: Any) -> bool:
         return item in self._call.read()  # type: ignore[operator]

@@ -285,17 +285,19 @@ def test_an_unread_failure_is_logged(server: Any, caplog: pytest.LogCaptureFixtu
 def test_showing_a_task_does_not_perform_the_call(server: Any) -> None:
     async def main() -> None:
         env = NotesEnv(base_url=server.url)
-        for call in (
-            env.reset(),
-            env.step(HELLO),
-            env.state(),
-            env.call_tool("read_note", text=""),
-        ):
+        for call in (env.reset(), env.step(HELLO), env.state()):
             task = asyncio.ensure_future(call)  # type: ignore[var-annotated]
             assert "pending" in repr(task)
             task.get_stack()
             assert env.status == "unused"
             task.cancel()
+        for tool in ("read_note", "no_such_tool"):
+            task = asyncio.ensure_future(env.call_tool(tool, text=""))
+            await asyncio.sleep(0)
+            assert "pending" in repr(task)
+            await asyncio.wait([task])
+            assert "finished" in repr(task)
+            assert (task.exception() is None) == (tool == "read_note")
         await env.close()
 
     asyncio.run(main(), debug=True)
