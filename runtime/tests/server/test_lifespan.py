@@ -5,7 +5,7 @@ Each test runs with our `create_app` and with the one of the installed framework
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
@@ -312,6 +313,28 @@ def test_pages_that_the_author_does_not_allow_are_still_refused() -> None:
     app.add_middleware(CORSMiddleware, allow_origins=["https://other.example.org"])
     with TestClient(app) as client:
         assert client.post("/reset", json={}, headers={"Origin": _ORIGIN}).status_code == 403
+
+
+@pytest.mark.parametrize("token", [None, "a-token-of-16-characters"])
+def test_routes_that_another_application_includes_are_not_open_where_a_token_is_set(
+    token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The check of the token is middleware, which `include_router` leaves out.
+    if token is not None:
+        monkeypatch.setenv("API_TOKEN", token)
+    monkeypatch.setenv("ENABLE_WEB_INTERFACE", "true")
+    parent = FastAPI()
+    parent.include_router(create_app(NotesEnvironment, NoteAction, NoteObservation).router)
+    refused = token is not None
+    with TestClient(parent) as client:
+        for path in ("/reset", "/web/reset", "/mcp"):
+            answer = client.post(path, json={})
+            assert answer.status_code == (500 if refused else 200)
+            assert ("mount the application" in answer.text) == refused
+        for path in ("/ws", "/mcp", "/ws/ui"):
+            outcome: Any = pytest.raises(WebSocketDisconnect) if refused else nullcontext()
+            with outcome, client.websocket_connect(path):
+                pass
 
 
 def test_an_author_takes_the_page_out_and_mounts_another(monkeypatch: pytest.MonkeyPatch) -> None:

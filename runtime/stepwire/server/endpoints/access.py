@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
 
+from fastapi import HTTPException, WebSocketException
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -22,12 +23,26 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
-from stepwire.server.settings import Settings
+from stepwire.server.settings import Settings, read_settings
 
 TOKEN_COOKIE = "openenv_token"
 _OPEN_TO_ALL = {"/health", "/ready"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+_CHECKED = "stepwire.access"  # in the scope of a connection that `AccessControl` lets pass
+
+
+def require_access_control(scope: Scope) -> None:
+    """Raise what refuses a connection that should have passed `AccessControl` and has not.
+
+    An application that includes our routes, instead of mounting ours, leaves it out.
+    """
+    if _CHECKED not in scope and read_settings().api_token is not None:
+        reason = "API_TOKEN is set, but nothing checks it: mount the application, do not include it"
+        is_http = scope["type"] == "http"
+        raise HTTPException(500, reason) if is_http else WebSocketException(1008, reason)
 
 
 class Listener(Protocol):
@@ -82,6 +97,7 @@ class AccessControl:
                 # Before it is accepted, a close is a plain 403.
                 await send({"type": "websocket.close"})
         else:
+            scope[_CHECKED] = True
             await self._app(scope, receive, send)
 
     def _refusal(self, connection: HTTPConnection) -> Response | None:
@@ -162,6 +178,7 @@ class AccessControl:
         if refusal is not None:
             await refusal(connection.scope, receive, send_with_headers)
             return
+        connection.scope[_CHECKED] = True
         body = _LimitedBody(receive, send_with_headers, self._max_bytes)
         declared = connection.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_bytes:

@@ -30,6 +30,7 @@ from stepwire.server.encoding import (
     encode_observation,
     encode_state,
 )
+from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc, unreadable_response
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
@@ -105,6 +106,7 @@ class Route(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                require_access_control(request.scope)
                 return await handle(request)
             except (HTTPException, RequestValidationError):
                 raise

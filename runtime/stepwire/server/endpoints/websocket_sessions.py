@@ -12,6 +12,7 @@ from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import WSErrorCode
 from starlette.types import Message, Receive, Scope, Send
 
+from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.errors import StoppingError, describe
 from stepwire.server.logs import current_session
@@ -46,6 +47,7 @@ class SessionEndpoint(ABC):
         """The frame for an error that is no answer: `message`, `code` and maybe more."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require_access_control(scope)
         # A task of its own: otherwise every frame resumes a dozen nested coroutines of uvicorn,
         # FastAPI and Starlette before it reaches this one.
         await asyncio.create_task(self._accept(scope, receive, send))

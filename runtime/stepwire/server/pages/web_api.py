@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, WebSocket
 from pydantic import ValidationError
 
+from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http import Route
 from stepwire.server.errors import MessageError
 from stepwire.server.json_values import encode
@@ -57,6 +58,7 @@ def add_web_api(app: FastAPI, web_manager: WebInterfaceManager, decoder: Message
 
     @router.websocket("/ws/ui")
     async def web_updates(websocket: WebSocket) -> None:
+        require_access_control(websocket.scope)
         await web_manager.connect_websocket(websocket)
         try:
             while (await websocket.receive())["type"] != "websocket.disconnect":
