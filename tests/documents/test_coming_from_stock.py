@@ -43,7 +43,7 @@ def test_wheels_without_dependencies_serve_on_openenv_0_10(
 def test_a_session_of_an_environment_that_returns_at_once_needs_no_thread(
     start_server: Any, connect: Any
 ) -> None:
-    assert "none with\n  `BLOCKING = False`" in page.text
+    assert "none with `BLOCKING = False`" in page.text
     server = start_server()
     threads = Path(f"/proc/{server.process.pid}/task")
     if not threads.exists():

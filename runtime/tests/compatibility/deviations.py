@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""All in which our answers differ from the stock server's, and the reason of each difference."""
+"""How our answers differ from the stock server's, and why."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -85,13 +85,13 @@ DEVIATIONS = (
     ),
     Deviation(
         "texts",
-        "errors have the same codes and other texts: they name what is allowed, and no exception's "
-        "own text reaches a client",
+        "errors have the same codes but other texts: they name what is allowed, and the text of an "
+        "unexpected exception stays in the log",
         _error_texts,
     ),
     Deviation(
         "rejections",
-        "a rejected field comes without pydantic's `ctx` and `url`",
+        "the errors of an invalid action lack pydantic's `ctx` and `url`",
         _explanations,
     ),
     Deviation(
@@ -111,8 +111,9 @@ DEVIATIONS = (
     ),
     Deviation(
         "MCP's names",
-        "over JSON-RPC, tools and results have the names of MCP's standard beside the framework's, "
-        "and a tool without a description has an empty one: the framework's client reads no other",
+        "over JSON-RPC, tools and results have MCP's standard field names as well as the "
+        "framework's, and a tool without a description has an empty one, because the framework's "
+        "client requires a text",
         _mcp_names,
     ),
 )
@@ -132,17 +133,19 @@ class StockFault:
 STOCK_FAULTS = (
     StockFault("plain", '"tools/', "`tools/list` fails where there are no tools"),
     StockFault(
-        "nested_action", "a longer note", "a refusal by a model's own validator ends the session"
+        "nested_action",
+        "a longer note",
+        "an action that a model's own validator rejects ends the session",
     ),
     StockFault("numpy_metadata", "reset|step", "each reset and step fails", ("0.10.0",)),
     StockFault("blocking_async", "/mcp", "`POST /mcp` fails"),
     StockFault(
-        "own_action_mcp", "_tool", "steps that call tools are refused for its own action class"
+        "own_action_mcp", "_tool", "with its own action class, steps that call tools are rejected"
     ),
     StockFault(
         "parsed_arguments_mcp",
         r'"list_tools"|"arguments": "\{"\}',
-        "no step lists the tools, and a refusal by the action's own validator ends the session",
+        "no step lists the tools, and an action that its own validator rejects ends the session",
     ),
     StockFault("tools_only", '"tools/', "its tools are not offered over MCP", ("0.3.0",)),
     StockFault(

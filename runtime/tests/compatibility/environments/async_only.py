@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Its work is in `reset_async` and `step_async`; the synchronous methods refuse."""
+"""Implements `reset_async` and `step_async`; the synchronous methods raise."""
 
 import asyncio
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Scored by an asynchronous rubric, as a judge that is another program has it."""
+"""Scored by an asynchronous rubric, as for a judge in another process."""
 
 import asyncio
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A `State` with fields of its own, nested models and undeclared fields among them."""
+"""A `State` with fields of its own, including nested models and undeclared fields."""
 
 from datetime import date
 from typing import Any

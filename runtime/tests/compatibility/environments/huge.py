@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observations of a megabyte and of odd text."""
+"""Observations of a megabyte, and with unusual characters."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tools of one mode each, tools in a session's own state, and actions of its own beside them."""
+"""An `MCPEnvironment` with actions of its own, and tools that exist in one mode only."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Actions of enumerations, literals, optional fields, unions and nested models."""
+"""Actions with enumerations, literals, optional fields, unions and nested models."""
 
 from enum import Enum
 from typing import Annotated, Any, Literal

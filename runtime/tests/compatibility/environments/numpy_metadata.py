@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Metadata of numpy values, as simulators return them, which JSON does not have."""
+"""Metadata with numpy values, as simulators return them."""
 
 from typing import Any
 

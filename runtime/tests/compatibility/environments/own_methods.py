@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each instance brings its own `reset` and `step`: a partial function, and one that is `async`."""
+"""Each instance sets its own `reset` and `step`: a partial function and an `async` one."""
 
 from functools import partial
 from typing import Any

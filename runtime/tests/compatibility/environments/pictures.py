@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observations of pixels, which numpy makes, and of bytes."""
+"""Observations with pixels from numpy, and with bytes."""
 
 import base64
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Adds numbers: the plainest environment, on the framework's own classes."""
+"""Adds numbers: a minimal environment on the framework's own classes."""
 
 from typing import Any
 from uuid import uuid4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Raises where it is asked to: in `reset`, `step`, `state` and `close`."""
+"""Raises on request: in `reset`, `step`, `state` and `close`."""
 
 from typing import Any
 

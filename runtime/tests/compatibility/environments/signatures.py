@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Its methods are declared in unusual ways: decorated, with other names, positional-only."""
+"""Declares its methods in unusual ways: decorated, with other parameter names, positional-only."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A database connection, which only the thread that opened it may use."""
+"""Holds a SQLite connection, which only the thread that opened it may use."""
 
 import sqlite3
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What it keeps belongs to its thread: a thread-local, a context variable, an event loop."""
+"""Holds what belongs to its thread: a thread-local, a context variable, an event loop."""
 
 import asyncio
 import threading

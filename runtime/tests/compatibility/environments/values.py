@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observations of many types: dates, decimals, sets, enumerations, aliases, computed fields."""
+"""Observations with many types: dates, decimals, sets, enumerations, aliases, computed fields."""
 
 import datetime
 import decimal
