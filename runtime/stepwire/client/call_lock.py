@@ -26,7 +26,9 @@ class CallLock:
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        self._lock.release()
+        if self._waiting:
+            self._wake_next()
 
     def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""

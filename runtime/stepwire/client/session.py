@@ -95,14 +95,15 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        self.require_no_call_here()
+        if self._lock.loop is not None:
+            self.require_no_call_here()
         with self._lock:
             while not call.is_done:
                 self._perform_one(self._deferred.popleft() if self._deferred else call)
 
     def require_no_call_here(self) -> None:
         """Raise `UsageError` if blocking now would block a call that this event loop awaits."""
-        if self._lock.loop is not None and self._lock.is_held_here():
+        if self._lock.is_held_here():
             raise UsageError(
                 "This result is read while a call of the same client is being awaited on this "
                 "event loop; blocking here would block that one forever. Await the result instead."
@@ -325,8 +326,7 @@ class Session:
         connection, self.connection = self.connection, None
         self._loss = None
         self._is_closed = True
-        is_own = connection is not None and connection.is_of_this_process
-        return connection if is_own else None
+        return connection if connection is not None and connection.is_of_this_process else None
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
