@@ -128,7 +128,7 @@ def test_a_pool(played: tuple[str, bool]) -> None:
         assert [session.state().step_count for session in pool.sessions] == [2, 2, 2]
 
 
-def test_a_session_more(played: tuple[str, bool]) -> None:
+def test_a_new_session(played: tuple[str, bool]) -> None:
     url, rewards = played
     with EchoEnv(base_url=url) as env:
         _expect(env.step(EchoAction(message="Hi")), "Hi", rewards)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Addresses of servers: as people write them, as WebSockets have them, and where they redirect."""
+"""Addresses of servers: as users write them, of their WebSockets, and after redirects."""
 
 import re
 import time
@@ -39,8 +39,8 @@ def space_subdomain(repo_id: str) -> str:
 def websocket_url(address: str) -> str:
     """The address of a server's WebSocket. Without a scheme, it is `ws://`.
 
-    Raises `InvalidOptionError` for any other scheme than http, https, ws and wss, without a host,
-    and for what is no address at all.
+    Raises `InvalidOptionError` for a scheme other than http, https, ws or wss, for a missing host,
+    and for text that is not an address.
     """
     try:
         parts = urlsplit(address if "://" in address else f"ws://{address}")
@@ -76,7 +76,7 @@ def redirect_in(url: str, response: Response) -> RedirectedError | None:
 
 
 class Target:
-    """Where a client is about to connect: at first where it was told to."""
+    """Where a client connects next: to its own address first, then to where it is redirected."""
 
     def __init__(self, url: str, headers: dict[str, str], timeout_s: float) -> None:
         """`timeout_s` seconds are for all redirects together."""
@@ -89,16 +89,16 @@ class Target:
     def follow(self, redirect: RedirectedError) -> None:
         """Go where the server redirects.
 
-        Headers and passwords are for one origin, and for encrypted connections if the first was
-        one. Raises `ConnectFailedError` with the target where a redirect would take them to
-        another.
+        Headers and passwords are not sent to another origin, and an encrypted connection is not
+        followed by a plain one. Raises `ConnectFailedError`, which names the new address, for a
+        redirect that breaks these rules.
         """
         old, new = urlsplit(self.url), urlsplit(urljoin(self.url, redirect.location))
         scheme = _WEBSOCKET_SCHEMES.get(new.scheme, "")
         url: str = urlunsplit((scheme, new.netloc, new.path, new.query, ""))
         reason = ""
         if not self._redirects_left:
-            reason = "and has redirected often before: it seems to be a circle"
+            reason = f"after {_MAX_REDIRECTS} redirects: it seems to be a loop"
         elif not scheme or (old.scheme, scheme) == ("wss", "ws"):
             reason = "which is not encrypted, or not HTTP"
         elif (self.headers or "@" in old.netloc) and not _is_same_origin(old, urlsplit(url)):

@@ -56,7 +56,7 @@ class CallLock:
                     self._waiting.remove(waiting)
 
     def release(self) -> None:
-        """Release the lock, whoever holds it."""
+        """Release the lock, also from another thread than the one that holds it."""
         self.loop = None
         # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
         # nothing would wake it a second time.

@@ -266,7 +266,7 @@ class Connection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def drop(self) -> None:
-        """Close the socket without a word to the server."""
+        """Close the socket without a close frame."""
         self.is_usable = False
         sock, self._sock = self._sock, None
         driver, self._driver = self._driver, None
@@ -296,7 +296,7 @@ class Connection:
         except BlockingIOError:
             pass
         except HUNG_UP:
-            exchange.out = b""  # what the server said before it hung up is still to be read
+            exchange.out = b""  # what the server sent before it hung up is still to be read
 
     def _read(self, sock: socket.socket) -> None:
         try:

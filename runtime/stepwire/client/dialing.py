@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """TCP connections, for blocking callers and on event loops. Nothing waits beyond its deadline.
 
-The system's function that looks up names blocks for as long as it likes, so it runs in a thread of
-its own: those of a loop's executor may all be busy, and the end of a program would wait for them.
+`getaddrinfo` has no timeout, so it runs in a daemon thread of its own. The threads of a loop's
+executor may all be busy, and a program waits for them when it exits.
 The addresses of a name are tried as in RFC 8305: the next one when one fails or is slow.
 """
 
@@ -66,7 +66,7 @@ async def dial_async(host: str, port: int, deadline: float) -> socket.socket:
             await asyncio.wait([waiting], timeout=_left(deadline))
         finally:
             if not waiting.cancel():
-                waiting.exception()  # or asyncio logs that it was never asked for
+                waiting.exception()  # otherwise asyncio logs that it was never retrieved
     addresses = _found(lookup)
     error = OSError("the name has no address")
     attempts: set[asyncio.Task[socket.socket]] = set()
@@ -167,5 +167,5 @@ def _found(lookup: _Lookup) -> "deque[_Address]":
         raise TimeoutError
     try:
         return deque(lookup.result())
-    except UnicodeError as error:  # of a name that cannot be one
+    except UnicodeError as error:  # of a name that no host can have
         raise OSError(str(error)) from error

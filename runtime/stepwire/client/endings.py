@@ -51,7 +51,7 @@ def connect_failed(url: str, reason: object) -> ConnectFailedError:
 
 
 def refused(url: str, error: Exception) -> ConnectFailedError:
-    """The error of a handshake that was answered otherwise than with a WebSocket."""
+    """The error of a handshake that the server answered without opening a WebSocket."""
     response = getattr(error, "response", None)
     if not isinstance(response, Response):
         return connect_failed(url, f"the server refused the WebSocket: {error}")

@@ -54,7 +54,7 @@ class Exchange:
         """
         self.url = without_secrets(url)  # for texts
         self.is_pending = False
-        self.out = b""  # to send now: its driver takes off what it has sent
+        self.out = b""  # bytes to send; the driver removes those that it has sent
         self._protocol = ClientProtocol(parse_uri(url), max_size=max_size)
         self._stream = MessageStream(self._protocol, max_size)
         self._opening: Opening | None = None
@@ -86,8 +86,8 @@ class Exchange:
     def ask(self, request: bytes, now: float, timeout_s: float) -> None:
         """Begin to send a request. Pending until `take` has its reply.
 
-        A message that is there before cannot be the reply. Taken for one, it would shift every
-        later reply by one: that raises, too. Pass on all that has arrived before this call.
+        A message that arrived before the request raises an error: taken for the reply, it would
+        shift every later reply by one. So pass everything that has arrived to `receive` first.
         """
         if self._stream.messages:
             first = self._stream.messages[0]
@@ -102,9 +102,9 @@ class Exchange:
         self.out += frame if self._tls is None else self._tls.send(frame)
 
     def close(self, request: bytes, now: float, timeout_s: float) -> None:
-        """Begin to close with a last request. Pending until the server has closed, too.
+        """Begin to close with a last request. Pending until the server closes, too.
 
-        It is no error when the server does not.
+        A server that does not close in time raises no error.
         """
         if self._opening is None and not self._stream.has_ended:
             self._phase = _Phase.CLOSING
@@ -131,7 +131,7 @@ class Exchange:
             self._ping_due = now + (self._ping_timeout_s or self._ping_interval_s)
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take received bytes; none at the end of the connection."""
+        """Take received bytes; `data` is empty at the end of the connection."""
         at_end = not data
         if self._tls is not None:
             data, at_end = self._decrypt(data)
@@ -155,7 +155,7 @@ class Exchange:
             raise self.ended()
 
     def fail(self, error: OSError) -> NoReturn:
-        """Take an error of the socket. Raises what it means."""
+        """Raise the client's error for an error of the socket."""
         if self._opening is not None:
             late = f"no answer within {self._timeout_s:g} s"
             reason = late if isinstance(error, TimeoutError) else error
@@ -197,7 +197,7 @@ class Exchange:
         self._stream.end()
 
     def _go_on_opening(self, opening: Opening, data: bytes, *, at_end: bool) -> bytes:
-        """Go on opening; returns the frames that came with the end of that."""
+        """Go on opening; returns the bytes of frames that arrived with the last of the answer."""
         opening.receive(data, at_end=at_end)
         self._send(opening.outgoing())
         if not opening.is_done:
@@ -214,7 +214,7 @@ class Exchange:
         except ssl.SSLError as error:
             self.fail(error)
         finally:
-            self._send(b"")  # what TLS has to say by itself, such as why it failed
+            self._send(b"")  # TLS's own messages, such as an alert
 
     def _send(self, data: bytes) -> None:
         self.out += data if self._tls is None else self._tls.send(data)

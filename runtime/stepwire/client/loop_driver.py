@@ -127,7 +127,7 @@ class LoopDriver:
         self._exchange.receive(data, monotonic())
 
     def _advance(self, event: Callable[[], Any]) -> None:
-        """Let something happen to the exchange, and the waiting call know what came of it."""
+        """Pass an event to the exchange, then resume the waiting call if that is done or failed."""
         settled, exchange = self._settled, self._exchange
         if settled is None or settled.done():
             return
@@ -163,7 +163,7 @@ class LoopDriver:
             sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
-        except HUNG_UP:  # what the server said before it hung up is still to be read
+        except HUNG_UP:  # what the server sent before it hung up is still to be read
             return
         if sent < len(data):
             rest = self.loop.sock_sendall(self._sock, data[sent:])
@@ -172,4 +172,4 @@ class LoopDriver:
 
 
 def _do_nothing() -> None:
-    """What was sent came to nothing; what is received says why."""
+    """Sending failed; reading raises the reason."""

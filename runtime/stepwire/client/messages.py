@@ -101,7 +101,7 @@ def tool_request(action: Any) -> tuple[dict[str, Any], Callable[[Any], StepResul
 
 
 def parse_of_tools(data: dict[str, Any]) -> StepResult[Any]:
-    """The `data` of the answer to any action of tools: environments have answers of their own."""
+    """Parse the answer to a tool action; it may be an observation of the environment's own."""
     if "tools" in data["observation"]:
         return parse_tools(data)
     if "tool_name" in data["observation"]:

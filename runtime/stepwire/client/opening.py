@@ -28,7 +28,7 @@ class Route(NamedTuple):
 
 
 def route_to(uri: WebSocketURI) -> Route:
-    """The way to a server, by the proxies in the environment; none leads to this machine."""
+    """The way to a server, through a proxy if the environment names one; never to this machine."""
     proxy = None if _is_loopback(uri.host) else _proxy_for(uri)
     if proxy is None:
         return Route(uri.host, uri.port, None)
@@ -73,7 +73,7 @@ class Opening:
         is_encrypted = protocol.uri.secure or (route.proxy and route.proxy.scheme == "https")
         self.tls = TlsStack() if is_encrypted else None
         self.is_done = False
-        self.received = b""  # and not used yet; when done, the first frames
+        self.received = b""  # not parsed yet; when done, the first frames
         self._protocol = protocol
         self._headers = headers
         self._route = route

@@ -89,7 +89,7 @@ def _headers(headers: Any, token: Any) -> dict[str, str]:
 def _header_value(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidOptionError(f"{what} must be a string, not {type(value).__name__}.")
-    stripped = value.strip()  # of the newline at the end of a file, for one
+    stripped = value.strip()  # a token that was read from a file ends with a newline
     if not _HEADER_VALUE.fullmatch(stripped):
         raise InvalidOptionError(
             f"{what} has characters that no header can have: line breaks, control characters, or "

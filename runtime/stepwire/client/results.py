@@ -65,7 +65,7 @@ class AwaitableList(Settled, list[ResultT]):  # type: ignore[misc] # may be hash
 
 
 class AwaitedAsCoroutine:
-    """Makes what has `__await__` a coroutine for `asyncio.iscoroutine`, if it has `close`, too.
+    """Makes an awaitable with a method `close` a coroutine for `asyncio.iscoroutine`.
 
     `AutoEnv` passes what `from_docker_image` returns to `asyncio.run`.
     """
@@ -111,7 +111,7 @@ class Closed(Settled):
 
 
 def without_coroutine_names(names: Iterable[str]) -> list[str]:
-    """Names without those that only make an object a coroutine: they are no use in completion."""
+    """Names without those that only make an object a coroutine: completion leaves them out."""
     return [name for name in names if name not in ("send", "throw")]
 
 

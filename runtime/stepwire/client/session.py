@@ -229,8 +229,8 @@ class Session:
     def begin(self, call: Call[Any]) -> Connection | None:
         """Send a call's request, after those that were deferred before it.
 
-        Returns `None` when the call is done: when that failed, for one. Otherwise nothing else can
-        use the session until `go_on` says that it is done, or `abandon` gives it up.
+        Returns `None` when the call is done, for example because it failed. Otherwise nothing else
+        can use the session until `go_on` says that it is done, or `abandon` gives it up.
         """
         self.require_no_call_here()
         self._lock.__enter__()
@@ -322,7 +322,7 @@ class Session:
             await connection.close_async(CLOSE_REQUEST, wait=not self._lock.is_held_here())
 
     def _leave_connection(self) -> Connection | None:
-        """The connection to close, of which this session knows no longer."""
+        """Detach the connection and return it to be closed, if this process opened it."""
         connection, self.connection = self.connection, None
         self._loss = None
         self._is_closed = True

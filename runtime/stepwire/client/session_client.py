@@ -100,7 +100,7 @@ class SessionClient(
     ) -> None:
         """`base_url` is the server's `http://`, `https://`, `ws://` or `wss://` address.
 
-        The page of a Hugging Face Space is as good. Without an address, the first call starts the
+        It may be the page of a Hugging Face Space. Without an address, the first call starts the
         server of `provider`. Raises `InvalidOptionError` without both.
 
         Opening the connection may take `connect_timeout_s`, each reply `message_timeout_s`.
@@ -359,7 +359,7 @@ class SessionClient(
         data = from_json(call.request)["data"]
         if "tool_name" in data:
             return False
-        self._calls_tools, self._plain_action = True, None  # so that no action is ordinary
+        self._calls_tools, self._plain_action = True, None  # so that each action becomes a call
         read = partial(read_result, self._parse_tool_call, self._server)
         call.rephrase(step_request(self.tool_dialect.request(data)), read)
         return True

@@ -45,7 +45,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     _ws_url: str
     _server: str  # for texts: the same without secrets
     _provider: Any
-    _starts_server = False  # with its first call: it was made without an address
+    _starts_server = False  # with the first call, where the client was made without an address
 
     @classmethod
     def from_docker_image(  # type: ignore[override]

@@ -21,9 +21,10 @@ class TlsStack:
         return all(layer.is_open for layer in self._layers)
 
     def receive(self, data: bytes) -> tuple[bytes, bool]:
-        """The plain bytes in received ones, none at the end; and whether that end is reached.
+        """The plain bytes in received ones, and whether the connection has ended.
 
-        Raises `ssl.SSLError`, such as for a certificate that is not trusted.
+        `data` is empty at the end of the TCP connection. Raises `ssl.SSLError`, such as for a
+        certificate that is not trusted.
         """
         at_end = not data
         for layer in self._layers:
@@ -31,7 +32,7 @@ class TlsStack:
         return data, at_end
 
     def send(self, data: bytes) -> bytes:
-        """What to send for plain bytes and, with or without these, for TLS itself."""
+        """The bytes to send for `data`, which may be empty, and for TLS's own messages."""
         for layer in reversed(self._layers):
             data = layer.send(data)
         return data
@@ -44,7 +45,7 @@ class _Layer:
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=host)
         self.is_open = False
         with suppress(ssl.SSLWantReadError):
-            self._tls.do_handshake()  # writes what a client says first
+            self._tls.do_handshake()  # writes the ClientHello
 
     def receive(self, data: bytes, *, at_end: bool) -> tuple[bytes, bool]:
         if data:

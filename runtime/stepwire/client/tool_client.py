@@ -80,7 +80,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
     def _find_tools(
         self, find: Callable[[AwaitableList[Tool]], Any], *, use_cache: bool = True
     ) -> Any:
-        """What `find` makes of the environment's tools."""
+        """The result of `find`, which is called with the environment's tools."""
         if self._mode == "production":
             request, read = rpc_request("tools/list", {}), read_rpc_tools
         else:
@@ -102,7 +102,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         raise NotImplementedError
 
     def _perform(self, call: Call[Any], pending: Callable[[Call[Any]], Any]) -> Any:
-        """The call's result; on a running event loop, what `pending` makes of the call."""
+        """The call's result; on a running event loop, `pending(call)`."""
         raise NotImplementedError
 
 

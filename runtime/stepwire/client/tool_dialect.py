@@ -9,9 +9,9 @@ from stepwire.client.messages import parse_tool_call, value_of_tool
 
 
 class ToolDialect:
-    """The tool that an action means, and the observation that its value means.
+    """The tool that stands for an action, and how the tool's value becomes an observation.
 
-    A client declares it in its class. For servers of actions it changes nothing and costs nothing.
+    A client declares it in its class. It has no effect on servers that take actions.
 
     tool_dialect = ToolDialect("move", {"position": int}, ready={"text": "Ready"})
     """
@@ -25,10 +25,10 @@ class ToolDialect:
     ) -> None:
         """`step` calls `tool` with the fields of the action as arguments.
 
-        `observation` has, for fields of the observation, what makes them from the tool's value.
-        Without it, the value is a dictionary of these fields. `ready` has the fields of the
-        observation of a reset, which such servers do not send. Its texts give way to
-        `metadata["message"]`, if the server sends that.
+        `observation` maps each field of the observation to a function of the tool's value. Without
+        it, the value must be a dictionary of these fields. `ready` has the fields of the
+        observation after a reset, which such servers do not send. If they send a
+        `metadata["message"]`, it replaces the texts in `ready`.
         """
         self.tool = tool
         self._observation = observation

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`WrappedClient`: what `SyncEnvClient` of openenv 0.10 calls of the client that it wraps.
+"""`WrappedClient`: the methods that `SyncEnvClient` of openenv 0.10 calls on the client it wraps.
 
-It runs these coroutines on a loop of its own. Those of the framework's `EnvClient`, which they
-replace, would open a connection beside the client's.
+It runs these coroutines on a loop of its own. They replace those of the framework's `EnvClient`,
+which would open a second connection.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar

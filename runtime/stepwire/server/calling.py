@@ -139,7 +139,7 @@ class Caller:
         step = convention.step
         self._take_step: Call = convention.await_on_loop if step.is_async else self._blocking
         self._step: Function = getattr(environment, step.name)
-        # What is called between steps is called where they are.
+        # State and tools are called where the steps are.
         self.call: Call = on_loop if step.is_async else self._blocking
 
     @property
@@ -227,9 +227,9 @@ class CallingConvention:
         if not (_in_development() or self._is_warning_due(name)):
             return
         if self.reset.is_async or self.step.is_async:
-            advice = "Await what waits, or leave out the async methods, to be called in threads."
+            advice = "Await what blocks, or remove the async methods so that it runs in a thread."
         else:
-            advice = f"Remove BLOCKING = False from {self._class_name}, to be called in threads."
+            advice = f"Remove BLOCKING = False from {self._class_name} so that it runs in a thread."
         logger.warning(
             "%s took %.1f s on the event loop and held up every session. %s",
             name,

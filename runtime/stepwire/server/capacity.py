@@ -18,12 +18,12 @@ logger = logging.getLogger("stepwire.server")
 
 
 class Capacity:
-    """The limit that was asked for; 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`."""
+    """The requested limit; 1 for a class without `SUPPORTS_CONCURRENT_SESSIONS`."""
 
     def __init__(self, factory: EnvironmentFactory, requested: int | None, default: int) -> None:
         """Raises `ConcurrencyConfigurationError` when more was requested than the class supports.
 
-        Where the class is not known yet, that is logged instead, as soon as it is.
+        If the class is not known yet, an error is logged instead, once it is known.
         """
         self._factory = factory
         self._most = default if requested is None else requested
@@ -49,7 +49,7 @@ class Capacity:
 
     @asynccontextmanager
     async def finding_out(self) -> AsyncIterator[None]:
-        """Hold this while a session is opened whose environment tells the class.
+        """Hold this while opening a session before the class is known.
 
         The first session is opened alone; the others wait for it, and fail if it fails.
         """

@@ -54,10 +54,10 @@ def metadata_of(environment: Environment[Any, Any, Any]) -> EnvironmentMetadata:
 def metadata_of_factory(
     make: Callable[[], Environment[Any, Any, Any]], env_name: str | None
 ) -> EnvironmentMetadata:
-    """What the framework's pages show: the name, and the README where a server finds it.
+    """Metadata for the framework's pages: the name, and the README if one is found.
 
-    Nothing is made. These are the values of the framework's `load_environment_metadata`, whose
-    module imports Gradio.
+    No environment is made. These are the values of the framework's `load_environment_metadata`,
+    whose module imports Gradio.
     """
     function = make.func if isinstance(make, partial) else make
     name = str(getattr(function, "__name__", type(function).__name__))

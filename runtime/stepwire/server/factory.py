@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`EnvironmentFactory`: what makes the environments, and the class of those, once it is known.
+"""`EnvironmentFactory`: makes the environments, and knows their class.
 
-A class says what it makes, and so does a function whose return type is annotated. What another
-function makes is known when its first environment has been made: nothing is made to find it out,
-since a backend that the environment needs may not be up yet when the server starts.
+The class is known at once where the author passes a class, or a function whose return type is
+annotated. Otherwise it is known from the first session on: the server makes no environment just to
+find out, because a backend that the environment needs may not be up yet.
 """
 
 import inspect
@@ -49,7 +49,7 @@ class EnvironmentFactory:
     def when_known(self, use: Callable[[type[AnyEnvironment]], None]) -> None:
         """Call `use` with the environment's class: now, or when the first environment is made.
 
-        What `use` raises is raised here, or by every session until it passes.
+        An exception of `use` is raised here, or in every session until `use` succeeds.
         """
         if self.environment_cls is None:
             self._waiting.append(use)
@@ -65,7 +65,7 @@ class EnvironmentFactory:
 
 
 def _declared_class(source: Any) -> type[AnyEnvironment] | None:
-    """The class itself, or the one that a function is annotated to return, if it is no base."""
+    """The class itself, or the class that a function is annotated to return; no abstract class."""
     if isinstance(source, type):
         return source
     function = source if inspect.isroutine(source) else type(source).__call__

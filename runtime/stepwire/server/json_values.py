@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""JSON of whatever an environment returns: a step that was taken is answered.
+"""JSON of any value that an environment returns, so that every step gets an answer.
 
 Values that pydantic encodes are sent as the stock servers send them. Arrays, tensors and numbers of
 numpy are sent as lists and numbers, other collections as lists and objects, and bytes that are not
-UTF-8 as base64. In place of a value that JSON cannot express stands a text with the name of its
-type; the log names the field once for each class.
+UTF-8 as base64. A value that JSON cannot express is replaced by a text with the name of its type;
+the log names the field once for each class.
 """
 
 import logging
@@ -79,11 +79,11 @@ def jsonable(value: Any) -> Any:
 
 
 def as_known(value: Any) -> Any:
-    """A value that pydantic does not know, as one that it may know."""
+    """Convert a value that pydantic does not know into one that it may know."""
     # Of arrays and scalars of numpy, torch, jax and others, `array.array` and `memoryview`.
     if callable(to_list := getattr(value, "tolist", None)):
         known = to_list()
-        if not hasattr(known, "tolist"):  # what mocks return has any method again
+        if not hasattr(known, "tolist"):  # a mock has every attribute, and so has its result
             return known
     if isinstance(value, Mapping):
         return dict(value)
@@ -99,7 +99,7 @@ class _Replacement:
         self._owner = owner
 
     def of(self, value: Any, place: str, inside: tuple[int, ...]) -> Any:
-        """`value`, or what stands in its place; `inside` are the ids of what it is part of."""
+        """`value` or its replacement; `inside` has the ids of the values that contain it."""
         if _is_encodable(value, len(inside)):
             return value
         if id(value) in inside or len(inside) >= _MOST_LEVELS:
@@ -135,7 +135,7 @@ class _Replacement:
 
     def _name(self, value: Any, place: str, reason: str = "which JSON cannot express") -> str:
         kind = type(value)
-        found = f"a {kind.__module__}.{kind.__qualname__}, {reason}; a text holds its place"
+        found = f"a {kind.__module__}.{kind.__qualname__}, {reason}; a text is sent instead"
         _warn(self._owner, place, found)
         return f"<not JSON: {kind.__qualname__}>"
 
@@ -190,6 +190,6 @@ def _attribute(model: BaseModel, name: str) -> Any:
         return error  # a text with its type's name stands for it
 
 
-@lru_cache(maxsize=256)  # once for each, unless an environment names its keys by the hundred
+@lru_cache(maxsize=256)  # once for each of the last 256
 def _warn(owner: type, place: str, found: str) -> None:
     logger.warning("%s.%s has %s", owner.__name__, place, found)

@@ -10,7 +10,7 @@ class Lifespan:
     """A bare ASGI middleware.
 
     The application's own `lifespan` is left to its author, who may replace it or add hooks. An
-    application that is mounted in another hears of no start: its first connection starts it.
+    application that is mounted in another gets no such events: its first connection starts it.
     """
 
     def __init__(

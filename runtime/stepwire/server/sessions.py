@@ -250,7 +250,7 @@ class Sessions:
 
     @asynccontextmanager
     async def temporary(self) -> AsyncIterator[Session]:
-        """A session for a single request. It does not count towards the capacity, as in the stock.
+        """A session for a single request. It does not count towards the capacity.
 
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
@@ -368,7 +368,7 @@ class Sessions:
 
 @asynccontextmanager
 async def _in_use(session: Session) -> AsyncIterator[None]:
-    """A call to the session, which the log lines meanwhile are about."""
+    """A call to the session; log lines in the meantime name it."""
     token = current_session.set(session)
     try:
         async with session.in_use():

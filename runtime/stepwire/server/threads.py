@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Threads that call environments: one for each session, and nothing that a process waits for."""
+"""Threads that call environments, one for each session. A process does not wait for them."""
 
 import asyncio
 from collections.abc import Callable

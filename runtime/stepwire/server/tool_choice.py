@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How an environment offers its tools. What cannot be served is refused, never left out."""
+"""How an environment offers its tools. Tools that cannot be served raise an error."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -58,7 +58,7 @@ def tools_of(environment: Any, action_cls: Any) -> Tools:
 
 
 def _functions(owner: Any) -> _Functions:
-    """The functions in `TOOLS`. A constant of the author's own with that name has none."""
+    """The functions in `TOOLS`; none if that is a constant of the author's for something else."""
     value = getattr(owner, "TOOLS", ())
     items = value.values() if isinstance(value, dict) else value
     if not isinstance(items, Collection):

@@ -3,7 +3,7 @@
 
 - Functions in its class attribute `TOOLS` (`tool_functions.py`).
 - A FastMCP server: `MCPEnvironment`, or attributes of its names (`mcp_tools.py`).
-- Its steps alone list and call them: its action class is one of the framework's tool actions.
+- Only its steps list and call them: its action class is one of the framework's tool actions.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ from stepwire.server.json_values import as_known, jsonable
 class ToolFailure(Exception):
     """A tool could not be called, or it raised.
 
-    `code` is that of the JSON-RPC error; `None`: the answer is a result that says so.
+    `code` is that of the JSON-RPC error; with `None`, the answer is a result with `is_error`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Tools(ABC):
 
     @abstractmethod
     async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
-        """Call a tool. Returns a `ToolResult`, FastMCP's, or what else the stock servers send.
+        """Call a tool. Returns a `ToolResult`, FastMCP's result, or another value.
 
         Raises `ToolFailure`.
         """
@@ -149,7 +149,7 @@ def result_of(value: Any, *, is_error: bool = False) -> ToolResult:
 
 
 def internal_failure(message: str) -> ToolFailure:
-    """A tool failed in a way that JSON-RPC answers with an internal error, as the stock does."""
+    """A failure that JSON-RPC answers with an internal error, as the stock servers do."""
     return ToolFailure(ToolErrorType.EXECUTION_ERROR, message, JsonRpcErrorCode.INTERNAL_ERROR)
 
 

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 
 
 class _LastRouter(APIRouter):
-    """Looked at when the application has no route for a request, not even one added later."""
+    """Serves a request for which the application has no route, not even one added later."""
 
 
 @contextmanager

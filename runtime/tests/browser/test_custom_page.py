@@ -69,7 +69,7 @@ def test_the_page_alone(pages: Any, open_page: Callable[..., Page]) -> None:
     _screenshot(page, "custom-alone")
 
 
-def test_the_server_is_told_of_a_path_prefix(
+def test_a_path_prefix_is_passed_to_the_server(
     start_server: Callable[..., Any],
     serve_below_prefix: Callable[..., str],
     open_page: Callable[..., Page],

@@ -164,7 +164,7 @@ def test_each_fault_raises_its_own_error(
 
 
 @pytest.mark.parametrize("fault", [after_a_ping, in_two_pieces, twice])
-def test_what_looks_like_a_fault_and_is_none(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+def test_what_looks_like_a_fault_but_is_not(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     exchange, result = _replay(fault, monkeypatch)
     assert result.observation.text == "fault"
     if fault is twice:

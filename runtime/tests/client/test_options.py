@@ -82,7 +82,7 @@ def test_a_header_that_cannot_be_sent_is_refused_and_not_shown(value: str) -> No
         (7, "`headers` must be a dictionary of strings, not int"),
     ],
 )
-def test_headers_that_are_none(headers: Any, text: str) -> None:
+def test_headers_that_are_not_valid_are_refused(headers: Any, text: str) -> None:
     with pytest.raises(InvalidOptionError, match=text):
         NotesEnv(_URL, headers=headers)
 

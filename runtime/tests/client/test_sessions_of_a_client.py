@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def test_a_session_more_has_the_class_and_all_options(server_with_a_token: Any) -> None:
+def test_a_new_session_has_the_class_and_all_options(server_with_a_token: Any) -> None:
     class MyEnv(NotesEnv):
         pass
 
@@ -53,7 +53,7 @@ def test_a_session_more_has_the_class_and_all_options(server_with_a_token: Any) 
     assert [one.status for one in (env, child, grandchild)] == ["closed", "closed", "closed"]
 
 
-def test_a_session_more_is_awaited_on_a_loop(server_with_a_token: Any) -> None:
+def test_a_new_session_is_awaited_on_a_loop(server_with_a_token: Any) -> None:
     async def main() -> list[str]:
         async with NotesEnv(server_with_a_token.url, token=_TOKEN) as env:
             child = await env.new_session()
@@ -66,7 +66,7 @@ def test_a_session_more_is_awaited_on_a_loop(server_with_a_token: Any) -> None:
     assert asyncio.run(main()) == ["closed"] * 4
 
 
-def test_a_session_more_of_a_blocking_client_blocks_on_a_loop(server: Any) -> None:
+def test_a_new_session_of_a_blocking_client_blocks_on_a_loop(server: Any) -> None:
     async def main() -> None:
         with NotesEnv(server.url) as env:
             child = env.new_session()
@@ -76,7 +76,7 @@ def test_a_session_more_of_a_blocking_client_blocks_on_a_loop(server: Any) -> No
     asyncio.run(main())
 
 
-def test_a_session_more_may_be_closed_first_and_leaves_its_parent_open(server: Any) -> None:
+def test_a_new_session_may_be_closed_first_and_leaves_its_parent_open(server: Any) -> None:
     with NotesEnv(server.url) as env:
         child = env.new_session()
         env.reset(episode_id="parent")
@@ -86,7 +86,7 @@ def test_a_session_more_may_be_closed_first_and_leaves_its_parent_open(server: A
         assert len(env._children) == 0
 
 
-def test_a_server_without_room_refuses_one_more(one_session_server: Any) -> None:
+def test_a_full_server_refuses_a_new_session(one_session_server: Any) -> None:
     with NotesEnv(one_session_server.url) as env:
         env.reset()
         child = env.new_session()
@@ -195,7 +195,7 @@ def test_its_address_and_sessions_are_those_of_the_started_server(server: Any) -
     assert provider.calls.count("start mine") == 1
 
 
-def test_a_provider_that_must_be_told_what_to_start_is_named(server: Any) -> None:
+def test_a_provider_that_does_not_know_what_to_start_is_named(server: Any) -> None:
     class NeedsAnImage(ContainerProvider):
         def start_container(self, image: str, **_: Any) -> str:  # type: ignore[override]
             raise AssertionError

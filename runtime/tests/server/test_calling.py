@@ -138,7 +138,7 @@ def test_a_class_that_says_it_does_not_block_is_warned_about_once(
     asyncio.run(step(session, 2))
     (warning,) = _warnings(caplog)
     assert warning.startswith("SlowOnLoop.step took 0.")
-    assert "Remove BLOCKING = False from SlowOnLoop, to be called in threads" in warning
+    assert "Remove BLOCKING = False from SlowOnLoop so that it runs in a thread" in warning
 
 
 @pytest.mark.parametrize("environment_cls", [Threaded, AsyncStep])
@@ -172,7 +172,7 @@ def test_development_mode_reports_every_method_that_blocks(
         "SlowAsyncBoth.step_async",
         "SlowAsyncBoth.step_async",
     ]
-    assert "Await what waits, or leave out the async methods" in _warnings(caplog)[-1]
+    assert "Await what blocks, or remove the async methods" in _warnings(caplog)[-1]
 
 
 class Failing(Threaded):
@@ -207,7 +207,7 @@ def test_development_mode_leaves_errors_and_cancellation_as_they_are(session_wit
     asyncio.run(call(), debug=True)
 
 
-def test_an_environment_whose_maker_has_given_up_is_closed() -> None:
+def test_an_environment_whose_client_has_given_up_is_closed() -> None:
     go_on, closed = threading.Event(), threading.Event()
 
     class Late(Threaded):

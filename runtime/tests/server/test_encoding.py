@@ -267,7 +267,7 @@ def test_the_log_names_a_field_once_for_each_class(caplog: pytest.LogCaptureFixt
             encode_observation_frame(Named(metadata={"debug": value, "png": b"\xff"}))
     assert [record.getMessage() for record in caplog.records] == [
         "Named.metadata.debug[].rng has a builtins.object, which JSON cannot express; "
-        "a text holds its place",
+        "a text is sent instead",
         "Named.metadata.png has bytes that are not UTF-8, sent as base64",
     ]
 

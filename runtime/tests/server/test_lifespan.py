@@ -168,7 +168,7 @@ def test_routes_that_the_framework_does_not_have_are_the_authors(app: FastAPI) -
         assert {"/sessions", "/state"} <= set(client.get("/openapi.json").json()["paths"])
 
 
-def test_a_mount_at_the_root_gets_what_is_left(app: FastAPI, tmp_path: Path) -> None:
+def test_a_mount_at_the_root_gets_all_other_requests(app: FastAPI, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("the author's")
     (tmp_path / "web").write_text("the author's")
     app.mount("/", StaticFiles(directory=tmp_path, html=True))

@@ -132,7 +132,7 @@ def test_actions_of_each_kind_are_steps_of_the_environment(
     assert _post(server, f"/{name}/step", overtime)["reward"] == 0.5
 
 
-def test_code_calls_the_tools_as_on_the_stock_server(servers: dict[str, Any]) -> None:
+def test_code_in_an_action_calls_the_tools_as_on_the_stock_server(servers: dict[str, Any]) -> None:
     answers: dict[str, list[Any]] = {}
     for kind, server in servers.items():
         with _open(server, "/coded/ws") as conversation:
@@ -143,7 +143,7 @@ def test_code_calls_the_tools_as_on_the_stock_server(servers: dict[str, Any]) ->
     assert (done["result"], "dance" in failed["error"]) == (5, True)
 
 
-def test_tools_that_are_no_steps_are_listed_and_called_beside_the_actions(server: Any) -> None:
+def test_tools_that_are_not_steps_are_listed_and_called_beside_the_actions(server: Any) -> None:
     with _open(server, "/client-beside-actions/ws") as conversation:
         listed = _act(conversation, {"type": "list_tools"})["data"]["observation"]["tools"]
         assert [tool["name"] for tool in listed] == ["take", "drop"]
@@ -252,7 +252,7 @@ def test_tools_that_cannot_be_served_fail_the_session_and_the_log_says_why(
     assert reason in server.log
 
 
-def test_the_websocket_of_json_rpc_survives_what_is_no_request(server: Any) -> None:
+def test_the_websocket_of_json_rpc_survives_invalid_requests(server: Any) -> None:
     with _open(server, "/workshop/mcp") as conversation:
         for sent, code in (("{", -32700), ("[]", -32600), ("{}", -32600), (b"\xff", -32700)):
             assert conversation.ask(sent)["error"]["code"] == code
@@ -316,7 +316,7 @@ def test_an_environment_offers_its_tools_in_one_way() -> None:
 
 
 @pytest.mark.parametrize("constant", [("read", "write"), [{"name": "read"}], "read", None, 3])
-def test_a_constant_of_the_author_s_own_is_no_tool(constant: Any) -> None:
+def test_a_constant_of_the_author_is_not_a_tool(constant: Any) -> None:
     environment_cls = type("Shelf", (NotesEnvironment,), {"TOOLS": constant})
     assert create_app(environment_cls, NoteAction, NoteObservation)
 

@@ -50,7 +50,7 @@ class Listener(Protocol):
 
     @property
     def host(self) -> str:
-        """The address or name it was told to listen on; empty when unknown."""
+        """The address or name that it listens on; empty when unknown."""
 
     @property
     def is_on_loopback(self) -> bool:
@@ -78,7 +78,7 @@ class AccessControl:
         self._max_bytes = settings.max_message_bytes
         self._origins = origins
         self._hosts = settings.allowed_hosts
-        # Of answers that do not have them: pages of ours have a stricter policy, an author's may.
+        # For responses without these headers: our own pages, for example, have a stricter policy.
         self._headers = {
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "same-origin",

@@ -3,7 +3,7 @@
 
 In production mode a connection is one session. It begins with a reset, which starts the agent's
 process. Each message of the client is one turn, whose events are sent as they happen. A turn that
-fails ends the session: nobody knows what the agent has done.
+fails ends the session, because the state of the agent is unknown.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class HarnessMessage(BaseMessage):
 
 
 class ClientGoneError(ConnectionResetError):
-    """Not an error of the agent's connections, which has the same base class."""
+    """The client has disconnected. Tells that from the errors of the agent's own connections."""
 
 
 class TurnError(Exception):
@@ -62,7 +62,7 @@ class HarnessEndpoint(WebSocketEndpoint):
         try:
             started = {"session_id": session.id, "harness": environment.adapter.config.name}
             await session.reset({})
-        except Exception as error:  # noqa: BLE001 - whatever keeps the agent from starting
+        except Exception as error:  # noqa: BLE001 - an agent may fail to start in any way
             log_failure(error)
             failure = {"message": "harness session failed", "code": WSErrorCode.SESSION_ERROR}
             await connection.end(1000, "", failure)

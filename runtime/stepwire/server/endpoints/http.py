@@ -125,7 +125,7 @@ class Route(APIRoute):
 
 
 def _for_handlers(error: MessageError) -> Exception:
-    """What the framework's servers raise: an author's exception handlers may be waiting for it."""
+    """The exception that the framework's servers raise, for exception handlers of the author."""
     entries = error.errors or [{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]
     if entries[0]["loc"][:1] == ("body",):
         return RequestValidationError(entries)

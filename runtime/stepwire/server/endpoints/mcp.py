@@ -157,5 +157,5 @@ def failure_response(
 
 
 def unreadable_response(error: MessageError) -> dict[str, Any]:
-    """The response to what is no JSON, or exceeds a limit."""
+    """The response to text that is not JSON, or that exceeds a limit."""
     return failure_response(JsonRpcErrorCode.PARSE_ERROR, str(error), error.errors)

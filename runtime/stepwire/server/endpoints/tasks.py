@@ -110,7 +110,7 @@ class TaskRoutes:
     def _asking(
         self, method: str, model: type[SplitRequest], key: str
     ) -> Callable[[str, Request], Awaitable[Response]]:
-        """What answers with the environment's `method`, called with the fields of the body."""
+        """A route that calls the environment's `method` with the fields of the body."""
         more = {"env_name": self._name} if method == "list_tasks" else {}
 
         async def answer(env_name: str, request: Request) -> Response:

@@ -44,7 +44,7 @@ class SessionEndpoint(ABC):
 
     @abstractmethod
     def _encode_error(self, error: dict[str, Any]) -> str:
-        """The frame for an error that is no answer: `message`, `code` and maybe more."""
+        """The frame for an error that answers no request: `message`, `code` and maybe more."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         require_access_control(scope)

@@ -19,7 +19,7 @@ from stepwire.server.pages.web_manager import WebInterfaceManager
 
 @dataclass(frozen=True)
 class CustomPage:
-    """What the author asks of `/web`: the arguments of `create_app` that concern it."""
+    """The arguments of `create_app` that concern `/web`."""
 
     builder: Callable[..., Any] | None = None
     """Called with `web_manager, action_fields, metadata, is_chat_env, title, quick_start_md`;

@@ -94,12 +94,11 @@ class WebInterfaceManager:
     def forget_environment(self) -> None:
         """Make another environment if the server starts again; this one has been closed."""
         self._session = None
-        self._turn = asyncio.Lock()
         self.connected_clients.clear()
 
     @property
     def env(self) -> AnyEnvironment:
-        """The environment itself, made if need be. Its methods wait for no other call."""
+        """The environment itself, made if need be. Calls of its methods do not wait for others."""
         return self._opening().result().environment
 
     async def reset_environment(self, reset_kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -260,12 +259,12 @@ class WebInterfaceManager:
 
 
 def _in_other_thread(call: Callable[[], Coroutine[Any, Any, ResultT]]) -> "Future[ResultT]":
-    """The result of a coroutine, without a loop or a thread pool of the caller's.
+    """Run a coroutine in a thread and a loop of its own.
 
-    Both may be busy, or wait for this very result.
+    The caller's loop and thread pool may be busy, or waiting for this result.
     """
     future: Future[ResultT] = Future()
-    future.set_running_or_notify_cancel()  # from now on, no caller that gives up cancels it
+    future.set_running_or_notify_cancel()  # so that a caller that gives up cannot cancel it
 
     def run() -> None:
         try:

@@ -142,15 +142,15 @@ class Lifecycle:
 
 
 def _end_process(loop: asyncio.AbstractEventLoop) -> None:
-    """End the process where a thread keeps its loop, or then the interpreter, from ending.
+    """End the process if a thread keeps the loop or the interpreter from ending.
 
-    A call that was given up may run in a thread of asyncio's or AnyIO's, as the tools of FastMCP
-    do. Both wait for those without a limit.
+    An abandoned call may run in a thread of asyncio or AnyIO, as the tools of FastMCP do. Both wait
+    for their threads without a limit.
     """
     time.sleep(_LAST_WAIT_S)
     while loop.is_closed() and threading.main_thread().is_alive():
         time.sleep(_LAST_WAIT_S)  # the program goes on after its server
-    logger.warning("A call that was given up still runs: the process ends without it")
+    logger.warning("An abandoned call is still running: the process ends without it")
     logging.shutdown()
     os._exit(0)
 

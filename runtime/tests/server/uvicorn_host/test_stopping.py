@@ -180,7 +180,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("wait", ["asyncio.to_thread", "anyio.to_thread.run_sync"])
-def test_nor_does_a_thread_that_the_environment_starts(
+def test_a_thread_of_the_environment_does_not_keep_the_process(
     start_server: Callable[..., Any], connect: Any, tmp_path: Path, wait: str
 ) -> None:
     application = tmp_path / "stuck_app.py"
@@ -194,7 +194,7 @@ def test_nor_does_a_thread_that_the_environment_starts(
     server.process.terminate()
     _expect_end(stuck)
     assert server.process.wait(60) == 0
-    assert "still runs: the process ends without it" in server.log
+    assert "still running: the process ends without it" in server.log
 
 
 def test_a_request_whose_constructor_never_returns_is_answered(
