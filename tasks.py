@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Echo's tasks: messages to send back, which `reset(split="test", index=0)` starts an episode with.
+"""Echo's tasks, each a message to send back. `reset(split="test", index=0)` starts one.
 
 The server finds the methods by their names and answers the routes of the Task API with them.
 """
@@ -13,7 +13,7 @@ MESSAGES = {
 
 
 class NoSuchTaskError(IndexError, ValueError):
-    """An `IndexError` is a 400 of the Task API; a `ValueError` shows its text to who resets."""
+    """The Task API answers an `IndexError` with 400; a reset sends the text of a `ValueError`."""
 
 
 class EchoTasks:
@@ -24,7 +24,7 @@ class EchoTasks:
 
     def list_tasks(self, split: str) -> list[dict[str, Any]]:
         if split not in self.list_splits():
-            raise NoSuchTaskError(f"split: {split!r:.80} is none of {self.list_splits()}")
+            raise NoSuchTaskError(f"split must be one of {self.list_splits()}, not {split!r:.80}")
         return [
             {"id": f"{split}-{index}", "split": split, "index": index, "message": message}
             for index, message in enumerate(MESSAGES[split])
@@ -38,7 +38,7 @@ class EchoTasks:
             if task["index"] == index:
                 return task
         last = self.num_tasks(split) - 1
-        raise NoSuchTaskError(f"index: {index!r:.80} is none of 0 to {last}, the tasks of {split}")
+        raise NoSuchTaskError(f"index must be 0 to {last} in {split!r}, not {index!r:.80}")
 
     def get_task_range(
         self, split: str, start: int | None = None, stop: int | None = None

@@ -27,13 +27,13 @@ def test_every_task_is_found_by_its_split_and_index() -> None:
 
 @pytest.mark.parametrize("index", [-1, 6, 0.5, "0", None, [0]], ids=repr)
 def test_another_index_is_refused(index: Any) -> None:
-    with pytest.raises(NoSuchTaskError, match="none of 0 to 5, the tasks of train"):
+    with pytest.raises(NoSuchTaskError, match="index must be 0 to 5 in 'train'"):
         EchoEnvironment().get_task("train", index)
 
 
 @pytest.mark.parametrize("split", ["", "Train", 7, ["train"], "x" * 1000], ids=repr)
 def test_another_split_is_refused(split: Any) -> None:
-    with pytest.raises(NoSuchTaskError, match=r"is none of \['train', 'test'\]") as refusal:
+    with pytest.raises(NoSuchTaskError, match=r"must be one of \['train', 'test'\]") as refusal:
         EchoEnvironment().reset(split=split)
     assert len(str(refusal.value)) < 200
 
@@ -79,7 +79,7 @@ def test_an_agent_solves_each_task(server: Any) -> None:
             assert result.observation.echoed_message == task["message"]
             assert result.reward == len(task["message"]) * 0.1
             assert env.state().model_dump()["task"] == task
-        with pytest.raises(Exception, match="none of 0 to 3, the tasks of test"):
+        with pytest.raises(Exception, match="index must be 0 to 3 in 'test'"):
             env.reset(split="test", index=9)
 
 

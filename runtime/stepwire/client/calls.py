@@ -42,7 +42,7 @@ class Call(Generic[ResultT]):
     ) -> None:
         """`parse` makes the result of a reply.
 
-        A call that starts an episode may open a new session in the place of a lost one.
+        A call that starts an episode may replace a lost session by a new one.
         """
         self.performer = performer
         self.request = request

@@ -278,7 +278,7 @@ class Connection:
             sock.close()
 
     def __del__(self) -> None:
-        # A client that is dropped without `close()` gives its slot on the server back all the same.
+        # A client that is dropped without `close()` frees its slot on the server, too.
         self.drop()
 
     def _drop_after(self, error: BaseException) -> None:

@@ -42,7 +42,7 @@ class LoopDriver:
         self._sock = sock
         self._exchange = exchange
         # Weak, because the loop references this object: a client that is dropped without `close()`
-        # must be collected all the same.
+        # must still be collected.
         self._connection = weakref.ref(connection)
         self._settled: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None

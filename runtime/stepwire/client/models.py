@@ -226,8 +226,8 @@ def _parse_known_keys(
     """Parse what failed with `error`, without the keys that the model does not know.
 
     Raises `error` if it has another reason, or the model knows nothing of the reply at all: that
-    comes from another environment. An observation of a tool is expected of calls only, not of a
-    reset.
+    comes from another environment. A client of tools accepts any observation that
+    does not answer a call, such as that of a reset.
     """
     if issubclass(model, CallToolObservation) and "tool_name" not in fields:
         return OpenObservation(**fields)  # type: ignore[return-value]

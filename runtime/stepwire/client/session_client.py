@@ -81,7 +81,7 @@ class SessionClient(
 
     tool_dialect: ClassVar[ToolDialect | None] = None
     """What an action means on a server that offers only tools."""
-    _calls_tools = False  # whether the server has turned out to be such a one
+    _calls_tools = False  # whether the server takes only tool calls, as found out by the first step
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class SessionClient(
         scenario: Any = None,
         **kwargs: Any,
     ) -> AwaitableStepResult[ObsT]:
-        """Start an episode. Opens a new session in the place of a lost one.
+        """Start an episode. Replaces a lost session by a new one.
 
         `seed` (0 or more) and `episode_id` (up to 255 characters) are for every environment,
         `scenario` is for servers of `stepwire`: faults and delays to train against. `kwargs` are

@@ -16,9 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from stepwire.protocol.stamps import make_stamp
 from stepwire.server.calling import AnyEnvironment, Caller
-from stepwire.server.encoding import (
-    state_field,
-)
+from stepwire.server.encoding import state_field
 from stepwire.server.errors import MessageError
 from stepwire.server.session import Session
 

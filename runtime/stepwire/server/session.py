@@ -11,9 +11,7 @@ from uuid import uuid4
 from openenv.core.env_server.types import Action, Observation
 
 from stepwire.server.calling import AnyEnvironment, Caller
-from stepwire.server.encoding import (
-    state_field,
-)
+from stepwire.server.encoding import state_field
 from stepwire.server.errors import log_failure
 from stepwire.server.tool_choice import tools_of
 from stepwire.server.tools import Tools

@@ -17,9 +17,7 @@ from openenv.core.env_server.types import BaseMessage, WSErrorCode
 from starlette.types import Message, Receive
 
 from stepwire.server.calling import AnyEnvironment
-from stepwire.server.encoding import (
-    encode_frame,
-)
+from stepwire.server.encoding import encode_frame
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.errors import MessageError, describe, log_failure
 from stepwire.server.session import Session

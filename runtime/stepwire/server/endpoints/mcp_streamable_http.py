@@ -19,9 +19,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.distribution import metadata_of
-from stepwire.server.encoding import (
-    encode_json_rpc,
-)
+from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.errors import log_failure
 from stepwire.server.mcp_tools import use_our_log
 from stepwire.server.sessions import Sessions

@@ -6,9 +6,7 @@ from typing import Any
 from openenv.core.env_server.mcp_types import JsonRpcErrorCode
 from starlette.types import Message
 
-from stepwire.server.encoding import (
-    encode_json_rpc,
-)
+from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.endpoints.mcp import failure_response, unreadable_response
 from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
 from stepwire.server.errors import MessageError, describe

@@ -235,7 +235,7 @@ class WebInterfaceManager:
         try:
             state = await session.state()
             return state_field(state, "episode_id"), state_field(state, "step_count")
-        except Exception as error:  # noqa: BLE001 - the step has been taken, whatever fails now
+        except Exception as error:  # noqa: BLE001 - the step has been taken and must be reported
             log_failure(error)
             return None, self.episode_state.step_count + 1
 
