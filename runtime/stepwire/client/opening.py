@@ -34,9 +34,9 @@ def route_to(uri: WebSocketURI) -> Route:
         return Route(uri.host, uri.port, None)
     if proxy.scheme not in ("http", "https") or not proxy.hostname:
         raise ConnectFailedError(
-            f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment names for "
-            f"it is of the kind {proxy.scheme!r}, which this client does not support. Name an HTTP "
-            "proxy in `https_proxy` or `http_proxy`, or this host in `no_proxy`."
+            f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment "
+            f"variables name is of the kind {proxy.scheme!r}, which this client does not support. "
+            "Name an HTTP proxy in `https_proxy` or `http_proxy`, or this host in `no_proxy`."
         )
     return Route(proxy.hostname, proxy.port or (443 if proxy.scheme == "https" else 80), proxy)
 

@@ -158,7 +158,7 @@ class SessionClient(
         if why:
             raise TypeError(
                 f"{self!r} can be neither pickled nor copied: {why}. Pass on its address and "
-                "options, or a client that was not used yet."
+                "options, or a client that has not been used."
             )
         left_out = ("_session", "_children", "_being_awaited")
         return {name: value for name, value in vars(self).items() if name not in left_out}

@@ -24,7 +24,7 @@ class EnvironmentFactory:
         """Raises `TypeError` when `make` cannot be called."""
         if not callable(make):
             raise TypeError(
-                f"env is called to make an environment for each session, {type(make).__name__} "
+                f"env must be a class or function that makes an environment; {type(make).__name__} "
                 "cannot be called. Pass the environment class, not an instance."
             )
         self.make = make

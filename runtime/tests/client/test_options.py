@@ -158,7 +158,7 @@ def test_a_client_that_was_not_used_can_be_copied(server: Any, copied: Any) -> N
 @pytest.mark.parametrize("copied", _COPIES, ids=["copy", "deepcopy", "pickle"])
 def test_a_client_that_was_used_says_why_it_cannot_be_copied(server: Any, copied: Any) -> None:
     with NotesEnv(server.url) as env:
-        with pytest.raises(TypeError, match=r"<NotesEnv .*its session is open.* not used yet"):
+        with pytest.raises(TypeError, match=r"<NotesEnv .*its session is open.* has not been used"):
             copied(env)
         assert env.step(HELLO).reward == 0.5
 

@@ -35,9 +35,10 @@ _CHECKED = "stepwire.access"  # in the scope of a connection that `AccessControl
 
 
 def require_access_control(scope: Scope) -> None:
-    """Raise what refuses a connection that should have passed `AccessControl` and has not.
+    """Refuse a connection that has not passed `AccessControl`, if a token is set.
 
-    An application that includes our routes, instead of mounting ours, leaves it out.
+    That happens in an application that includes our routes instead of mounting ours. Raises
+    `HTTPException` or `WebSocketException`.
     """
     if _CHECKED not in scope and read_settings().api_token is not None:
         reason = "API_TOKEN is set, but nothing checks it: mount the application, do not include it"

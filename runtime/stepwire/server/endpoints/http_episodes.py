@@ -69,7 +69,7 @@ class HttpEpisodes:
             logger.info("SECRET_KEY is not set: episodes over HTTP end when this server stops")
 
     def serializer(self, environment_cls: type[AnyEnvironment]) -> Any:
-        """What signs the cookies of environments of this class; `None` if they have no cookies."""
+        """The signer of this class's cookies; `None` if its environments have no cookies."""
         if environment_cls not in self._serializers:
             self._serializers[environment_cls] = self._make_serializer(environment_cls)
         return self._serializers[environment_cls]
