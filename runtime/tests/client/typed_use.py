@@ -145,5 +145,7 @@ async def await_client() -> None:
         assert_type(env, NotesEnv)
         assert_type(await env, NotesEnv)
         assert_type(await env.close(), None)
-    async with NotesEnvPool(_URL, num_envs=2):  # type: ignore[attr-defined]
-        pass
+    async with NotesEnvPool(_URL, num_envs=2) as pool:
+        assert_type(pool, NotesEnvPool)
+        results = await pool.step([NoteAction(text="a"), NoteAction(text="b")])
+        assert_type(results[0].observation, NoteObservation)
