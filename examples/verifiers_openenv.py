@@ -45,7 +45,7 @@ class StandIn(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         seen = json.loads(self.rfile.read(length))["messages"][-1]["content"]
         observation = json.loads(seen)["observation"]
-        answer = "Hello!" if not observation["metadata"] else observation["echoed_message"] + "!"
+        answer = observation["echoed_message"] + "!" if observation["message_length"] else "Hello!"
         print(f"saw {observation['echoed_message']!r}, says {answer!r}")
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
