@@ -190,13 +190,19 @@ class Caller:
 class CallingConvention:
     """How environments of one class are called; found out once, not at every step."""
 
-    def __init__(self, environment: AnyEnvironment) -> None:
+    def __init__(self, environment: AnyEnvironment, *, for_page: bool = False) -> None:
+        """`for_page`: a class that overrides `step` only is stepped with it, as on the framework's
+        page, though it inherits a `step_async`.
+        """
         self._class_name = type(environment).__name__
         self._slow: set[str] = set()
         self._has_warned = False
         self.needs_thread = needs_thread(type(environment))
         self.reset = _method(environment, "reset")
-        self.step = _method(environment, "step")
+        is_async = _is_async(environment, "step")
+        if for_page and _overrides_only_sync(environment, "step"):
+            is_async = False
+        self.step = _method_in_form(environment, "step", is_async)
 
     async def call_on_loop(
         self, function: Function, arguments: Arguments, keywords: Keywords
@@ -263,7 +269,10 @@ class Method:
 
 
 def _method(environment: AnyEnvironment, name: str) -> Method:
-    is_async = _is_async(environment, name)
+    return _method_in_form(environment, name, _is_async(environment, name))
+
+
+def _method_in_form(environment: AnyEnvironment, name: str, is_async: bool) -> Method:
     name = f"{name}_async" if is_async else name
     return Method(name, is_async, _keywords(getattr(environment, name)))
 
@@ -273,6 +282,14 @@ def _is_async(environment: AnyEnvironment | type[AnyEnvironment], name: str) -> 
     name = f"{name}_async"
     function = getattr(environment, name, None)
     return getattr(function, "__func__", function) not in (None, getattr(Environment, name))
+
+
+def _overrides_only_sync(environment: AnyEnvironment, name: str) -> bool:
+    """Whether the most derived class that has a form of the method has only the synchronous one."""
+    owners = (environment, *type(environment).__mro__)
+    contents = (getattr(owner, "__dict__", {}) for owner in owners)
+    forms = {name, f"{name}_async"}
+    return next(found for names in contents if (found := forms & names.keys())) == {name}
 
 
 def _keywords(bound: Function) -> frozenset[str] | None:

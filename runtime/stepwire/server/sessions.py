@@ -57,8 +57,10 @@ class SessionFactory:
         self._shared_thread: CallThread | None = None
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
 
-    async def create(self) -> Session:
-        """Raises `EnvironmentFactoryError` when the environment's constructor raises, or when its
+    async def create(self, *, for_page: bool = False) -> Session:
+        """Make a session: for a page of the server, or for a client.
+
+        Raises `EnvironmentFactoryError` when the environment's constructor raises, or when its
         tools cannot be served.
         """
         caller: Caller | None = None
@@ -68,7 +70,7 @@ class SessionFactory:
                 if needs_thread(self.expected_cls):
                     thread = self._new_thread()
                 environment = await self._make(thread)
-                caller = self._caller(environment, thread)
+                caller = self._caller(environment, thread, for_page)
                 self._factory.note(environment)
                 tools_of(environment, self._action_cls)  # fails where they cannot be served
         except BaseException:
@@ -138,8 +140,13 @@ class SessionFactory:
             raise
         return made[0]
 
-    def _caller(self, environment: AnyEnvironment, thread: SessionThread | None) -> Caller:
-        convention = self._convention(environment)
+    def _caller(
+        self, environment: AnyEnvironment, thread: SessionThread | None, for_page: bool
+    ) -> Caller:
+        if for_page:
+            convention = CallingConvention(environment, for_page=True)
+        else:
+            convention = self._convention(environment)
         if thread is not None and not convention.needs_thread:
             thread.end()
             thread = None
@@ -242,9 +249,10 @@ class Sessions:
     async def open_uncounted(self) -> Session:
         """A session that does not count towards the capacity and ends with the server.
 
-        Its requests are made within `request`.
+        It is for a page; its requests are made within `request`. Its tools are not held open: as on
+        the framework's page, a step may run an event loop of its own.
         """
-        session = await self._factory.create_lasting()
+        session = await self._factory.create(for_page=True)
         self._uncounted.append(session)
         return session
 

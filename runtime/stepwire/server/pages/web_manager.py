@@ -27,7 +27,7 @@ from stepwire.server.encoding import (
     state_fields,
 )
 from stepwire.server.errors import log_failure
-from stepwire.server.json_values import encode
+from stepwire.server.json_values import encode, jsonable
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import TOOL_ACTIONS, TOOL_MODELS, action_classes
@@ -231,10 +231,14 @@ class WebInterfaceManager:
         return result
 
     async def _position(self, session: Session) -> tuple[str | None, int]:
-        """The episode's id and step count; guessed where the environment's state fails."""
+        """The episode's id and step count; guessed where the environment's state lacks them."""
         try:
             state = await session.state()
-            return state_field(state, "episode_id"), state_field(state, "step_count")
+            episode_id = state_field(state, "episode_id")
+            step_count = state_field(state, "step_count")
+            if step_count is None:
+                step_count = self.episode_state.step_count + 1
+            return None if episode_id is None else str(episode_id), int(step_count)
         except Exception as error:  # noqa: BLE001 - the step has been taken and must be reported
             log_failure(error)
             return None, self.episode_state.step_count + 1
@@ -285,8 +289,13 @@ def _runs_event_loop() -> bool:
 
 
 def _result(observation: Observation) -> dict[str, Any]:
+    try:
+        content = observation.model_dump(exclude={"reward", "done"})
+    except Exception:  # noqa: BLE001 - a serialiser of the environment's may fail in any way
+        content = jsonable(observation)
+        del content["reward"], content["done"]
     result = {
-        "observation": observation.model_dump(exclude={"reward", "done"}),
+        "observation": content,
         "reward": observation.reward,
         "done": observation.done,
     }

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastmcp import FastMCP
+from openenv.core.env_server.mcp_environment import MCPEnvironment
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
-from openenv.core.env_server.types import Action, EnvironmentMetadata, Observation
+from openenv.core.env_server.types import Action, EnvironmentMetadata, Observation, State
+from pydantic import field_serializer
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
@@ -126,6 +129,94 @@ def test_tools_are_called_as_in_a_session() -> None:
         return await manager.step_environment(action)
 
     assert asyncio.run(use())["observation"]["result"]["data"] == {"text": "Hi", "length": 2}
+
+
+class WithTools(MCPEnvironment):
+    """Overrides `step` only, and inherits a `step_async`."""
+
+    def __init__(self) -> None:
+        mcp: Any = FastMCP("tools")
+        mcp.tool(self.double)
+        self._steps = 0
+        super().__init__(mcp)
+
+    def double(self, x: int) -> int:
+        return 2 * x
+
+    def reset(self, *arguments: Any, **kwargs: Any) -> Observation:
+        return Observation()
+
+    def step(self, action: Action, timeout_s: float | None = None, **kwargs: Any) -> Observation:
+        self._steps += 1
+        stepped: Observation = super().step(action, timeout_s=timeout_s, **kwargs)
+        return stepped
+
+    def _step_impl(self, *arguments: Any, **kwargs: Any) -> Observation:
+        return Observation()
+
+    @property
+    def state(self) -> State:
+        return State(step_count=self._steps)
+
+
+class StepsOverridden(OnTheLoop):
+    BLOCKING = True
+
+    def step(self, action: NoteAction, timeout_s: float | None = None, **kwargs: Any) -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        return super().step(action)
+
+
+@pytest.mark.parametrize("environment", [WithTools, StepsOverridden, OnTheLoop])
+def test_an_overridden_step_is_called_though_its_async_form_is_inherited(environment: Any) -> None:
+    """The framework's page calls `step`, so such steps count there but not in a session."""
+
+    async def use() -> None:
+        manager = _manager(environment)
+        call = {"type": "call_tool", "tool_name": "double", "arguments": {"x": 3}}
+        for _ in range(2):
+            await manager.step_environment(call if environment is WithTools else {"text": "Hi"})
+        assert [entry.step_count for entry in manager.episode_state.action_logs] == [1, 2]
+
+    asyncio.run(use())
+
+
+class Faulty(Observation):
+    text: str = "sent"
+    bad: str = "not sent"
+
+    @field_serializer("bad")
+    def _fail(self, value: str) -> str:
+        raise RuntimeError(value)
+
+
+@pytest.mark.parametrize(
+    ("state", "episode_id", "step_count"),
+    [
+        ({}, None, 1),
+        ({"episode_id": 7, "step_count": "4"}, "7", 4),
+        (None, None, 1),
+        ({"step_count": "many"}, None, 1),
+    ],
+)
+def test_a_step_that_was_taken_is_answered_whatever_the_state_is(
+    state: Any, episode_id: str | None, step_count: int
+) -> None:
+    class Stateful(InThreads):
+        def step(self, action: NoteAction, timeout_s: float | None = None, **kwargs: Any) -> Any:
+            return Faulty(reward=1.0)
+
+    Stateful.state = property(lambda _: state)  # type: ignore[assignment]
+
+    async def use() -> None:
+        manager = _manager(Stateful)
+        answer = await manager.step_environment({"text": "Hi"})
+        assert (answer["observation"]["text"], answer["reward"]) == ("sent", 1.0)
+        episode = manager.episode_state
+        assert (episode.episode_id, episode.step_count) == (episode_id, step_count)
+        assert episode.action_logs[0].step_count == step_count
+
+    asyncio.run(use())
 
 
 def test_what_an_environment_says_of_itself_before_one_is_made(
