@@ -40,6 +40,7 @@ from stepwire.client.errors import (
 )
 
 _LOOPBACK = "127.0.0.1"
+_ALL_ADDRESSES = ("0.0.0.0", "::")
 _LABEL = "openenv.client"
 _LOG_LINES = 20
 _POLL_S = 0.05
@@ -57,10 +58,15 @@ class ManagedProcess:
     def __init__(self, what: str) -> None:
         """`what` names the process in errors."""
         self._what = what
-        self._port = 0
+        self._host, self._port = _LOOPBACK, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = Path()
         self._end: Callable[[], Any] = lambda: None
+
+    @property
+    def _address(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
 
     def _launch(
         self, command: Sequence[str], env_vars: Mapping[str, str], then: Sequence[str] = ()
@@ -91,8 +97,8 @@ class ManagedProcess:
             self._require_running()
             if time.monotonic() >= deadline:
                 raise ServerNotHealthyError(
-                    f"{self._what} runs, but http://{_LOOPBACK}:{self._port}/health did not answer "
-                    f"200 within {timeout_s:g} s. Does it listen on that port, and in a container "
+                    f"{self._what} runs, but {self._address}/health did not answer 200 "
+                    f" within {timeout_s:g} s. Does it listen on that port, and in a container "
                     "on all addresses? If it only needs longer, set `wait_timeout`."
                     f"{self._log_tail()}"
                 )
@@ -102,7 +108,7 @@ class ManagedProcess:
         # `http.client` reads no proxy settings. No exception may leave here: its traceback would
         # keep a client alive that is to be collected.
         timeout_s = min(timeout_s, _ANSWER_TIMEOUT_S)
-        connection = http.client.HTTPConnection(_LOOPBACK, self._port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == http.client.OK
@@ -141,16 +147,26 @@ class ServerProcess(ManagedProcess):
         port: int | None = None,
         env_vars: Mapping[str, str] | None = None,
         workers: int | None = None,
+        host: str = _LOOPBACK,
+        reload: bool = False,
     ) -> str:
-        """Start the server and return its address. Without `port`, takes a free one."""
+        """Start the server and return its address. Without `port`, takes a free one.
+
+        It listens on `host`; "0.0.0.0" and "::" stand for all addresses. With `reload`, it starts
+        again when its code changes.
+        """
+        if host not in _ALL_ADDRESSES:
+            self._host = host
         self._port = self._reservation.enter_context(_reserve_port(port)).getsockname()[1]
         if sys.platform != "linux":
             self._reservation.close()  # elsewhere it would keep the server from listening, too
-        options = ["--host", _LOOPBACK, "--port", str(self._port)]
+        options = ["--host", host, "--port", str(self._port)]
         if workers is not None:
             options += ["--workers", str(workers)]
+        if reload:
+            options.append("--reload")
         self._launch([*self._command, *options], {**self._env_vars, **(env_vars or {})})
-        return f"http://{_LOOPBACK}:{self._port}"
+        return self._address
 
     def wait_for_ready(self, timeout_s: float = 60.0) -> None:
         """Wait until the server is healthy, for up to `timeout_s`. Raises `ServerStartError`s."""

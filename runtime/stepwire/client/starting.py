@@ -84,16 +84,20 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
 
         By default its image is started (`tag="latest"`). With `use_docker=False`, `uv` runs the
         `server` script of its repository, or of the folder `project_path`; with `app`, uvicorn
-        serves that application of the folder. `wait_timeout`, also called `context_timeout_s`, is
-        then 300 seconds, as `uv` may have to install the project.
+        serves that application of the folder. `host` (loopback) and `reload` are the server's. Then
+        `wait_timeout`, also called `context_timeout_s`, is 300 seconds, as `uv` may have to install
+        the project.
         """
         if use_docker:
             image = f"registry.hf.space/{space_subdomain(repo_id)}:{options.pop('tag', 'latest')}"
             return cls.from_docker_image(image, provider, wait_timeout=wait_timeout, **options)
         if provider is None:
             repository = f"git+https://huggingface.co/spaces/{repo_id}"
-            project = options.pop("project_path", None) or repository
-            provider = uv_server(project, options.pop("app", None))
+            project = options.pop("project_path", None)
+            app = options.pop("app", None)
+            if project and options.get("reload"):  # not every `server` script can reload
+                app = app or "server.app:app"
+            provider = uv_server(project or repository, app)
             limit = options.pop("context_timeout_s", 300.0)
             wait_timeout = limit if wait_timeout is None else wait_timeout
         return cls._started(provider, wait_timeout, options)

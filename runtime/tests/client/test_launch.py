@@ -185,6 +185,23 @@ class TestLocalServer:
         with NotesEnv.from_local(port=port) as client:
             assert client.base_url == f"http://127.0.0.1:{port}"
 
+    @pytest.mark.parametrize(
+        ("options", "address"),
+        [
+            ({"host": "127.0.0.2"}, "http://127.0.0.2:"),
+            ({"host": "0.0.0.0", "reload": True}, "http://127.0.0.1:"),
+        ],
+    )
+    def test_it_listens_on_the_given_host_and_reloads(
+        self, options: dict[str, Any], address: str
+    ) -> None:
+        with NotesEnv.from_local(**options) as client:
+            assert client.base_url.startswith(address)
+            assert _take_note(client) == "hello"
+            command = client._provider._process.args
+            assert ("--reload" in command) is bool(options.get("reload"))
+        assert not _is_served(client.base_url)
+
     def test_several_run_side_by_side(self) -> None:
         with NotesEnv.from_local() as one, NotesEnv.from_local() as other:
             assert one.base_url != other.base_url
