@@ -31,7 +31,14 @@ _ERRORS = [
     "UsageError",
 ]
 _PUBLIC = {
-    "stepwire.server": ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"],
+    "stepwire.server": [
+        "HTTPEnvServer",
+        "Settings",
+        "create_app",
+        "create_fastapi_app",
+        "serve",
+        "tool_step",
+    ],
     "stepwire.client": [
         "AwaitableState",
         "SessionClient",
