@@ -10,10 +10,11 @@ from stepwire.client.loops import running_loop
 
 
 class CallLock:
-    """A lock for threads (`with lock`) and for coroutines (`await lock.acquire()`, `release()`)."""
+    """A lock for threads (`acquire_blocking()`) and for coroutines (`await acquire()`)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.acquire_blocking = self._lock.acquire
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         # Of the coroutine that holds the lock. Read before `is_held_here`, it saves a call.
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -21,14 +22,6 @@ class CallLock:
     def is_held_here(self) -> bool:
         """Whether a coroutine on this thread's event loop holds the lock."""
         return self.loop is not None and self.loop is running_loop()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-        if self._waiting:
-            self._wake_next()
 
     def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""

@@ -108,12 +108,14 @@ class Connection:
                 raise
 
     def _begin(self, request: bytes, timeout_s: float) -> socket.socket:
+        """Send a request, or as much of it as can be sent now."""
         if (sock := self._sock) is None:
             raise self._exchange.ended()
         # Without `poll`, only reading shows what is there.
         if self._poll is None or self._poll.poll(0):
             self._read_all(sock)
         self._exchange.ask(request, monotonic(), timeout_s)
+        self._send(sock)
         return sock
 
     def _settle(self, sock: socket.socket) -> None:
@@ -125,10 +127,12 @@ class Connection:
             if not exchange.is_pending and not exchange.out:
                 return
             wait_s = exchange.wake_at - monotonic()
+            if not 0.0 < wait_s < _LONGEST_WAIT_S:
+                wait_s = 0.0 if wait_s <= 0.0 else _LONGEST_WAIT_S
             if self._poll is None or exchange.out:
                 _wait(sock, self.events, wait_s)
             else:
-                self._poll.poll(min(max(wait_s, 0.0), _LONGEST_WAIT_S) * 1000)
+                self._poll.poll(wait_s * 1000)
             self._read(sock)
 
     def _settle_async(self, sock: socket.socket) -> "asyncio.Future[None]":
@@ -152,8 +156,9 @@ class Connection:
         """Send a request. Nothing else may use the connection until `go_on` returns the reply."""
         self.in_use.acquire()
         try:
-            self._stop_driver()
-            self._send(self._begin(request, timeout_s))
+            if self._driver is not None:
+                self._stop_driver()
+            self._begin(request, timeout_s)
         except BaseException as error:
             self._drop_after(error)
             raise
@@ -320,4 +325,4 @@ class Connection:
 def _wait(sock: socket.socket, events: int, wait_s: float) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(sock, events)
-        selector.select(min(max(wait_s, 0.0), _LONGEST_WAIT_S))
+        selector.select(wait_s)

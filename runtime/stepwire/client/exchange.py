@@ -12,8 +12,8 @@ error that ends the connection. `take` returns the reply.
 
 import math
 import ssl
-from enum import Enum, auto
-from typing import NoReturn
+from collections import deque
+from typing import Literal, NoReturn
 
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
@@ -35,12 +35,6 @@ from stepwire.client.tls import TlsStack
 from stepwire.protocol.frames import client_frame
 
 
-class _Phase(Enum):
-    NEW = auto()  # nothing was asked yet
-    ASKED = auto()
-    CLOSING = auto()
-
-
 class Exchange:
     """The state of one connection. Its driver makes sure that calls do not overlap."""
 
@@ -55,24 +49,25 @@ class Exchange:
         self.url = without_secrets(url)  # for texts
         self.is_pending = False
         self.out = b""  # bytes to send; the driver removes those that it has sent
-        self._protocol = ClientProtocol(parse_uri(url), max_size=max_size)
-        self._stream = MessageStream(self._protocol, max_size)
+        self.wake_at = math.inf  # when to call `tick`, unless something arrives before
+        self._stream = MessageStream(ClientProtocol(parse_uri(url), max_size=max_size), max_size)
+        self.take = self._stream.messages.popleft  # the reply, once nothing is pending any more
         self._opening: Opening | None = None
         self._tls: TlsStack | None = None
-        self._phase = _Phase.NEW
+        self._phase: Literal["new", "asked", "closing"] = "new"
         self._timeout_s = 0.0
         self._deadline = math.inf
         self._ping_interval_s = math.inf if ping[0] is None else ping[0]
         self._ping_timeout_s = ping[1]
-        self._ping_due = math.inf
         self._awaits_pong = False
 
     # What a driver begins.
 
     def open(self, headers: dict[str, str], now: float, timeout_s: float) -> Route:
         """Begin to open the WebSocket; returns where to connect to before `start`."""
-        route = route_to(self._protocol.uri)
-        self._opening = Opening(self.url, self._protocol, headers, route)
+        protocol = self._stream.protocol
+        route = route_to(protocol.uri)
+        self._opening = Opening(self.url, protocol, headers, route)
         self._begin(now, timeout_s)
         return route
 
@@ -91,12 +86,12 @@ class Exchange:
         """
         if self._stream.messages:
             first = self._stream.messages[0]
-            if self._phase is _Phase.NEW and is_error(first):
+            if self._phase == "new" and is_error(first):
                 return  # a server refuses a session (at capacity, say) before any request
-            raise unrequested_message(self.url, self._protocol, first)
+            raise unrequested_message(self.url, self._stream.protocol, first)
         if self._stream.has_ended:
             raise self.ended()
-        self._phase = _Phase.ASKED
+        self._phase = "asked"
         self._begin(now, timeout_s)
         frame = client_frame(request)
         self.out += frame if self._tls is None else self._tls.send(frame)
@@ -107,36 +102,31 @@ class Exchange:
         A server that does not close in time raises no error.
         """
         if self._opening is None and not self._stream.has_ended:
-            self._phase = _Phase.CLOSING
+            self._phase = "closing"
+            self._stream.messages = deque(maxlen=0)  # nobody takes what arrives now
             self._begin(now, timeout_s)
             self._send(client_frame(request))
 
     # What happens while something is pending, and what arrives in between.
 
-    @property
-    def wake_at(self) -> float:
-        """When to call `tick`, unless something arrives before."""
-        return min(self._ping_due, self._deadline)
-
     def tick(self, now: float) -> None:
         """Let time pass: raises what is overdue, or sends the ping that is due."""
         if now >= self._deadline:
             self._end_in_time()
-        elif now >= self._ping_due:
+        elif now >= self.wake_at:
             if self._awaits_pong:
                 raise no_pong(self.url, self._ping_timeout_s)
-            self._protocol.send_ping(b"alive?")
+            self._stream.protocol.send_ping(b"alive?")
             self._send(self._stream.outgoing())
             self._awaits_pong = self._ping_timeout_s is not None
-            self._ping_due = now + (self._ping_timeout_s or self._ping_interval_s)
+            next_at = now + (self._ping_timeout_s or self._ping_interval_s)
+            self.wake_at = min(next_at, self._deadline)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take received bytes; `data` is empty at the end of the connection."""
         at_end = not data
         if self._tls is not None:
             data, at_end = self._decrypt(data)
-        self._awaits_pong = False
-        self._ping_due = now + self._ping_interval_s
         if self._opening is not None:
             data = self._go_on_opening(self._opening, data, at_end=at_end)
         stream = self._stream
@@ -146,13 +136,13 @@ class Exchange:
             stream.feed(b"")
         if stream.owes_bytes:
             self._send(stream.outgoing())
-        if self._phase is _Phase.CLOSING:
-            stream.messages.clear()
-            self.is_pending = not stream.has_ended
-        elif stream.messages:
+        if stream.messages:
             self.is_pending = False
-        elif stream.has_ended and self.is_pending:
-            raise self.ended()
+        elif self.is_pending:
+            if stream.has_ended:
+                self._end_early()
+            self._awaits_pong = False
+            self.wake_at = min(now + self._ping_interval_s, self._deadline)
 
     def fail(self, error: OSError) -> NoReturn:
         """Raise the client's error for an error of the socket."""
@@ -161,11 +151,6 @@ class Exchange:
             reason = late if isinstance(error, TimeoutError) else error
             raise connect_failed(self.url, reason) from error
         raise session_lost(self.url, f"{error}.") from error
-
-    def take(self) -> bytes:
-        """The reply, once nothing is pending any more."""
-        self._deadline = self._ping_due = math.inf
-        return self._stream.messages.popleft()
 
     @property
     def has_ended(self) -> bool:
@@ -178,19 +163,24 @@ class Exchange:
 
     def ended(self) -> SessionLostError:
         """The error of a connection that has ended."""
-        return connection_ended(self.url, self._protocol)
+        return connection_ended(self.url, self._stream.protocol)
 
     def _begin(self, now: float, timeout_s: float) -> None:
         self.is_pending = True
         self._timeout_s = timeout_s
         self._deadline = now + timeout_s
-        self._ping_due = now + self._ping_interval_s
+        self.wake_at = min(now + self._ping_interval_s, self._deadline)
         self._awaits_pong = False
+
+    def _end_early(self) -> None:
+        if self._phase != "closing":
+            raise self.ended()
+        self.is_pending = False
 
     def _end_in_time(self) -> None:
         if self._opening is not None:
             self.fail(TimeoutError())
-        if self._phase is not _Phase.CLOSING:
+        if self._phase != "closing":
             raise no_reply(self.url, self._timeout_s)
         self.is_pending = False
         self.out = b""
@@ -204,7 +194,7 @@ class Exchange:
             return b""
         self._opening = None
         self.is_pending = False
-        self._deadline = self._ping_due = math.inf
+        self._deadline = self.wake_at = math.inf
         return opening.received
 
     def _decrypt(self, data: bytes) -> tuple[bytes, bool]:

@@ -51,14 +51,22 @@ class LoopDriver:
         self._receiving: asyncio.Future[bytes] | None = None
         self._is_watching = True
         try:
-            loop.add_reader(sock, self._on_readable)
+            loop.add_reader(sock, self._advance)
         except NotImplementedError:
             self._is_watching = False
 
     def settle(self) -> "asyncio.Future[None]":
         """What to await until nothing is pending; raises what `Exchange` does, and `OSError`."""
         self._settled = settled = self.loop.create_future()
-        self._advance(self._send)
+        exchange = self._exchange
+        # One timer serves many calls: most only move the deadline.
+        if (
+            exchange.out
+            or not exchange.is_pending
+            or exchange.wake_at < self._timer_due
+            or not self._is_watching
+        ):
+            self._advance(_do_nothing)
         return settled
 
     def stop(self, *, close: bool) -> None:
@@ -86,10 +94,7 @@ class LoopDriver:
 
     # What happens on the loop.
 
-    def _on_readable(self) -> None:
-        if self._settled is not None:
-            self._advance(self._read)
-            return
+    def _on_readable_while_idle(self) -> None:
         connection = self._connection()
         if connection is None:
             self._release(close=True)
@@ -112,29 +117,31 @@ class LoopDriver:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_due = None, math.inf
-        self._advance(self._pass_time)
-
-    def _pass_time(self) -> None:
         if self._is_watching:
-            self._read()  # first what has arrived: this loop may have stood still for long
-        self._exchange.tick(monotonic())
+            self._advance()  # first what has arrived: this loop may have stood still for long
+        self._advance(lambda: self._exchange.tick(monotonic()))
 
-    def _read(self) -> None:
-        try:
-            data = self._sock.recv(READ_SIZE)
-        except BlockingIOError:
-            return
-        self._exchange.receive(data, monotonic())
+    def _advance(self, event: Callable[[], Any] | None = None) -> None:
+        """Pass an event to the exchange, then resume the waiting call if that is done or failed.
 
-    def _advance(self, event: Callable[[], Any]) -> None:
-        """Pass an event to the exchange, then resume the waiting call if that is done or failed."""
+        Without an `event`, read the socket.
+        """
         settled, exchange = self._settled, self._exchange
-        if settled is None or settled.done():
+        if settled is None:
+            if event is None:
+                self._on_readable_while_idle()
+            return
+        if settled.done():
             return
         try:
-            event()
+            if event is None:
+                exchange.receive(self._sock.recv(READ_SIZE), monotonic())
+            else:
+                event()
             if exchange.out and self._sending is None:
                 self._send()
+        except BlockingIOError:
+            return  # there was nothing to read after all
         except Exception as error:  # noqa: BLE001 - raised in the waiting call
             settled.set_exception(error)
         else:
@@ -146,7 +153,7 @@ class LoopDriver:
 
     def _go_on_waiting(self) -> None:
         due = self._exchange.wake_at
-        if due < self._timer_due:  # one timer serves many calls: most only move the deadline
+        if due < self._timer_due:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_due = due
@@ -172,4 +179,4 @@ class LoopDriver:
 
 
 def _do_nothing() -> None:
-    """Sending failed; reading raises the reason."""
+    """The event that nothing happened, or that sending failed: reading raises the reason."""

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from stepwire.client.addresses import RedirectedError, Target, without_secrets
 from stepwire.client.call_lock import CallLock
@@ -30,8 +30,6 @@ from stepwire.client.keepalive import register_for_keepalive
 from stepwire.client.loops import on_loop_shutdown
 from stepwire.client.messages import CLOSE_REQUEST
 from stepwire.client.options import Options
-
-ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger("stepwire.client")
 
@@ -88,18 +86,17 @@ class Session:
 
     # Performing calls.
 
-    def perform(self, call: Call[ResultT]) -> ResultT:
-        """Perform a call that was not deferred, blocking, and return its result."""
-        self.perform_up_to(call)
-        return call.outcome()
-
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
         if self._lock.loop is not None:
             self.require_no_call_here()
-        with self._lock:
+        lock = self._lock
+        lock.acquire_blocking()
+        try:
             while not call.is_done:
                 self._perform_one(self._deferred.popleft() if self._deferred else call)
+        finally:
+            lock.release()
 
     def require_no_call_here(self) -> None:
         """Raise `UsageError` if blocking now would block a call that this event loop awaits."""
@@ -233,7 +230,7 @@ class Session:
         can use the session until `go_on` says that it is done, or `abandon` gives it up.
         """
         self.require_no_call_here()
-        self._lock.__enter__()
+        self._lock.acquire_blocking()
         pause: float | None = 0.0
         try:
             while self._deferred and not call.is_done:
@@ -296,9 +293,12 @@ class Session:
 
     def connect(self) -> None:
         """Open the connection now, and a new one if the session was lost."""
-        with self._lock:
+        self._lock.acquire_blocking()
+        try:
             if self.connection is None or not self.connection.is_usable:
                 self._open(reopen=True)
+        finally:
+            self._lock.release()
 
     async def connect_async(self) -> None:
         """`connect` without blocking the loop."""

@@ -377,7 +377,7 @@ class SessionClient(
         Clients that block everywhere never defer.
         """
         if self._is_blocking or (loop := running_loop()) is None:
-            return self._session.perform(call)
+            return call.read()
         self._session.defer(call, loop)
         return pending(call)
 

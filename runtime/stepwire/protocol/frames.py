@@ -74,7 +74,13 @@ def server_frame(payload: bytes) -> bytes:
 
 def client_frame(payload: bytes) -> bytes:
     """A whole text message from a client, masked as the standard demands."""
-    size, mask = len(payload), _new_mask()
+    size = len(payload)
+    try:  # a supply of random bytes saves most system calls
+        mask = _masks.popleft()
+    except IndexError:
+        random = os.urandom(4096)
+        mask = random[:4]
+        _masks.extend(random[i : i + 4] for i in range(4, len(random), 4))
     header = _SHORT(_TEXT, _MASKED | size) if size < 126 else _long_header(size, _MASKED)
     return header + mask + apply_mask(payload, mask)
 
@@ -89,13 +95,3 @@ def _long_header(size: int, masked: int) -> bytes:
 
 
 _masks: deque[bytes] = deque()
-
-
-def _new_mask() -> bytes:
-    """Four random bytes, from a supply that saves most system calls."""
-    try:
-        return _masks.popleft()
-    except IndexError:
-        random = os.urandom(4096)
-        _masks.extend(random[i : i + 4] for i in range(4, len(random), 4))
-        return random[:4]
