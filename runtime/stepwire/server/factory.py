@@ -24,8 +24,8 @@ class EnvironmentFactory:
         """Raises `TypeError` when `make` cannot be called."""
         if not callable(make):
             raise TypeError(
-                f"env must be a class or function that makes an environment; {type(make).__name__} "
-                "cannot be called. Pass the environment class, not an instance."
+                f"env must be a callable that makes an environment; {type(make).__name__} cannot "
+                "be called. Pass the environment class, not an instance."
             )
         self.make = make
         self._source: Any = make

@@ -97,6 +97,14 @@ class HTTPEnvServer:
         return self.sessions.capacity
 
     @property
+    def concurrency_config(self) -> ConcurrencyConfig:
+        """The limit on sessions, and the seconds until an idle one is closed."""
+        return ConcurrencyConfig(
+            max_concurrent_envs=self.max_concurrent_envs,
+            session_timeout=self.sessions.idle_timeout_s,
+        )
+
+    @property
     def is_concurrency_safe(self) -> bool:
         """Whether the environment's class, as far as it is known, allows several sessions."""
         return bool(getattr(self.factory.environment_cls, "SUPPORTS_CONCURRENT_SESSIONS", False))

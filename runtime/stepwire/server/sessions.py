@@ -203,6 +203,11 @@ class Sessions:
         return self._capacity.limit
 
     @property
+    def idle_timeout_s(self) -> float:
+        """Seconds until an idle session is closed."""
+        return self._idle_limit[1]
+
+    @property
     def active(self) -> int:
         """Sessions open or being opened."""
         return len(self._open) + self._opening

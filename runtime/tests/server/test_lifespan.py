@@ -13,6 +13,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
+from openenv.core.env_server.types import ConcurrencyConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
@@ -385,6 +386,9 @@ def test_the_routes_can_be_registered_on_an_application_of_the_authors(mode: str
             assert session.receive_json()["type"] == "observation"
             status = server.get_capacity_status()
             assert (status.active_sessions, status.max_sessions) == (1, 4)
+    config = ConcurrencyConfig(max_concurrent_envs=3, session_timeout=7.5)
+    server = HTTPEnvServer(NotesEnvironment, NoteAction, NoteObservation, None, config)
+    assert server.concurrency_config == config
 
 
 def test_routes_are_registered_before_the_application_starts() -> None:
