@@ -94,7 +94,7 @@ def main() -> int:
             except Exception as error:  # noqa: BLE001 - shown, and the next surface is tried
                 failed.append(name)
                 mark, outcome = "[bold red]✗[/]", repr(error)
-            console.print(f"  {mark} {name:<14} {call:<25}{escape(outcome)}")
+            console.print(f"  {mark} {name:<14} {call:<25}{escape(outcome)}", soft_wrap=True)
     print(f"\nDoes not work: {', '.join(failed)}" if failed else _NEXT)
     return 1 if failed else 0
 
