@@ -72,10 +72,20 @@ def test_a_broken_server_fails_no_other_check(broken_servers: Any, check_id: str
     assert set(failed) == {check_id}, failed
 
 
+_UNLIMITED = """
+import uvicorn
+from broken_servers import app
+
+class Unlimited(uvicorn.Config):
+    ws_max_size = property(lambda self: 1 << 31, lambda self, value: None)
+
+uvicorn.Server(Unlimited(app, port={port}, log_level="error")).run()
+"""
+
+
 @pytest.mark.slow
 def test_a_server_without_frame_limit_fails_no_other_check(start_server: Any) -> None:
-    limit = ("--ws-max-size", str(1 << 31))
-    url = start_server(*limit, application=_FOLDER / "broken_servers.py").url
+    url = start_server(command=[sys.executable, "-c", _UNLIMITED], cwd=_FOLDER).url
     failed = _failed(f"{url}/sound", timeout_s=3, without=_SLOW)
     assert set(failed) == {"limit-frame-size"}, failed
 
