@@ -92,6 +92,7 @@ class McpTools(Tools):
                     return await client.call_tool(name=name, arguments=arguments)
             tools = await _tools_of(user.environment.mcp_server)
             if name in tools:
+                _check_arguments(tools[name].fn, arguments)
                 result = await user.call(tools[name].fn, **arguments)
                 return await result if inspect.isawaitable(result) else result
         except Exception as error:
@@ -133,11 +134,30 @@ def _specification(tool: Any) -> dict[str, Any]:
     return described
 
 
+def _check_arguments(function: Any, arguments: dict[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a function in C that does not say
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        code = JsonRpcErrorCode.INTERNAL_ERROR  # that of the framework's servers
+        raise ToolFailure(ToolErrorType.INVALID_ARGS, f"Arguments: {error}", code) from None
+
+
 def _failure(error: Exception) -> ToolFailure:
     if isinstance(error, ToolFailure):
         return error
-    is_for_the_caller = type(error).__module__.partition(".")[0] in _SPEAKING_PACKAGES
-    return internal_failure(str(error) if is_for_the_caller else describe(error)["message"])
+    if type(error).__module__.partition(".")[0] not in _SPEAKING_PACKAGES:
+        return internal_failure(describe(error)["message"])
+    failure = internal_failure(str(error))
+    # FastMCP has one class for all; `MCPEnvironment` goes by the text too.
+    if "unknown tool" in str(error).lower():
+        failure.kind = ToolErrorType.TOOL_NOT_FOUND
+    elif "validation error" in str(error).lower():
+        failure.kind = ToolErrorType.INVALID_ARGS
+    return failure
 
 
 def _attribute(owner: Any, name: str) -> Any:

@@ -151,6 +151,9 @@ def test_tools_that_are_not_steps_are_listed_and_called_beside_the_actions(serve
         assert called["result"]["data"] == {"taken": 4}
         failed = _act(conversation, _call("drop", number=4))["data"]["observation"]
         assert failed["error"]["error_type"] == "execution_error"
+        for refused, kind in ((_call("none"), "tool_not_found"), (_call("drop"), "invalid_args")):
+            answer = _act(conversation, refused)["data"]["observation"]
+            assert answer["error"]["error_type"] == kind
         assert _act(conversation, {"colour": "red"})["type"] == "observation"
 
 
@@ -160,6 +163,10 @@ def test_tools_may_be_made_by_a_reset(server: Any) -> None:
         unknown = _act(conversation, take)["data"]["observation"]
         assert unknown["error"]["error_type"] == "tool_not_found"
         conversation.ask({"type": "reset"})
+        for arguments in ({}, {"number": 4, "more": 1}):
+            refused = _act(conversation, _call("drop", **arguments))["data"]["observation"]
+            assert refused["error"]["error_type"] == "invalid_args"
+            assert ("more" if arguments else "number") in refused["error"]["message"]
         taken = _act(conversation, take)["data"]["observation"]["result"]
         assert taken["data"] == taken["structured_content"] == {"taken": 4}
         listed = conversation.ask({"type": "mcp", "data": _rpc("tools/list")})["data"]["result"]
