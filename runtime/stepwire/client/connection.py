@@ -121,11 +121,7 @@ class Connection:
     def _settle(self, sock: socket.socket) -> None:
         """Block until nothing is pending. `poll` keeps its timeout whatever signals arrive."""
         exchange = self._exchange
-        while True:
-            if exchange.out:
-                self._send(sock)
-            if not exchange.is_pending and not exchange.out:
-                return
+        while exchange.is_pending or exchange.out:
             wait_s = exchange.wake_at - monotonic()
             if not 0.0 < wait_s < _LONGEST_WAIT_S:
                 wait_s = 0.0 if wait_s <= 0.0 else _LONGEST_WAIT_S
@@ -133,7 +129,14 @@ class Connection:
                 _wait(sock, self.events, wait_s)
             else:
                 self._poll.poll(wait_s * 1000)
-            self._read(sock)
+            try:
+                data = sock.recv(READ_SIZE)
+            except BlockingIOError:
+                exchange.tick(monotonic())
+            else:
+                exchange.receive(data, monotonic())
+            if exchange.out:
+                self._send(sock)
 
     def _settle_async(self, sock: socket.socket) -> "asyncio.Future[None]":
         """What to await until nothing is pending."""
@@ -173,7 +176,12 @@ class Connection:
             sock = self._sock
             assert sock is not None
             if exchange.is_pending:
-                self._read(sock)
+                try:
+                    data = sock.recv(READ_SIZE)
+                except BlockingIOError:
+                    exchange.tick(monotonic())
+                else:
+                    exchange.receive(data, monotonic())
             if exchange.out:
                 self._send(sock)
             if exchange.is_pending:
@@ -302,14 +310,6 @@ class Connection:
             pass
         except HUNG_UP:
             exchange.out = b""  # what the server sent before it hung up is still to be read
-
-    def _read(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(READ_SIZE)
-        except BlockingIOError:
-            self._exchange.tick(monotonic())
-        else:
-            self._exchange.receive(data, monotonic())
 
     def _read_all(self, sock: socket.socket) -> None:
         """Read and answer what has arrived."""

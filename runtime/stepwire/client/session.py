@@ -88,9 +88,9 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        if self._lock.loop is not None:
-            self.require_no_call_here()
         lock = self._lock
+        if lock.loop is not None:
+            self.require_no_call_here()
         lock.acquire_blocking()
         try:
             while not call.is_done:

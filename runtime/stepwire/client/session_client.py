@@ -377,7 +377,8 @@ class SessionClient(
         Clients that block everywhere never defer.
         """
         if self._is_blocking or (loop := running_loop()) is None:
-            return call.read()
+            self._session.perform_up_to(call)
+            return call.outcome()
         self._session.defer(call, loop)
         return pending(call)
 

@@ -20,6 +20,8 @@ __all__ = ["NotPlainError", "apply_mask", "client_frame", "plain_frame", "server
 _TEXT = 0x81  # first byte of a whole text message
 _CONTROL = frozenset({0x88, 0x89, 0x8A})  # close, ping, pong
 _MASKED = 0x80  # bit of the second byte, set by clients
+# The sizes that stand for a longer size after them: its length in bytes, and what reads it.
+_LENGTHS = {126: (2, struct.Struct("!H").unpack_from), 127: (8, struct.Struct("!Q").unpack_from)}
 
 
 class NotPlainError(Exception):
@@ -50,15 +52,12 @@ def plain_frame(
     if not is_text and (first not in _CONTROL or size > 125):
         raise NotPlainError
     if size < 0 or size > 125:
-        if size == 126:
-            length_bytes = 2
-        elif size == 127:
-            length_bytes = 8
-        else:
+        if size not in _LENGTHS:
             raise NotPlainError
+        length_bytes, unpack = _LENGTHS[size]
         if available < 2 + length_bytes:
             return None
-        size = int.from_bytes(received[begin + 2 : begin + 2 + length_bytes], "big")
+        (size,) = unpack(received, begin + 2)
         payload += length_bytes
     if max_size is not None and size > max_size:
         raise NotPlainError
