@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 from openenv.core.env_server.interfaces import Environment
-from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
 from openenv.core.env_server.types import State
 
 from echo_env.models import EchoAction, EchoObservation
@@ -65,16 +64,9 @@ class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]
         return EchoObservation(echoed_message=text, reward=0.0, metadata=metadata)
 
     def step(
-        self,
-        action: EchoAction | CallToolAction | ListToolsAction,
-        timeout_s: float | None = None,
-        **kwargs: Any,
-    ) -> Any:
+        self, action: EchoAction, timeout_s: float | None = None, **kwargs: Any
+    ) -> EchoObservation:
         """Echo `action.message`; an episode never ends by itself."""
-        if isinstance(action, CallToolAction | ListToolsAction):
-            from stepwire.server import tool_step
-
-            return tool_step(self, action)
         self._episode["step_count"] += 1
         message, length = action.message, len(action.message)
         return EchoObservation(

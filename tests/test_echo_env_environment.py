@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from echo_env import CallToolAction, EchoAction, ListToolsAction
+from echo_env.models import EchoAction
 from echo_env.server.echo_env_environment import (
     EchoEnvironment,
     echo_message,
@@ -64,26 +64,6 @@ def test_length_and_reward_count_code_points(message: str, length: int) -> None:
     assert observation.echoed_message == message
     assert observation.message_length == length
     assert observation.reward == length * 0.1  # not rounded, not clamped
-
-
-def test_steps_list_and_call_the_tools_without_a_server_too() -> None:
-    environment = EchoEnvironment()
-
-    def act(**arguments: str) -> Any:
-        return environment.step(CallToolAction(tool_name="echo_with_length", arguments=arguments))
-
-    listed = environment.step(ListToolsAction())
-    assert [tool.name for tool in listed.tools] == ["echo_message", "echo_with_length"]
-    echoed = act(message="Hi")
-    assert (echoed.error, echoed.result.data) == (None, {"message": "Hi", "length": 2})
-    assert echoed.result.content[0]["text"] == '{"message":"Hi","length":2}'
-    assert act().error.error_type.value == "invalid_args"
-    assert environment.state.step_count == 0, "a call of a tool is not a step"
-
-    async def on_a_loop() -> Any:
-        return await environment.step_async(ListToolsAction())
-
-    assert asyncio.run(on_a_loop()).tools == listed.tools
 
 
 def test_a_step_before_any_reset_belongs_to_an_episode() -> None:

@@ -31,14 +31,7 @@ _ERRORS = [
     "UsageError",
 ]
 _PUBLIC = {
-    "stepwire.server": [
-        "HTTPEnvServer",
-        "Settings",
-        "create_app",
-        "create_fastapi_app",
-        "serve",
-        "tool_step",
-    ],
+    "stepwire.server": ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"],
     "stepwire.client": [
         "AwaitableState",
         "SessionClient",

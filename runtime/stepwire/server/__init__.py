@@ -4,7 +4,6 @@
 from stepwire.server.application import create_app, create_fastapi_app
 from stepwire.server.http_env_server import HTTPEnvServer
 from stepwire.server.settings import Settings
-from stepwire.server.tool_functions import tool_step
 from stepwire.server.uvicorn_host.command_line import serve
 
-__all__ = ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve", "tool_step"]
+__all__ = ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"]

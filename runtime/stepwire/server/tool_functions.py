@@ -13,13 +13,9 @@ from typing import Any
 
 from openenv.core.env_server.mcp_types import (
     RESERVED_TOOL_NAMES,
-    CallToolAction,
     JsonRpcErrorCode,
-    ListToolsAction,
     ToolErrorType,
 )
-from openenv.core.env_server.types import Observation
-from openenv.core.utils import run_async_safely
 from pydantic import TypeAdapter, ValidationError, validate_call
 
 from stepwire.server.errors import MessageError, describe
@@ -79,32 +75,6 @@ class FunctionTools(Tools):
 def function_tools(functions: tuple[Callable[..., Any], ...]) -> FunctionTools:
     """The functions of a class, checked and described once. Raises `ValueError`."""
     return FunctionTools(functions)
-
-
-def tool_step(environment: Any, action: CallToolAction | ListToolsAction) -> Observation:
-    """Answer an action that lists or calls the functions in `TOOLS`, as a server answers it.
-
-    For `step`, where an environment is used without a server; on a server such actions do not get
-    there. The observation is a `ListToolsObservation` or a `CallToolObservation`, whose `result`
-    has `content`, `structured_content`, `data` and `is_error`.
-    """
-    functions = function_tools(tuple(environment.TOOLS))
-    acting = functions.act(_InProcess(environment), action)
-    answer: Observation = run_async_safely(acting)  # type: ignore[no-untyped-call]
-    return answer
-
-
-class _InProcess:
-    """Calls tools directly."""
-
-    def __init__(self, environment: Any) -> None:
-        self.environment = environment
-
-    async def step(self, action: Any, arguments: Any = None) -> Observation:
-        raise NotImplementedError  # functions are called beside the steps
-
-    async def call(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
-        return function(*arguments, **keywords)
 
 
 def _offered(function: Callable[..., Any]) -> OfferedFunction:
