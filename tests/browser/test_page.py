@@ -405,6 +405,7 @@ def test_a_long_frame_is_shortened_until_asked_for(page: Page) -> None:
 
 def test_frames_are_downloaded_as_json_lines(page: Page) -> None:
     take_step(page, 'Hi "there"')
+    expect(page.locator("#frame-count")).to_have_text("2 frames")
     button(page, "Broken JSON").click()
     expect(page.locator("#frame-count")).to_have_text("4 frames")
     with page.expect_download() as download:
