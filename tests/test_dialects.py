@@ -14,17 +14,21 @@ import pytest
 import echo_env
 from echo_env import CallToolAction, EchoAction, EchoEnv, EchoEnvPool, ListToolsAction
 
+# The framework's own servers take seconds to start.
+_FRAMEWORKS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("stock_server", "tool_server")
+]
 _READY = "Echo environment ready!"
 _SAID = ["Hello, World!", "Testing echo", "Final message"]
 
 
-@pytest.fixture(params=["server", "stock_server", "tool_server"])
+@pytest.fixture(params=["server", *_FRAMEWORKS])
 def played(request: pytest.FixtureRequest) -> tuple[str, bool]:
     """A server's address, and whether it rewards messages."""
     return request.getfixturevalue(request.param).url, request.param != "tool_server"
 
 
-@pytest.fixture(params=["server", "tool_server"])
+@pytest.fixture(params=["server", _FRAMEWORKS[1]])
 def tools_url(request: pytest.FixtureRequest) -> str:
     """A server that understands calls of tools."""
     return str(request.getfixturevalue(request.param).url)

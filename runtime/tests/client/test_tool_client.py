@@ -55,16 +55,18 @@ def blocking(call: Callable[[], ResultT]) -> ResultT:
     return call()
 
 
+# The framework's own server takes seconds to start.
+_FRAMEWORKS = pytest.param("tool_server", marks=pytest.mark.slow)
 either_way = pytest.mark.parametrize("now", [blocking, awaited])
 
 
-@pytest.fixture(params=["tool_server", "our_tool_server"])
+@pytest.fixture(params=[_FRAMEWORKS, "our_tool_server"])
 def tools_url(request: pytest.FixtureRequest) -> str:
     """The framework's server and ours with an environment that offers only tools."""
     return str(request.getfixturevalue(request.param).url)
 
 
-@pytest.fixture(params=["tool_server", "our_tool_server", "server"])
+@pytest.fixture(params=[_FRAMEWORKS, "our_tool_server", "server"])
 def url(request: pytest.FixtureRequest) -> str:
     """The same, and our server with an environment that understands actions as well."""
     return str(request.getfixturevalue(request.param).url)
@@ -139,6 +141,7 @@ def test_a_value_that_does_not_fit_the_declaration_breaks_the_protocol(tools_url
         env.step(HELLO)
 
 
+@pytest.mark.slow
 def test_a_client_without_a_dialect_gets_the_servers_refusal(tool_server: Any) -> None:
     with NotesEnv(tool_server.url) as env, pytest.raises(ServerError, match="tool_name"):
         env.step(HELLO)

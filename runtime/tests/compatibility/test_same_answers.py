@@ -23,7 +23,6 @@ from compatibility.scripts import SCRIPTS
 from stepwire.testing.servers import Server, reserved_port, wait_until_healthy, without_settings
 
 Ask = Callable[..., Answers]
-SLOW = {"template", "gradio_page"}
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +61,8 @@ def _start(kind: str, folder: Path, stack: ExitStack) -> tuple[subprocess.Popen[
     return process, log
 
 
-def _environments() -> Iterator[Any]:
-    for name in SCRIPTS:
-        yield pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-
-
-@pytest.mark.parametrize("name", [*_environments()])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_an_environment_gives_the_same_answers(
     ask: Ask, name: str, root: Path, run: Callable[..., Any], tmp_path: Path
 ) -> None:

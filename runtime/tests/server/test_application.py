@@ -58,6 +58,7 @@ def test_the_call_in_the_templates_readme_works_unchanged(
     assert connect(server.ws_url).receive()["data"]["max_sessions"] == 4
 
 
+@pytest.mark.slow
 def test_models_and_environment_also_run_under_the_stock_create_app(
     application: Callable[[str], Path], start_server: Any, connect: Any
 ) -> None:
@@ -215,6 +216,7 @@ def test_the_arguments_are_those_of_openenv_0_10() -> None:
     assert str(inspect.Signature(plain)) == f"({_PARAMETERS})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["create_app", "create_fastapi_app", "HTTPEnvServer", "HTTPEnvServer.register_routes"],

@@ -5,6 +5,8 @@ import json
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 _REASONS = {
     **dict.fromkeys(
         ("GET /redoc", "HEAD /redoc"), "it repeated /docs, and could not send requests"
@@ -15,6 +17,7 @@ _REASONS = {
 }
 
 
+@pytest.mark.slow
 def test_each_route_that_ours_does_not_have_has_a_reason(
     run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
