@@ -57,8 +57,8 @@ class Exchange:
         self._phase: Literal["new", "asked", "closing"] = "new"
         self._timeout_s = 0.0
         self._deadline = math.inf
-        self._ping_interval_s = math.inf if ping[0] is None else ping[0]
-        self._ping_timeout_s = ping[1]
+        self._ping = ping
+        self._ping_interval_s = math.inf  # no pings until the WebSocket is open
         self._awaits_pong = False
 
     # What a driver begins.
@@ -117,12 +117,13 @@ class Exchange:
         if now >= self._deadline:
             self._end_in_time()
         elif now >= self.wake_at:
+            timeout_s = self._ping[1]
             if self._awaits_pong:
-                raise no_pong(self.url, self._ping_timeout_s)
+                raise no_pong(self.url, timeout_s)
             self._stream.protocol.send_ping(b"alive?")
             self._send(self._stream.outgoing())
-            self._awaits_pong = self._ping_timeout_s is not None
-            next_at = now + (self._ping_timeout_s or self._ping_interval_s)
+            self._awaits_pong = timeout_s is not None
+            next_at = now + (timeout_s or self._ping_interval_s)
             self.wake_at = min(next_at, self._deadline)
 
     def receive(self, data: bytes, now: float) -> None:
@@ -196,6 +197,8 @@ class Exchange:
         if not opening.is_done:
             return b""
         self._opening = None
+        if self._ping[0] is not None:
+            self._ping_interval_s = self._ping[0]
         self.is_pending = False
         self._deadline = self.wake_at = math.inf
         return opening.received

@@ -213,10 +213,13 @@ def test_an_early_or_repeated_tick_changes_nothing() -> None:
 
 
 def test_an_opening_that_takes_too_long() -> None:
-    exchange = Exchange(_URL, None, (None, None))
+    exchange = Exchange(_URL, None, (1.0, 1.0))  # pings are for open WebSockets
     exchange.open({}, 100.0, 10.0)
     exchange.start()
-    assert exchange.wake_at == 110.0
+    exchange.out = b""
+    exchange.receive(b"HTTP/1.1 101 Switch", 105.0)
+    exchange.tick(109.0)
+    assert (exchange.out, exchange.wake_at) == (b"", 110.0)
     with pytest.raises(ConnectFailedError, match="no answer within 10 s"):
         exchange.tick(110.0)
 
