@@ -106,7 +106,7 @@ class Exchange:
         """
         if self._opening is None and not self._stream.has_ended:
             self._phase = "closing"
-            self._stream.messages = deque(maxlen=0)  # nobody takes what arrives now
+            self._stream.messages = deque(maxlen=0)  # drops what arrives now
             self._begin(now, timeout_s)
             self._send(client_frame(request))
 
