@@ -23,7 +23,7 @@ from compatibility.served_by import create_app
 class SignedCall(CallToolAction):
     """A call of a tool that says who makes it."""
 
-    signature: str = "nobody"
+    signature: str = "unsigned"
 
 
 class Paint(Action):

@@ -156,7 +156,7 @@ def test_an_invalid_body_is_refused(
     ask: Ask, counts: Callable[[], Any], route: str, body: Any, errors: Any
 ) -> None:
     counts()
-    status, answer = ask(f"tasked/nobody/{route}", **body)  # the body is looked at first
+    status, answer = ask(f"tasked/unknown/{route}", **body)  # the body is looked at first
     assert status == 422
     for found, (kind, location) in zip(answer["detail"], errors, strict=True):
         assert found["type"] == kind
