@@ -42,13 +42,18 @@ def test_a_call_that_was_cancelled_is_not_made() -> None:
 
 def test_a_thread_ends_after_the_calls_requested_before() -> None:
     made: list[str] = []
-    go = threading.Event()
+    began, go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        go.wait(60)
 
     async def call() -> None:
         thread = CallThread("ending")
-        stuck = thread.call(lambda: go.wait(60))
+        stuck = thread.call(wait)
         thread.call(lambda: made.append("last"))
         thread.end()
+        assert began.wait(60)  # a call that has not begun would not be made at all
         stuck.cancel()  # the caller gives up: the loop is closed when the call returns
 
     asyncio.run(call())
