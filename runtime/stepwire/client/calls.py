@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Call`: one request of a client and, once performed, its result or its failure."""
 
+import asyncio
 import inspect
 import logging
 import random
@@ -28,6 +29,7 @@ class Call(Generic[ResultT]):
     is_done = False
     error: BaseException | None = None
     pauses: Iterator[float] | None = None  # of the session, between its attempts
+    loop: asyncio.AbstractEventLoop | None = None  # on which it was made, if it is deferred
     _coroutine: Coroutine[Any, Any, ResultT] | None = None
     _unread: "_UnreadFailure | None" = None
     _result: ResultT
@@ -97,6 +99,12 @@ class Call(Generic[ResultT]):
         ):
             self._coroutine = self.wait()
         return self._coroutine
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a coroutine waits for the call."""
+        coroutine = self._coroutine
+        return coroutine is not None and coroutine.cr_frame is not None
 
     @property
     def is_of_a_task(self) -> bool:

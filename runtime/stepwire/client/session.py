@@ -119,6 +119,7 @@ class Session:
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Leave a call to the running loop, unless its result is awaited or read soon."""
+        call.loop = loop
         self._deferred.append(call)
         if self._flushing_loop is not loop:  # once for all calls of the next 20 ms
             self._flushing_loop = loop
@@ -127,8 +128,9 @@ class Session:
 
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._flushing_loop = None
-        if self._deferred:
-            task = loop.create_task(self.flush_async())
+        # Not those of another loop: the end of this one would cancel them.
+        if unawaited := [c for c in self._deferred if c.loop is loop and not c.is_awaited]:
+            task = loop.create_task(self.perform_up_to_async(unawaited[-1]))
             _flush_tasks.add(task)
             task.add_done_callback(_flush_tasks.discard)
 

@@ -210,18 +210,23 @@ def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None
     env.close()
 
 
-def test_replies_are_never_mixed_between_two_loops(server: Any) -> None:
-    env = NotesEnv(base_url=server.url)
+@pytest.mark.parametrize("flush_after_s", [0.02, 0.001])
+def test_replies_are_never_mixed_between_two_loops(
+    server: Any, flush_after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A loop performs calls that nothing awaits after this time, and the other loop's with them
+    # unless it is careful. Its end would cancel those.
+    monkeypatch.setattr("stepwire.client.session._FLUSH_AFTER_S", flush_after_s)
 
-    async def steps(loop: int) -> bool:
+    async def steps(env: NotesEnv, loop: int) -> bool:
         messages = [f"{loop}:{step}" for step in range(25)]
         results = await asyncio.gather(*(env.step(NoteAction(text=m)) for m in messages))
         return [result.observation.text for result in results] == messages
 
-    with ThreadPoolExecutor(2) as threads:
-        assert all(threads.map(lambda loop: asyncio.run(steps(loop)), range(2)))
-    assert env.state().step_count == 50
-    env.close()
+    for _ in range(10):
+        with NotesEnv(base_url=server.url) as env, ThreadPoolExecutor(2) as threads:
+            assert all(threads.map(lambda loop: asyncio.run(steps(env, loop)), range(2)))
+            assert env.state().step_count == 50
 
 
 # Waiting for each other.
