@@ -93,18 +93,15 @@ class Call(Generic[ResultT]):
 
     def as_coroutine(self) -> Coroutine[Any, Any, ResultT]:
         """`wait()`, the same coroutine each time until it has ended."""
-        if (
-            self._coroutine is None
-            or inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CLOSED
-        ):
+        if self._coroutine is None or not self.is_awaited:
             self._coroutine = self.wait()
         return self._coroutine
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a coroutine waits for the call."""
+        """Whether a coroutine waits for the call, or is about to."""
         coroutine = self._coroutine
-        return coroutine is not None and coroutine.cr_frame is not None
+        return coroutine is not None and inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED
 
     @property
     def is_of_a_task(self) -> bool:
