@@ -48,9 +48,8 @@ def test_an_example_is_valid(model: type[BaseModel]) -> None:
     examples = example_actions(schema)
     assert len(examples) == 3
     for example in examples:
-        if model is not _Endless:  # its complete example would be infinite
-            Draft202012Validator(schema).validate(example)
-            model.model_validate(example)
+        Draft202012Validator(schema).validate(example)
+        model.model_validate(example)
 
 
 def test_examples_are_the_same_every_time_and_differ_from_each_other() -> None:
@@ -59,6 +58,6 @@ def test_examples_are_the_same_every_time_and_differ_from_each_other() -> None:
     assert len({example["text"] for example in example_actions(schema)}) == 3
 
 
-@pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"$ref": "#/$defs/Nowhere"}])
+@pytest.mark.parametrize("schema", [{}, {"type": "string"}])
 def test_the_example_is_empty_if_the_schema_is_not_of_an_object(schema: dict[str, Any]) -> None:
     assert list(example_actions(schema)) == [{}] * 3

@@ -20,7 +20,7 @@ from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObse
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import BaseRoute
 
-from stepwire.protocol.examples import example_of
+from stepwire.protocol.examples import NoExample, example_of
 from stepwire.server.distribution import distribution_of
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.models import Models
@@ -70,10 +70,10 @@ _REPLIES = {"reset": "observation", "step": "observation", "state": "state", "mc
 def example_action(action_cls: Any) -> dict[str, Any] | None:
     """An action made of the model's required fields; None when no valid one is found."""
     model = TypeAdapter[Any](action_cls)
-    example: dict[str, Any] = example_of(model.json_schema())
     try:
+        example: dict[str, Any] = example_of(model.json_schema())
         model.validate_python(example)
-    except ValidationError:
+    except (NoExample, ValidationError):
         return None
     return example
 

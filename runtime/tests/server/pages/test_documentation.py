@@ -146,7 +146,7 @@ class Everything(Action):
 
 
 class Impossible(Action):
-    code: str = Field(pattern="^[0-9]{4}$")
+    code: str = Field(pattern=r"\bcode\b")
 
 
 def test_an_example_is_a_valid_action() -> None:
