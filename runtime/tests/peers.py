@@ -65,6 +65,15 @@ def unchanged_logging() -> Iterator[None]:
         each.propagate, each.handlers, each.filters = propagate, handlers, filters
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the framework's own server `slow`: its start takes seconds."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "stock" in item.name or "stock_server" in fixtures or "tool_server" in fixtures:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""

@@ -313,14 +313,12 @@ class Session:
 
     def close(self) -> None:
         """Close the connection, if there is one. The next call opens another."""
-        connection = self._leave_connection()
-        if connection is not None:
+        if (connection := self._leave_connection()) is not None:
             connection.close(CLOSE_REQUEST, wait=not self._lock.is_held_here())
 
     async def close_async(self) -> None:
         """`close` without blocking the event loop."""
-        connection = self._leave_connection()
-        if connection is not None:
+        if (connection := self._leave_connection()) is not None:
             await connection.close_async(CLOSE_REQUEST, wait=not self._lock.is_held_here())
 
     def _leave_connection(self) -> Connection | None:

@@ -451,11 +451,11 @@ def _schedule(seed: int) -> None:
 
 
 def test_random_schedules() -> None:
-    for seed in range(3_000):
+    for seed in range(500):
         _schedule(seed)
 
 
 @pytest.mark.slow
 def test_100_000_random_schedules() -> None:
-    for seed in range(3_000, 103_000):
+    for seed in range(500, 100_500):
         _schedule(seed)
