@@ -41,9 +41,9 @@ def test_options_and_variables_are_honoured(
 def test_a_bad_variable_ends_plain_uvicorn_with_one_line(
     run: Callable[..., Any], root: Path
 ) -> None:
-    done = run(*_UVICORN[1:], cwd=root, env={"WORKERS": "0"})
+    done = run(*_UVICORN[1:], cwd=root, env={"STEPWIRE_WORKERS": "0"})
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"server: error: WORKERS [^\n]+\n", done.stderr)
+    assert re.fullmatch(r"server: error: STEPWIRE_WORKERS [^\n]+\n", done.stderr)
 
 
 def test_the_command_knows_its_distribution(run: Callable[..., Any]) -> None:

@@ -45,7 +45,6 @@ _THIRD_PARTY = {
     "openenv",
     "pydantic",
     "pydantic_core",
-    "pydantic_settings",
     "pytest",
     "referencing",
     "requests",

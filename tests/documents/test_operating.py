@@ -24,6 +24,7 @@ from document import ROOT, Document
 from echo_env import EchoAction, EchoEnv
 from stepwire.client import ConnectFailedError
 from stepwire.server import Settings
+from stepwire.server.settings import PREFIX
 
 page = Document("docs/operating.md")
 _PATIENCE_S = 60.0
@@ -100,7 +101,8 @@ def test_the_variables_it_names_are_settings() -> None:
     not_ours |= {"VALIDATION_ERROR", "SESSION_ERROR", "CAPACITY_REACHED", "GET"}
     names = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)*)=", page.text))
     names |= set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page.text))
-    assert {name.lower() for name in names - not_ours} <= set(Settings.model_fields)
+    ours = {name.removeprefix(PREFIX).lower() for name in names - not_ours}
+    assert ours <= set(Settings.model_fields)
 
 
 @page.tests("In a container, 1")

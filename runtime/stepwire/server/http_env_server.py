@@ -39,12 +39,12 @@ from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.endpoints.websocket_sessions import SessionEndpoint
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.lifespan import Lifespan
-from stepwire.server.logs import set_up_logging
+from stepwire.server.logs import logger, set_up_logging
 from stepwire.server.models import Models
 from stepwire.server.pages.documentation import describe_messages
 from stepwire.server.pages.security import token_page
 from stepwire.server.sessions import Sessions
-from stepwire.server.settings import read_settings
+from stepwire.server.settings import read_settings_of_application
 from stepwire.server.tool_choice import check_tools
 from stepwire.server.uvicorn_host.worker import Worker
 from stepwire.server.wire import MessageDecoder
@@ -67,7 +67,7 @@ class HTTPEnvServer:
         reset_observation_cls: type[Observation] | None = None,
     ) -> None:
         """See `create_app` for the arguments and the errors that are raised."""
-        self.settings = read_settings()
+        self.settings, self._warnings = read_settings_of_application()
         set_up_logging(self.settings)
         self.factory = EnvironmentFactory(env)
         self._env_factory = env  # the name that subclasses of the framework's class use
@@ -175,6 +175,8 @@ class HTTPEnvServer:
     def _start(self) -> None:
         # Again: the `server` command imports the application before uvicorn prints anything.
         set_up_logging(self.settings)
+        for warning in self._warnings:  # not before: the `server` command may refuse the same value
+            logger.warning("%s", warning)
         self._worker.start()
         self.factory.when_known(self._episodes.announce)
         for function in self._at_start:

@@ -70,10 +70,15 @@ def without_settings(extra: dict[str, str] | None = None) -> dict[str, str]:
 
     `WEBSOCKET_PROTOCOL` is kept, so that a whole run of tests can use uvicorn's own protocol.
     """
-    from stepwire.server.settings import Settings  # here: it imports the whole server
+    from stepwire.server.settings import PREFIX, Settings  # here: it imports the whole server
 
     own = {name.upper() for name in Settings.model_fields} - {_PROTOCOL}
-    return {name: value for name, value in os.environ.items() if name not in own} | (extra or {})
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in own and not name.startswith(PREFIX)
+    }
+    return kept | (extra or {})
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
-from stepwire.server.settings import Settings, read_settings
+from stepwire.server.settings import Settings, read_settings_of_application
 
 TOKEN_COOKIE = "openenv_token"
 _OPEN_TO_ALL = {"/health", "/ready"}
@@ -40,7 +40,7 @@ def require_access_control(scope: Scope) -> None:
     That happens in an application that includes our routes instead of mounting ours. Raises
     `HTTPException` or `WebSocketException`.
     """
-    if _CHECKED not in scope and read_settings().api_token is not None:
+    if _CHECKED not in scope and read_settings_of_application()[0].api_token is not None:
         reason = "API_TOKEN is set, but nothing checks it: mount the application, do not include it"
         is_http = scope["type"] == "http"
         raise HTTPException(500, reason) if is_http else WebSocketException(1008, reason)

@@ -12,7 +12,15 @@ from typing import Any, NoReturn, get_args
 
 from stepwire.server.distribution import distribution_of
 from stepwire.server.logs import log_config
-from stepwire.server.settings import OPTIONS, LogLevel, Settings, exit_with_error, read_settings
+from stepwire.server.settings import (
+    OPTIONS,
+    PREFIX,
+    LogLevel,
+    Settings,
+    as_level,
+    exit_with_error,
+    read_settings,
+)
 from stepwire.server.uvicorn_host.server_command import server_command_of_dependent
 
 _WEBSOCKET_PROTOCOLS = {
@@ -82,7 +90,8 @@ def _parse(application: str, arguments: Sequence[str] | None) -> dict[str, Any]:
     columns = shutil.get_terminal_size().columns
     about = (
         "Serve the environment over the OpenEnv protocol. Each setting has an environment "
-        "variable, shown with its default; an option wins over its variable."
+        "variable, shown with its default; an option wins over its variable. A variable may have "
+        f"the prefix {PREFIX}, and then wins over the one without it."
     )
     parser = _Parser(
         "server",
@@ -95,7 +104,7 @@ def _parse(application: str, arguments: Sequence[str] | None) -> dict[str, Any]:
         "host": {"type": str},
         "port": {"type": int},
         "workers": {"type": int},
-        "log_level": {"choices": get_args(LogLevel)},
+        "log_level": {"choices": get_args(LogLevel), "type": as_level},
     }
     for name in OPTIONS:
         field = Settings.model_fields[name]

@@ -16,7 +16,7 @@ import requests
 from waiting import wait_until
 
 from stepwire.server import serve
-from stepwire.server.settings import Settings
+from stepwire.server.settings import PREFIX, Settings
 
 _MODULE = ["-m", "notes_env.app"]
 
@@ -24,7 +24,7 @@ _MODULE = ["-m", "notes_env.app"]
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in set(os.environ):
-        if name.lower() in Settings.model_fields:
+        if name.removeprefix(PREFIX).lower() in Settings.model_fields:
             monkeypatch.delenv(name)
 
 
@@ -73,6 +73,7 @@ def test_a_bad_option_is_refused_in_one_line(
     ("name", "value", "named"),
     [
         ("PORT", "many", "PORT (--port)"),
+        ("STEPWIRE_PORT", "many", "STEPWIRE_PORT (--port)"),
         ("WORKERS", "0", "WORKERS (--workers)"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL (--log-level)"),
         ("MAX_CONCURRENT_ENVS", "0", "MAX_CONCURRENT_ENVS: "),
@@ -97,7 +98,7 @@ def test_a_secret_is_not_shown_where_it_is_refused(
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "too short")
     line = _refused(capsys)
-    assert "SECRET_KEY: Value should have at least 16 items" in line
+    assert "SECRET_KEY: Value should have at least 16 characters" in line
     assert "too short" not in line
 
 
@@ -161,7 +162,9 @@ def test_a_checkout_has_no_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         pytest.param([*_MODULE, "--port", "{taken}"], {}, id="port in use"),
         pytest.param(_MODULE, {"PORT": "many"}, id="bad variable"),
-        pytest.param(["-m", "uvicorn", "notes_env.app:app"], {"WORKERS": "0"}, id="under uvicorn"),
+        pytest.param(
+            ["-m", "uvicorn", "notes_env.app:app"], {"STEPWIRE_WORKERS": "0"}, id="under uvicorn"
+        ),
     ],
 )
 def test_the_process_ends_with_one_line_and_exit_code_2(
@@ -191,6 +194,22 @@ def test_options_and_variables_are_honoured_however_the_server_is_started(
     assert [session.step(text="Hi")["type"] for session in sessions] == ["observation"] * 2
     assert connect(server.ws_url).receive()["data"]["max_sessions"] == 2
     assert requests.get(server.url + "/web", timeout=60).status_code == 404
+
+
+def test_a_bad_value_of_a_short_name_is_a_warning_under_plain_uvicorn(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server(
+        application="notes_env.app:app", env={"WORKERS": "auto", "API_TOKEN": "short"}
+    )
+    for named in ("WORKERS (--workers)", "API_TOKEN: "):
+        assert len(re.findall(rf"WARNING: +{re.escape(named)}", server.log)) == 1
+    # It may have been meant for us, so the server is not open.
+    for token in ("short", "", "x"):
+        answer = requests.get(
+            f"{server.url}/state", headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
+        assert answer.status_code == 401
 
 
 def test_variables_are_enough(start_server: Callable[..., Any]) -> None:
