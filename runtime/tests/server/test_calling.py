@@ -21,7 +21,7 @@ from waiting import wait_until
 from stepwire.server.calling import Caller, CallingConvention, SessionThread, needs_thread
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.session import Session
-from stepwire.server.sessions import SessionFactory
+from stepwire.server.session_factory import SessionFactory
 from stepwire.server.settings import Settings
 from stepwire.server.threads import CallThread
 from stepwire.server.tool_choice import tools_of
