@@ -157,10 +157,11 @@ class ScenarioSession(Session):
         environment: AnyEnvironment,
         caller: Caller,
         action_cls: Any,
+        turn: asyncio.Lock | None = None,
         *,
         allowed: bool,
     ) -> None:
-        super().__init__(environment, caller, action_cls)
+        super().__init__(environment, caller, action_cls, turn)
         self._allowed = allowed
         self._run: ScenarioRun | None = None
 

@@ -34,8 +34,9 @@ class Connection(Protocol):
 class Session:
     """One environment and the calls to it, each between `begin_call` and `end_call`.
 
-    A session opened by a WebSocket ends with it. A session created over MCP outlives its
-    connections, until it is closed over MCP, idle or ended by the server.
+    A session opened by a WebSocket answers to it only, and ends with it. A session created over MCP
+    is shared: it answers to all who know its id, and outlives its connections until it is closed
+    over MCP, idle or ended by the server.
     """
 
     __slots__ = (
@@ -51,18 +52,27 @@ class Session:
         "ends_with_connection",
         "environment",
         "id",
+        "is_shared",
     )
 
-    def __init__(self, environment: AnyEnvironment, caller: Caller, action_cls: Any) -> None:
+    def __init__(
+        self,
+        environment: AnyEnvironment,
+        caller: Caller,
+        action_cls: Any,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
+        """`turn` is the one of an environment that several sessions have."""
         self.id = str(uuid4())
         self.environment = environment
         self._action_cls = action_cls
+        self.is_shared = False
         self.ends_with_connection = True
         self._caller = caller
         self._held_open: AbstractAsyncContextManager[Any] | None = None
         self._connection: Connection | None = None
         self._calls = 0  # in flight or waiting for their turn
-        self._turn = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
         self._idle_since: float | None = None
         self._is_ending = False
         self._episode_id: str | None = None
@@ -133,16 +143,17 @@ class Session:
             self._held_open = held_open
 
     async def close(self) -> None:
-        """Close the environment where it was made, after its calls.
+        """Close the environment where it was made, once the calls before this one have ended.
 
         A call that was abandoned may never return, so it is not waited for.
         """
-        try:
-            if self._held_open is not None:
-                await self._held_open.__aexit__(None, None, None)
-        except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
-            log_failure(error)
-        await self._caller.close(log_failure)
+        async with self._turn:
+            try:
+                if self._held_open is not None:
+                    await self._held_open.__aexit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
+                log_failure(error)
+            await self._caller.close(log_failure)
 
     # Use and idleness
 
@@ -197,8 +208,9 @@ class Session:
         """Note that the connection is over."""
         self._connection = None
 
-    def outlive_connections(self) -> None:
-        """Stay open without a connection, until `end_with_connection`."""
+    def share(self) -> None:
+        """Answer to all who know the id; stay open without a connection."""
+        self.is_shared = True
         self.ends_with_connection = False
 
     def end_with_connection(self) -> None:

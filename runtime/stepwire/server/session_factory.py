@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Makes sessions: the environment where it belongs, its calling convention and its tools."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
+from weakref import WeakValueDictionary
 
 from openenv.core.env_server.exceptions import EnvironmentFactoryError
 from openenv.core.env_server.interfaces import Environment
@@ -40,6 +42,8 @@ class SessionFactory:
         self._is_single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
         self._shared_thread: CallThread | None = None
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
+        # A function may return the same environment again, while other sessions have it.
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, *, for_page: bool = False) -> Session:
         """Make a session: for a page of the server, or for a client.
@@ -63,7 +67,13 @@ class SessionFactory:
             elif thread is not None:
                 thread.end()
             raise
-        return ScenarioSession(environment, caller, self._action_cls, allowed=self._allow_scenarios)
+        return ScenarioSession(
+            environment,
+            caller,
+            self._action_cls,
+            self._turns.setdefault(id(environment), asyncio.Lock()),
+            allowed=self._allow_scenarios,
+        )
 
     async def create_lasting(self) -> Session:
         """Like `create`, for a session of more than one request: its tools may keep state."""

@@ -8,8 +8,8 @@ ends.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 from openenv.core.env_server.exceptions import SessionCapacityError
@@ -60,7 +60,7 @@ class Sessions:
         )
         self._open: dict[str, Session] = {}
         self._opening = 0
-        self._closing = 0
+        self._closing: set[asyncio.Task[None]] = set()
         # What bounds the threads of requests; those of sessions are bounded by the capacity.
         self._request_threads = asyncio.Semaphore(settings.worker_threads)
         self._requests: set[asyncio.Task[Any]] = set()
@@ -80,11 +80,17 @@ class Sessions:
 
     @property
     def active(self) -> int:
-        """Sessions open or being opened."""
-        return len(self._open) + self._opening
+        """Sessions whose environment is being made, open or not closed yet."""
+        return len(self._open) + self._opening + len(self._closing)
 
-    def get(self, session_id: str) -> Session | None:
-        return self._open.get(session_id)
+    def find_shared(self, session_id: Any) -> Session | None:
+        """The session of this id, for a client that names it.
+
+        This is the only way to a session by its id. A session that a connection opened answers to
+        that connection only, so it is not found.
+        """
+        session = self._open.get(session_id) if isinstance(session_id, str) else None
+        return session if session is not None and session.is_shared else None
 
     async def open(self) -> Session:
         """Open a session with an environment of its own.
@@ -113,14 +119,22 @@ class Sessions:
         return session
 
     async def close(self, session: Session) -> None:
-        """Free the session's slot and close its environment; a second call does nothing."""
+        """Close the environment once its calls have ended; a second call does nothing.
+
+        From now on the session is not found. Its slot is free when the environment is closed, even
+        if the caller is cancelled before.
+        """
+        closing = self._begin_closing(session)
+        if closing is not None:
+            await asyncio.shield(closing)
+
+    def _begin_closing(self, session: Session) -> asyncio.Task[None] | None:
         if self._open.pop(session.id, None) is None:
-            return
-        self._closing += 1
-        try:
-            await session.close()
-        finally:
-            self._closing -= 1
+            return None
+        closing = asyncio.create_task(session.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
 
     async def open_uncounted(self) -> Session:
         """A session that does not count towards the capacity and ends with the server.
@@ -141,9 +155,10 @@ class Sessions:
         in_thread = steps_in_thread(self._factory.expected_cls)
         async with self._request(), self._request_threads if in_thread else nullcontext():
             session = await self._factory.create()
-            async with _in_use(session):
+            with _named_in_log(session):
                 try:
-                    yield session
+                    async with session.in_use():
+                        yield session
                 finally:
                     await session.close()
 
@@ -153,8 +168,10 @@ class Sessions:
 
         Raises `StoppingError` when it outlasts the grace period.
         """
-        async with self._request(), _in_use(session):
-            yield
+        async with self._request():
+            with _named_in_log(session):
+                async with session.in_use():
+                    yield
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[None]:
@@ -192,8 +209,10 @@ class Sessions:
 
     async def aclose(self) -> None:
         """Close all remaining sessions, when the server shuts down."""
-        closings = [asyncio.create_task(self.close(session)) for session in self._open.values()]
-        closings += [asyncio.create_task(session.close()) for session in self._uncounted]
+        for session in list(self._open.values()):
+            self._begin_closing(session)
+        closings = [asyncio.create_task(session.close()) for session in self._uncounted]
+        closings += self._closing
         if closings:
             timeout_s = _ABANDONED_GRACE_S if self.draining else self._grace_s
             await asyncio.wait(closings, timeout=timeout_s)
@@ -205,7 +224,7 @@ class Sessions:
 
     async def _is_over(self) -> bool:
         """Wait until no session or request is left; `False` when time is up first."""
-        while busy := self.active or self._closing or self._requests:
+        while busy := self.active or self._requests:
             if time.monotonic() >= self.give_up_at:
                 break
             await asyncio.sleep(_POLL_S)
@@ -215,14 +234,14 @@ class Sessions:
         left = list(self._open.values())
         number = len(left) + len(self._requests)
         logger.warning("Giving up %d sessions and requests that do not end", number)
+        for task in self._requests:
+            task.cancel()
         connections = [session.connection for session in left if session.connection is not None]
         farewells = [self._end(session, 1012, str(StoppingError())) for session in left]
         if farewells:
             await asyncio.wait(farewells, timeout=_ABANDONED_GRACE_S)
         for connection in connections:
             connection.abandon()
-        for task in self._requests:
-            task.cancel()
         self.give_up_at = time.monotonic() + _ABANDONED_GRACE_S
         await self._is_over()
 
@@ -250,12 +269,11 @@ class Sessions:
         self._sweeper = None
 
 
-@asynccontextmanager
-async def _in_use(session: Session) -> AsyncIterator[None]:
-    """A call to the session; log lines in the meantime name it."""
+@contextmanager
+def _named_in_log(session: Session) -> Iterator[None]:
+    """Log lines in the meantime name the session."""
     token = current_session.set(session)
     try:
-        async with session.in_use():
-            yield
+        yield
     finally:
         current_session.reset(token)

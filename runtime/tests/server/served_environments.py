@@ -9,12 +9,15 @@ import builtins
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from openenv.core.env_server.interfaces import Environment
-from openenv.core.env_server.types import EnvironmentMetadata, State
+from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
+from openenv.core.env_server.types import EnvironmentMetadata, Observation, State
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -223,6 +226,83 @@ class AsyncBound(Bound):
         super().close()
 
 
+class Guarded(Environment[CallToolAction, CallToolObservation, State]):
+    """Counts its instances, and the calls that came in the middle of another.
+
+    Its only tool reports the two numbers, and the most instances that there were at once.
+    """
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    alive = most_alive = overlaps = 0
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_busy = False
+        with self._lock:
+            kind = type(self)
+            kind.alive += 1
+            kind.most_alive = max(kind.alive, kind.most_alive)
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        if self._is_busy:
+            type(self).overlaps += 1
+        self._is_busy = True
+        yield
+        self._is_busy = False
+
+    def reset(self, **_: Any) -> Observation:  # type: ignore[override]
+        return Observation()
+
+    def step(self, action: Any, **_: Any) -> Any:
+        with self._call():
+            time.sleep(0.002)
+        return self._report(action)
+
+    def _report(self, action: Any) -> CallToolObservation:
+        kind = type(self)
+        numbers = [kind.alive, kind.most_alive, kind.overlaps]
+        return CallToolObservation(tool_name="report", result=numbers)
+
+    @property
+    def state(self) -> State:
+        return State()
+
+    def close(self) -> None:
+        with self._call():
+            time.sleep(0.03)
+        with self._lock:
+            type(self).alive -= 1
+
+
+class AsyncGuarded(Guarded):
+    """The same with `async` steps."""
+
+    alive = most_alive = overlaps = 0
+
+    async def step_async(self, action: Any, **_: Any) -> Any:
+        with self._call():
+            await asyncio.sleep(0.002)
+        return self._report(action)
+
+
+class SharedGuarded(AsyncGuarded):
+    """The same environment for all sessions."""
+
+    alive = most_alive = overlaps = 0
+    _only: Any = None
+
+    @classmethod
+    def get(cls) -> "SharedGuarded":
+        cls._only = cls._only or cls()
+        return cls._only  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        with self._call():
+            time.sleep(0.03)
+
+
 class Failing(NotesEnvironment):
     """Fails in the way that the text asks for; returns any other text."""
 
@@ -316,6 +396,10 @@ def _serve(environment: Callable[[], Any], **options: Any) -> Any:
     return create_app(environment, NoteAction, NoteObservation, **options)
 
 
+def _serve_tools(environment: Callable[[], Any]) -> Any:
+    return create_app(environment, CallToolAction, CallToolObservation, max_concurrent_envs=3)
+
+
 def _health(_: Any) -> PlainTextResponse:
     return PlainTextResponse("healthy")
 
@@ -338,6 +422,9 @@ app = Starlette(
         Mount("/unbuildable", _serve(Unbuildable)),
         Mount("/tools", _serve(WithTools)),
         Mount("/full", _serve(NotesEnvironment, max_concurrent_envs=4)),
+        Mount("/guarded", _serve_tools(Guarded)),
+        Mount("/async-guarded", _serve_tools(AsyncGuarded)),
+        Mount("/shared-guarded", _serve_tools(SharedGuarded.get)),
         Mount("/mcp-full", _serve(NotesEnvironment, max_concurrent_envs=2)),
     ]
 )

@@ -152,30 +152,3 @@ def test_an_environment_that_fails_to_close_is_only_logged(environments: Any) ->
     )
     assert (reply.status_code, reply.json()["reward"]) == (200, 0.2)
     assert "RuntimeError: not closed: /secret/path" in environments.log
-
-
-def _own_session_id(conversation: Any) -> str:
-    request = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/create"}
-    answer = conversation.ask({"type": "mcp", "data": request})
-    session_id: str = answer["data"]["result"]["session_id"]
-    return session_id
-
-
-def test_a_session_has_one_websocket_at_a_time(
-    conversation: Any, server: Any, connect: Any
-) -> None:
-    session_id = _own_session_id(conversation)
-    second = connect(f"{server.ws_url}?session_id={session_id}")
-    assert second.receive()["data"]["message"] == f"Session {session_id} already has a WebSocket"
-    assert second.close_code() == 1000
-    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 1
-
-
-def test_a_session_closed_over_mcp_serves_its_websocket_to_the_end(
-    conversation: Any, server: Any
-) -> None:
-    parameters = {"session_id": _own_session_id(conversation)}
-    request = {"jsonrpc": "2.0", "id": 1, "method": "openenv/session/close", "params": parameters}
-    answer = requests.post(f"{server.url}/mcp", json=request, timeout=60)
-    assert answer.json()["result"] == {**parameters, "closed": False, "closing": True}
-    assert conversation.step(text="Hi")["data"]["metadata"]["step"] == 1

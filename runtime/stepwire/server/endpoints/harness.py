@@ -84,7 +84,6 @@ class HarnessEndpoint(WebSocketEndpoint):
             data = {"message": str(error), "recoverable": False}
             failure = {"type": "error", "timestamp": time.time(), "data": data}
             await _send(connection, json.dumps(failure))
-            await connection.end(1000, "")
             return False
         return True
 

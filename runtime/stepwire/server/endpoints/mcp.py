@@ -66,27 +66,26 @@ class JsonRpc:
                 message = details.pop("message")
                 del details["code"]
                 raise _RpcFailure(JsonRpcErrorCode.SERVER_ERROR, message, details) from None
-            session.outlive_connections()
+            session.share()
         return {"session_id": session.id}
 
     async def _close_session(
         self, params: dict[str, Any], session: Session | None
     ) -> dict[str, Any]:
+        if session is not None and params.get("session_id") == session.id:
+            raise _RpcFailure(
+                JsonRpcErrorCode.INVALID_REQUEST,
+                "A WebSocket's own session ends with it, or by a `close` frame, not over MCP",
+            )
         target = self._named_session(params)
         if target is None:
             raise _RpcFailure(
                 JsonRpcErrorCode.INVALID_PARAMS, "Invalid params - 'session_id' is required"
             )
-        if target is session:
-            raise _RpcFailure(
-                JsonRpcErrorCode.INVALID_REQUEST,
-                "A WebSocket's own session ends with it, or by a `close` frame, not over MCP",
-            )
         if target.connection is not None:
             target.end_with_connection()
             return {"session_id": target.id, "closed": False, "closing": True}
-        async with target.in_use():
-            await self._sessions.close(target)
+        await self._sessions.close(target)
         return {"session_id": target.id, "closed": True}
 
     @asynccontextmanager
@@ -98,7 +97,7 @@ class JsonRpc:
                 yield temporary
             return
         try:
-            async with named.in_use():
+            async with self._sessions.request(named):
                 self._named_session(params)  # fails if it was closed in the meantime
                 yield named
         finally:
@@ -110,7 +109,7 @@ class JsonRpc:
         session_id = params.get("session_id")
         if not session_id:
             return None
-        session = self._sessions.get(session_id) if isinstance(session_id, str) else None
+        session = self._sessions.find_shared(session_id)
         if session is None:
             raise _RpcFailure(
                 JsonRpcErrorCode.INVALID_PARAMS, f"Unknown session_id: {str(session_id)[:64]}"

@@ -45,10 +45,6 @@ class WebSocketEndpoint(SessionEndpoint):
             elif isinstance(message, McpMessage):
                 reply = encode_frame("mcp", await self._json_rpc.answer(message.data, session))
             else:
-                # Before the close frame: a client that has seen it may use the slot at once.
-                if session.ends_with_connection:
-                    await self._sessions.close(session)
-                await connection.send({"type": "websocket.close", "code": 1000})
                 return False
         except ConnectionFault as fault:
             reply = encode_observation_frame(fault.observation)

@@ -40,7 +40,7 @@ class SessionEndpoint(ABC):
     async def _answer(
         self, session: Session, event: Message, connection: "SocketConnection"
     ) -> bool:
-        """Answer one frame; `False` when that closes the connection."""
+        """Answer one frame; `False` ends the connection, and the session if it ends with it."""
 
     @abstractmethod
     def _encode_error(self, error: dict[str, Any]) -> str:
@@ -77,7 +77,7 @@ class SessionEndpoint(ABC):
 
     async def _find(self, session_id: str, send: Send) -> Session | None:
         """A session that was created over MCP; `None` when the client has been refused."""
-        session = self._sessions.get(session_id)
+        session = self._sessions.find_shared(session_id)
         if session is not None and session.connection is None:
             return session
         reason = "already has a WebSocket" if session else "is not known"
@@ -114,12 +114,17 @@ class SessionEndpoint(ABC):
                 continue  # returning before the close frame is written would cut the connection
             await session.begin_call()
             try:
-                if not await self._answer(session, event, connection):
-                    return
+                goes_on = await self._answer(session, event, connection)
             except RuntimeError as error:  # raised only by `send`, after uvicorn has closed
                 raise ConnectionResetError from error
             finally:
                 session.end_call()
+            if not goes_on:
+                # Before the close frame: a client that has seen it may use the slot at once.
+                if session.ends_with_connection:
+                    await self._sessions.close(session)
+                await connection.end(1000, "")
+                return
         await connection.end(1012, str(StoppingError()))
 
     async def _refuse(self, send: Send, error: dict[str, Any], close_code: int = 1000) -> None:
