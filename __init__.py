@@ -1,32 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The reference environment for OpenEnv: it echoes, on every surface of the protocol."""
+"""The echo environment for OpenEnv: its client and its models."""
 
-import sys
-from importlib.util import find_spec
-from pathlib import Path
+from echo_env import _bundled  # noqa: F401 # echo only
 
-# A clone and a wheel hold a copy of `stepwire`, for where none is installed. An uninstalled one may
-# have left its folder behind: that is found, but has no origin.
-if getattr(find_spec("stepwire"), "origin", None) is None:
-    sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
-
+# Echo only: in this order.
 # isort: split
-import stepwire.client
 
-if tuple(map(int, stepwire.__version__.split(".")[:2])) < (0, 1):
-    raise ImportError(
-        f"echo_env needs stepwire 0.1 or later, but stepwire {stepwire.__version__} is installed. "
-        "Upgrade it, or uninstall it: echo_env then uses its own copy."
-    )
+import stepwire  # noqa: F401 # first: it makes the import of the framework fast
 
-from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction
+# Echo only.
+# isort: split
+
+from openenv.core.env_server.mcp_types import CallToolAction, ListToolsAction  # echo only
 
 from echo_env.client import EchoEnv, EchoEnvPool
 from echo_env.models import EchoAction, EchoObservation
-from stepwire.client import errors, verify_stamp
-from stepwire.client.errors import *  # noqa: F403
+from stepwire.client import errors, verify_stamp  # echo only
+from stepwire.client.errors import *  # noqa: F403 # echo only
 
 __version__ = "0.1.0"
-__all__ = ["CallToolAction", "EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
-__all__ += ["ListToolsAction", "verify_stamp"]
-__all__ += errors.__all__
+__all__ = ["EchoAction", "EchoEnv", "EchoEnvPool", "EchoObservation"]
+__all__ += ["CallToolAction", "ListToolsAction", "verify_stamp"]  # echo only
+__all__ += errors.__all__  # echo only

@@ -2,11 +2,16 @@
 """The client of the echo environment: its models and its server, and nothing else."""
 
 from echo_env.models import EchoAction, EchoObservation
-from stepwire.client import AwaitableState, SessionClient, SessionPool, ToolDialect
+from stepwire.client import (
+    AwaitableState,
+    SessionClient,
+    SessionPool,
+    ToolDialect,  # echo only
+)
 
 
 class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
-    """One session with an echo server, synchronous or asynchronous.
+    """One session with a server of the echo environment, synchronous or asynchronous.
 
     with EchoEnv(base_url="http://localhost:8000") as env:
         env.reset()
@@ -14,7 +19,8 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
     """
 
     server_module = "echo_env.server.app"
-    # For servers that offer only tools, as the public one does.
+
+    # Echo only: for servers that offer only tools, as the public one does.
     tool_dialect = ToolDialect(
         "echo_message",
         {"echoed_message": str, "message_length": len},
@@ -23,7 +29,7 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
 
 
 class EchoEnvPool(SessionPool[EchoAction, EchoObservation]):
-    """`num_envs` sessions with an echo server, stepped together.
+    """`num_envs` sessions, stepped together.
 
     with EchoEnvPool("http://localhost:8000", num_envs=64) as pool:
         pool.reset()

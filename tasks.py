@@ -19,6 +19,15 @@ class NoSuchTaskError(IndexError, ValueError):
 class EchoTasks:
     """All that an environment with tasks needs. None of the methods changes it."""
 
+    def chosen_task(
+        self, seed: int | None, split: str | None, index: int | None
+    ) -> dict[str, dict[str, Any]]:
+        """The task of an episode with a `split`: its task `index`, or the one `seed` chooses."""
+        if split is None:
+            return {}
+        index = (seed or 0) % self.num_tasks(split) if index is None else index
+        return {"task": self.get_task(split, index)}
+
     def list_splits(self) -> list[str]:
         return list(MESSAGES)
 

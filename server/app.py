@@ -2,9 +2,10 @@
 """The echo environment as an application.
 
 uv run server                  # or `python -m echo_env.server.app`, with the same options
-uvicorn server.app:app         # from the repository's root, with uvicorn's options
+uvicorn server.app:app         # from the package's folder, with uvicorn's options
 """
 
+# Echo only: as a script, it finds the package in a clone that is not installed.
 if not __package__:
     import _checkout  # type: ignore[import-not-found] # noqa: F401
 

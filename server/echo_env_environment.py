@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The echo environment. `python3 server/echo_env_environment.py` checks it, without a server."""
+"""The echo environment: what happens in an episode."""
 
+# Echo only: `python3 server/echo_env_environment.py` checks it, also where it is not installed.
 if not __package__:
     import _checkout  # type: ignore[import-not-found] # noqa: F401
 
@@ -11,7 +12,7 @@ from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import State
 
 from echo_env.models import EchoAction, EchoObservation
-from echo_env.tasks import EchoTasks
+from echo_env.tasks import EchoTasks  # echo only
 
 
 def echo_message(message: str) -> str:
@@ -24,7 +25,10 @@ def echo_with_length(message: str) -> dict[str, Any]:
     return {"message": message, "length": len(message)}
 
 
-class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]):
+class EchoEnvironment(
+    EchoTasks,  # echo only
+    Environment[EchoAction, EchoObservation, State],
+):
     """Echoes each message and rewards its length: 0.1 for every Unicode code point, unbounded."""
 
     # One environment per session and nothing shared between them.
@@ -43,24 +47,20 @@ class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]
         self,
         seed: int | None = None,
         episode_id: str | None = None,
-        split: str | None = None,
-        index: int | None = None,
+        split: str | None = None,  # echo only
+        index: int | None = None,  # echo only
         **kwargs: Any,
     ) -> EchoObservation:
-        """Start an episode; its id is a random UUID unless given. Other keywords are ignored.
-
-        With a `split`, the episode has its task `index`, or the one that `seed` chooses.
-        """
-        chosen = {}
-        if split is not None:
-            index = (seed or 0) % self.num_tasks(split) if index is None else index
-            chosen = {"task": self.get_task(split, index)}
+        """Start an episode; its id is a random UUID unless given. Other keywords are ignored."""
+        task = self.chosen_task(seed, split, index)  # echo only
         episode_id = str(uuid4()) if episode_id is None else episode_id
-        self._episode: dict[str, Any] = {"episode_id": episode_id, "step_count": 0, **chosen}
+        self._episode: dict[str, Any] = {"episode_id": episode_id, "step_count": 0}
+        self._episode |= task  # echo only
         if seed is not None:
             self._episode["seed"] = seed
         text = "Echo environment ready!"
-        metadata = {"status": "ready", "message": text, **chosen}
+        metadata: dict[str, Any] = {"status": "ready", "message": text}
+        metadata |= task  # echo only
         return EchoObservation(echoed_message=text, reward=0.0, metadata=metadata)
 
     def step(
@@ -78,7 +78,7 @@ class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]
 
     @property
     def state(self) -> State:
-        """`episode_id`, `step_count`, and `seed` and `task` when the episode was given one."""
+        """`episode_id`, `step_count`, and what else the episode was given, such as `seed`."""
         return State(**self._episode)
 
     # Over HTTP an episode goes on in another instance: its state travels in the client's cookie.
@@ -89,6 +89,7 @@ class EchoEnvironment(EchoTasks, Environment[EchoAction, EchoObservation, State]
         self._episode = dict(state)
 
 
+# Echo only.
 def self_check() -> None:
     """Drive one episode and print what held; `SystemExit` on the first thing that did not."""
 
@@ -107,5 +108,6 @@ def self_check() -> None:
     verify("state", environment.dump_state(), {"episode_id": "check", "step_count": 3, "seed": 7})
 
 
+# Echo only.
 if __name__ == "__main__":
     self_check()

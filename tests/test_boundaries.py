@@ -52,7 +52,7 @@ def test_only_the_public_packages_of_the_runtime_are_imported(source: Path) -> N
 
 @pytest.mark.parametrize("source", _MODULES, ids=_id)
 def test_no_module_uses_private_names_of_another(source: Path) -> None:
-    assert private_names(source) <= {"None._checkout"}  # `from . import _checkout`
+    assert private_names(source) <= {"None._checkout", "echo_env._bundled"}
 
 
 @pytest.mark.parametrize("source", [*(_ROOT / "server").rglob("*.py")], ids=_id)
@@ -79,7 +79,7 @@ def test_what_an_author_reads_first_stays_small(file: str, lines: int) -> None:
 
 
 def test_echo_is_small() -> None:
-    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 410
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 440
 
 
 # The root and `server/` are on the path of `uvicorn server.app:app` and `python server/….py`, where

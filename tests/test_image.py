@@ -138,7 +138,7 @@ class TestContents:
         prefix = "org.opencontainers.image."
         assert {name.removeprefix(prefix): text for name, text in labels.items()} == {
             "title": "openenv-echo-env",
-            "description": "The reference environment for OpenEnv",
+            "description": "The echo environment for OpenEnv",
             "version": manifest["version"],
             "licenses": "BSD-3-Clause",
         }

@@ -17,6 +17,7 @@ import requests
 import yaml
 
 import echo_env
+from stepwire.new.template import template_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,7 +78,13 @@ def test_the_wheels_hold_their_packages_and_nothing_else(
     own |= {path for path in committed if path.suffix == ".py" and path.parts[:-1] == ("server",)}
     echo_env = (own | runtime | {Path("openenv.yaml"), Path("py.typed")}) - {Path("setup.py")}
     assert _packed(built["echo_env.whl"]) == {"echo_env" / path for path in echo_env}
-    assert _packed(built["stepwire.whl"]) == {path.relative_to("runtime") for path in runtime}
+    template = Path("stepwire/new/packed_template")
+    packed = _packed(built["stepwire.whl"])
+    assert {path.relative_to(template) for path in packed if template in path.parents} == {
+        Path(path) for path in template_files()
+    }
+    packed = {path for path in packed if template not in path.parents}
+    assert packed == {path.relative_to("runtime") for path in runtime}
 
 
 def test_echo_env_depends_on_what_the_copy_of_stepwire_needs(root: Path) -> None:

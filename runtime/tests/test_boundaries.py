@@ -31,6 +31,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "conformance": {"protocol"},
     "testing": {"conformance", "protocol", "server"},
     "integrations": {"client"},
+    "new": set(),
 }
 # What is installed with the runtime or, as `openenv` is, by the environment that depends on it.
 _THIRD_PARTY = {

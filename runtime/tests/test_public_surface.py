@@ -40,6 +40,7 @@ _PUBLIC = {
         "verify_stamp",
         *_ERRORS,
     ],
+    "stepwire.new": ["NewEnvironmentError", "create_environment"],
     "stepwire.testing": ["Conversation", "EnvironmentConformance", "Server", "server_fixture"],
 }
 

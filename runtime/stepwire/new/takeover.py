@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Takes a package of `openenv init` over: `stepwire` serves it, the author's files stay.
+
+`take_over` shows the changes and makes them if asked; `undo` brings back what was there.
+"""
+
+import ast
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from stepwire.new.names import NewEnvironmentError
+from stepwire.new.package import Runtime
+from stepwire.new.stepwire_files import packed_wheel
+
+_RECORD = ".stepwire-new.json"  # what was there before; `openenv push` sends no such file
+_MODULES = ("openenv.core.env_server", "openenv.core.env_server.http_server")
+_NAMES = {"create_app", "create_fastapi_app", "HTTPEnvServer"}
+
+
+def take_over(folder: Path, *, write: bool = False, runtime: Runtime = "wheel") -> str:
+    """The changes as a diff; with `write`, they are made.
+
+    Raises `NewEnvironmentError` if `folder` holds no such package or was taken over before.
+    """
+    if runtime == "vendor":
+        raise NewEnvironmentError("--from works with the wheel or --from-index, not with --vendor")
+    if (folder / _RECORD).exists():
+        raise NewEnvironmentError(f"{folder} was taken over before; --undo {folder} undoes that")
+    before, after = _changes(folder, runtime)
+    wheel = {} if runtime == "index" else dict([packed_wheel()])
+    shown = [_diff(path, before[path], after[path]) for path in after]
+    shown += [f"new file: wheels/{name} ({len(content)} bytes)" for name, content in wheel.items()]
+    if not write:
+        return "\n".join([*shown, "", "Nothing is changed yet: add --write to make these changes."])
+    files = {path: text.encode() for path, text in after.items()}
+    files |= {f"wheels/{name}": content for name, content in wheel.items()}
+    record = {
+        path: {"before": before.get(path), "written": _digest(content)}
+        for path, content in files.items()
+    }
+    (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
+    for path, content in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(content)
+    return "\n".join(
+        [
+            *shown,
+            "",
+            f"Changed. Go on with `cd {folder}`, and",
+            "  uv lock                                       write the versions again",
+            "  uv run server                                 serve it",
+            f"  python -m stepwire.new --undo {folder}     undo this",
+        ]
+    )
+
+
+def undo(folder: Path) -> str:
+    """Bring back what was there before `take_over`, and say so.
+
+    Raises `NewEnvironmentError` if nothing was taken over, or if a file has changed since.
+    """
+    try:
+        record = json.loads((folder / _RECORD).read_text("utf-8"))
+    except OSError as error:
+        raise NewEnvironmentError(f"{folder} was not taken over: it has no {_RECORD}") from error
+    for path, entry in record.items():
+        file = folder / path
+        if not file.is_file() or _digest(file.read_bytes()) != entry["written"]:
+            raise NewEnvironmentError(
+                f"{file} has changed since. Take the change out of it first; nothing was undone"
+            )
+    for path, entry in record.items():
+        if entry["before"] is None:
+            (folder / path).unlink()
+        else:
+            (folder / path).write_bytes(entry["before"].encode())
+    if (folder / "wheels").is_dir() and not any((folder / "wheels").iterdir()):
+        (folder / "wheels").rmdir()
+    (folder / _RECORD).unlink()
+    return f"{folder} is as it was before: {', '.join(record)}"
+
+
+def _changes(folder: Path, runtime: Runtime) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts before and after, by path."""
+    manifest = _text(folder, "openenv.yaml")
+    found = re.search(r"^app: *[\"']?([\w.]+):", manifest, re.MULTILINE)
+    application = (found[1] if found else "server.app").replace(".", "/") + ".py"
+    before = {path: _text(folder, path) for path in (application, "__init__.py", "pyproject.toml")}
+    after = {
+        application: _imported_from_stepwire(application, before[application]),
+        "__init__.py": _stepwire_first(before["__init__.py"]),
+        "pyproject.toml": _depending(before["pyproject.toml"], runtime),
+    }
+    return before, {path: text for path, text in after.items() if text != before[path]}
+
+
+def _text(folder: Path, path: str) -> str:
+    try:
+        return (folder / path).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NewEnvironmentError(f"{folder} is no package of `openenv init`: {error}") from error
+
+
+def _imported_from_stepwire(path: str, code: str) -> str:
+    lines = code.splitlines(keepends=True)
+    changed = False
+    for node in reversed(list(ast.walk(_parsed(path, code)))):
+        if not isinstance(node, ast.ImportFrom) or node.module not in _MODULES or node.level:
+            continue
+        ours = [name for name in node.names if name.name in _NAMES]
+        others = [name for name in node.names if name.name not in _NAMES]
+        if not ours:
+            continue
+        statements = [("stepwire.server", ours)]
+        if others:
+            statements.append((node.module, others))
+        indent, end = " " * node.col_offset, node.end_lineno or node.lineno
+        ending = "\r\n" if lines[end - 1].endswith("\r\n") else "\n"
+        lines[node.lineno - 1 : end] = [
+            f"{indent}from {module} import {', '.join(map(ast.unparse, names))}{ending}"
+            for module, names in statements
+        ]
+        changed = True
+    if not changed:
+        raise NewEnvironmentError(
+            f"{path} does not import {', '.join(sorted(_NAMES))} from the framework, so there is "
+            "nothing to change"
+        )
+    return "".join(lines)
+
+
+def _stepwire_first(code: str) -> str:
+    """With `stepwire` imported before anything that imports the framework."""
+    tree = _parsed("__init__.py", code)
+    imports = [
+        node
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and not (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+    ]
+    if not imports:
+        return code
+    lines = code.splitlines(keepends=True)
+    first = "import stepwire  # noqa: F401 # first: it makes the import of the framework fast\n\n"
+    lines.insert(imports[0].lineno - 1, first)
+    return "".join(lines)
+
+
+def _depending(project: str, runtime: Runtime) -> str:
+    """`pyproject.toml` with the dependency on `stepwire`, and where uv finds it."""
+    opening = re.search(r"^dependencies *= *\[(?=(\s*)(\]?))", project, re.MULTILINE)
+    if opening is None:
+        raise NewEnvironmentError("pyproject.toml has no line `dependencies = [`")
+    inserted = '"stepwire>=0.1"' + ("" if opening[2] else ",")
+    inserted = f"\n    {inserted}" if "\n" in opening[1] else f"{inserted} ".rstrip() + " "
+    project = project[: opening.end()] + inserted + project[opening.end() :]
+    if runtime == "index":
+        return project
+    source = f'stepwire = {{ path = "wheels/{packed_wheel()[0]}" }}\n'
+    header = re.search(r"^\[tool\.uv\.sources\] *\n", project, re.MULTILINE)
+    if header:
+        return project[: header.end()] + source + project[header.end() :]
+    return f"{project.rstrip()}\n\n[tool.uv.sources]\n{source}"
+
+
+def _parsed(path: str, code: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except SyntaxError as error:
+        raise NewEnvironmentError(f"{path} is not valid Python: {error}") from error
+
+
+def _diff(path: str, before: str, after: str) -> str:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), f"a/{path}", f"b/{path}", lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
