@@ -19,10 +19,12 @@ _FILES = {
     "docs/conformance.md": "test_conformance.py",
     "docs/environment.md": "test_environment.py",
     "docs/inspector.md": "test_documents.py",
+    "docs/limits.md": "test_documents.py",
     "docs/operating.md": "test_operating.py",
     "docs/performance.md": "test_performance.py",
     "docs/protocol.md": "test_protocol.py",
     "docs/scenarios.md": "test_scenarios.py",
+    "docs/upstream.md": "test_documents.py",
     "examples/README.md": "test_examples.py",
     "runtime/README.md": "test_documents.py",
 }

@@ -17,16 +17,24 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.supervisors.multiprocess import Process
 from websockets.http11 import Request, Response
 
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ModuleNotFoundError:  # uvicorn then uses h11, which has bounds of its own
+    HttpToolsProtocol = None  # type: ignore[assignment, misc]
+
 __all__ = [
     "Awaited",
     "ClientDisconnected",
+    "HttpToolsProtocol",
     "Request",
     "UvicornWebSocketProtocol",
     "awaited_by",
     "awaits_close",
     "close_health_pipes",
     "default_option",
+    "has_begun",
     "is_websocket",
+    "mark_as_ended",
     "open_connections",
     "request_exit",
     "running_server",
@@ -58,6 +66,16 @@ def is_websocket(connection: Any) -> bool:
     return not hasattr(connection, "cycle")  # uvicorn's name for a request and its response
 
 
+def has_begun(connection: Any) -> bool:
+    """Whether the WebSocket protocol has taken the handshake, to accept or to refuse it."""
+    return bool(getattr(connection, "handshake_initiated", True))
+
+
+def mark_as_ended(connection: Any) -> None:
+    """Keep a WebSocket protocol from answering: the handshake has been refused for it."""
+    connection.handshake_complete = connection.close_sent = True
+
+
 def awaits_close(connection: Any) -> bool:
     """Whether this is a WebSocket whose client has been sent a close frame."""
     # uvicorn's oldest protocol does not say whether it has sent one.
@@ -77,7 +95,7 @@ def awaited_by(connection: Any) -> object:
     if connection.transport.is_closing():
         return Awaited.CLOSE
     if is_websocket(connection):
-        return Awaited.NOTHING
+        return Awaited.NOTHING if has_begun(connection) else Awaited.FIRST_REQUEST
     cycle: Any = connection.cycle
     if cycle is None:
         return Awaited.FIRST_REQUEST

@@ -17,9 +17,12 @@ from stepwire.server.sessions import Sessions
 from stepwire.server.settings import Settings
 from stepwire.server.uvicorn_host.internals import (
     Awaited,
+    HttpToolsProtocol,
     awaited_by,
     awaits_close,
     default_option,
+    has_begun,
+    mark_as_ended,
     open_connections,
     request_exit,
 )
@@ -51,6 +54,7 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_calls_ended = True
         _set_limits(server.config, settings)
+        _use_our_http(server.config)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         self._run(self._close_slow_connections())
@@ -95,6 +99,9 @@ class Lifecycle:
             config = self._server.config
             if config.timeout_graceful_shutdown is None:
                 config.timeout_graceful_shutdown = _LAST_WAIT_S
+            for connection in open_connections(self._server):
+                if not has_begun(connection):
+                    mark_as_ended(connection)
             request_exit(self._server, number)
 
     async def _wait_for_clients_to_close(self) -> None:
@@ -162,6 +169,14 @@ def _set_limits(config: Config, settings: Settings) -> None:
     default = default_option("ws_max_size")
     if config.ws_max_size == default or config.ws_max_size > settings.max_message_bytes:
         config.ws_max_size = settings.max_message_bytes
+
+
+def _use_our_http(config: Config) -> None:
+    """Have new connections served by our protocol; uvicorn listens after the application starts."""
+    if config.http_protocol_class is HttpToolsProtocol:
+        from stepwire.server.uvicorn_host.http_protocol import HttpProtocol
+
+        config.http_protocol_class = HttpProtocol
 
 
 def _what_ends(sessions: int) -> str:

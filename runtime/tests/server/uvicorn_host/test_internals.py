@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors.multiprocess import Process
 
 from stepwire.server.uvicorn_host import internals
+from stepwire.server.uvicorn_host.http_protocol import HttpProtocol
 from stepwire.server.uvicorn_host.websocket_protocol import WebSocketProtocol
 
 _USED_IN = "stepwire/server/uvicorn_host"
@@ -118,6 +119,56 @@ def test_a_websocket_connection_has_no_request_cycle() -> None:
         assert internals.is_websocket(_protocol(protocol_cls)), _moved(
             "WebSocket protocols without `cycle`", "internals.py: is_websocket"
         )
+
+
+@pytest.mark.parametrize("name", ["url", "headers", "cycle", "flow", "parser", "transport", "loop"])
+def test_an_http_connection_has_what_our_protocol_uses(name: str) -> None:
+    source = inspect.getsource(HttpToolsProtocol)
+    assert f"self.{name}" in source, _moved(f"HttpToolsProtocol.{name}", "http_protocol.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data_received",
+        "on_headers_complete",
+        "on_body",
+        "on_message_complete",
+        "on_response_complete",
+        "handle_websocket_upgrade",
+        "_should_upgrade",
+        "_unset_keepalive_if_required",
+    ],
+)
+def test_our_http_protocol_extends_methods_that_uvicorn_has(name: str) -> None:
+    theirs = _require(HttpToolsProtocol, name, "http_protocol.py")
+    ours = getattr(HttpProtocol, name)
+    assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters), (
+        _moved(f"HttpToolsProtocol.{name} with these parameters", "http_protocol.py")
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["disconnected", "keep_alive", "message_event", "response_started"]
+)
+def test_a_request_cycle_has_what_our_protocol_uses(name: str) -> None:
+    cycle_cls = inspect.getmodule(HttpToolsProtocol).RequestResponseCycle  # type: ignore[union-attr]
+    source = inspect.getsource(cycle_cls.__init__)
+    assert f"self.{name} = " in source, _moved(f"RequestResponseCycle.{name}", "http_protocol.py")
+
+
+def test_the_protocol_of_new_connections_is_chosen_when_the_server_listens() -> None:
+    source = inspect.getsource(uvicorn.Server.startup)
+    listens = source.index("config.http_protocol_class(")
+    assert source.index("lifespan.startup()") < listens, _moved(
+        "Server.startup, which starts the application first", "lifecycle.py: _use_our_http"
+    )
+
+
+def test_a_websocket_connection_says_whether_it_has_the_handshake() -> None:
+    connection = _protocol(WebSocketsSansIOProtocol)
+    assert _require(connection, "handshake_initiated", "internals.py: has_begun") is False
+    assert not internals.has_begun(connection)
 
 
 @pytest.mark.parametrize("name", get_type_hints(internals.UvicornWebSocketProtocol))

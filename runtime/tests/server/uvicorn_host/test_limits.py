@@ -221,8 +221,9 @@ class TestTimes:
             b"GET /health HT",
             b"GET /health HTTP/1.1\r\nHost: localhost\r\n",
             b"POST /step HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
+            b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
         ],
-        ids=["nothing", "part of a line", "part of the head", "part of the body"],
+        ids=["nothing", "part of a line", "part of the head", "part of the body", "handshake"],
     )
     def test_a_request_that_does_not_arrive_in_time_closes_its_connection(
         self, hasty: Any, sent: bytes

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""uvicorn's HTTP protocol with bounds, and with one request at a time.
+
+Bytes that follow a request are parsed only once it has been answered, and only where its end is
+certain: by its Content-Length, or by its last chunk. Otherwise the connection ends with the answer.
+The faults of uvicorn and httptools that this class works around are in `docs/upstream.md`.
+"""
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+
+from stepwire.server.uvicorn_host.internals import HttpToolsProtocol, has_begun, mark_as_ended
+
+logger = logging.getLogger("stepwire.server")
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Of a request line and all header fields; also of the framing between two pieces of a body."""
+
+_PIECE = 16 * 1024  # the parser takes no more before its bytes are counted
+_HEAD_END = b"\r\n\r\n"
+# What the library reads of a handshake: bytes in a line, and fields.
+_HANDSHAKE_LINE = 8192
+_HANDSHAKE_FIELDS = 128
+# Seconds in which a client that is still sending can read why it was refused.
+_LINGER_S = 1
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Takes the place of uvicorn's protocol on httptools when the application starts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.url = b""
+        self.headers = []
+        self._unclaimed = 0  # bytes since the parser last completed a head or a piece of a body
+        self._body_left = 0  # bytes, where the request has a Content-Length
+        self._in_chunks = False
+        self._waiting = b""  # what arrived after a request that is not answered yet
+        self._has_ended = False  # no further byte is parsed
+        self._ignores_upgrade = False
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a complete request waits for the end of its answer."""
+        cycle = self.cycle
+        return cycle is not None and not (cycle.response_complete or cycle.more_body)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._waiting:
+            data = self._waiting + data
+            self._waiting = b""
+        begin = 0
+        while begin < len(data) and not self._has_ended:
+            if self._is_answering:
+                self._waiting = data[begin:]
+                self.flow.pause_reading()
+                return
+            if self._body_left:
+                end = begin + self._body_left
+            else:
+                end = begin + _PIECE
+                if not self._in_chunks:
+                    head_end = data.find(_HEAD_END, begin, end)
+                    if head_end >= 0:
+                        end = head_end + len(_HEAD_END)
+            begin += self._parse(data[begin:end], end < len(data))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._waiting and not self.transport.is_closing():
+            self.data_received(b"")
+
+    def shutdown(self) -> None:
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            self._refuse(_Refusal(503, "The server is stopping"))
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def _parse(self, piece: bytes, is_followed: bool) -> int:
+        """Parse the piece; returns how many of its bytes are done."""
+        self._unclaimed += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except HttpParserUpgrade as upgrade:
+            parsed: int = upgrade.args[0]
+            if self._ignores_upgrade:
+                self._parse_without_upgrade()
+            elif is_followed or parsed < len(piece):
+                self._refuse(_Refusal(400, "A WebSocket handshake is followed by nothing"))
+            else:
+                self._begin_websocket()
+            return parsed
+        except HttpParserError as error:
+            cause = error.__context__
+            malformed = _Refusal(400, "The request is malformed")
+            self._refuse(cause if isinstance(cause, _Refusal) else malformed)
+        else:
+            if self._unclaimed > MAX_HEAD_BYTES:
+                self._refuse(self._too_large())
+        return len(piece)
+
+    def _too_large(self) -> _Refusal:
+        if self._in_chunks:
+            return _Refusal(400, f"More than {MAX_HEAD_BYTES} bytes between pieces of the body")
+        if len(self.url) > MAX_HEAD_BYTES / 2 or not self.headers:
+            return _Refusal(414, f"The request line has more than {MAX_HEAD_BYTES} bytes")
+        return _Refusal(431, f"The header fields have more than {MAX_HEAD_BYTES} bytes")
+
+    def on_headers_complete(self) -> None:
+        if self._is_answering:
+            # Behind a chunked body, the parser reads on before it can be stopped.
+            raise _Refusal(400, "The connection ends with the answer before this request")
+        if self._unclaimed > MAX_HEAD_BYTES:
+            raise self._too_large()
+        if not self.url.isascii():
+            raise _Refusal(400, "The request's target has characters that are not ASCII")
+        fields = dict(self.headers)  # the parser refuses a second Content-Length
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            raise _Refusal(501, "The only transfer coding is `chunked`")
+        length = int(fields.get(b"content-length", 0))
+        if self.parser.should_upgrade():
+            method = self.parser.get_method()
+            if method == b"CONNECT":
+                raise _Refusal(501, "This server is no proxy")
+            is_handshake = method == b"GET" and self.parser.get_http_version() == "1.1"
+            if not (is_handshake and self._should_upgrade()):
+                self._ignores_upgrade = True
+                return
+            if length or coding:
+                raise _Refusal(400, "A WebSocket handshake has no body")
+        else:
+            self._unclaimed = 0
+            self._body_left = length
+            self._in_chunks = coding is not None
+            if not self.url.startswith(b"/"):
+                self._split_absolute_target()
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = []  # of trailers, which the application does not get
+
+    def on_body(self, body: bytes) -> None:
+        self._unclaimed = 0
+        if self._body_left:
+            self._body_left -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            self._unclaimed = 0
+            self._in_chunks = False
+            super().on_message_complete()
+
+    def _split_absolute_target(self) -> None:
+        """Take the host from the target `http://host/path`: it counts, not `Host`."""
+        target = parse_url(self.url)
+        if target.host is None:
+            raise _Refusal(400, "The request's target is no path")
+        authority = target.host if target.port is None else b"%s:%d" % (target.host, target.port)
+        others = [field for field in self.headers if field[0] != b"host"]
+        self.headers[:] = [(b"host", authority), *others]
+        query = b"" if target.query is None else b"?" + target.query
+        self.url = (target.path or b"/") + query
+
+    def _parse_without_upgrade(self) -> None:
+        """Parse the head again without `Upgrade`, so that the body is read as a body."""
+        self._ignores_upgrade = False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        self._unclaimed = 0
+        self._parse(b"\r\n".join([*lines, b"", b""]), is_followed=False)
+
+    def _begin_websocket(self) -> None:
+        """Hand the connection over, unless the library refuses the handshake without an answer."""
+        self._has_ended = True
+        self.handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if has_begun(protocol):
+            return
+        mark_as_ended(protocol)
+        if len(self.url) > _HANDSHAKE_LINE - 20:  # the method and the version
+            refusal = _Refusal(414, "The target of a handshake may have 8 kB")
+        elif len(self.headers) > _HANDSHAKE_FIELDS or self._unclaimed > _HANDSHAKE_LINE:
+            refusal = _Refusal(431, "A handshake may have 128 header fields of 8 kB")
+        else:
+            refusal = _Refusal(400, "The handshake is malformed")
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        """Parse no more, answer what can be answered, and close the connection."""
+        self._has_ended = True
+        logger.debug("Refused a request: %s", refusal)
+        cycle = self.cycle
+        if self._is_answering:
+            cycle.keep_alive = False
+            return
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()  # the application no longer waits for the body
+            if cycle.response_started:
+                self.transport.close()
+                return
+        body = json.dumps({"detail": str(refusal)}).encode()
+        status = HTTPStatus(refusal.status)
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
