@@ -40,6 +40,7 @@ _THIRD_PARTY = {
     "fastmcp",
     "gradio",
     "gymnasium",
+    "httptools",
     "itsdangerous",
     "jsonschema",
     "numpy",
