@@ -80,7 +80,7 @@ class HTTPEnvServer:
         self.decoder = MessageDecoder(self.models.action, self.settings.max_json_depth)
         # A tool that cannot be served fails here, not at its first call.
         self.factory.when_known(check_tools)
-        self._episodes = HttpEpisodes(self.settings.secret_key)
+        self._episodes = HttpEpisodes(self.settings.secret_key, self.env_name)
         self._streamable_http = StreamableHttp(self.sessions)
         self._worker = Worker(self.sessions, self.settings)
         self._at_start: list[Callable[[], None]] = []

@@ -3,17 +3,25 @@
 
 The server keeps no state, so any worker, replica or later start with the same key continues the
 episode. The cookie is signed, not encrypted. Sending an earlier cookie again replays its state.
+
+The signature is bound to one environment: the names of its distribution, module and class, and the
+name it is served under. It is not bound to a version, so an update keeps episodes; `load_state`
+refuses those that it cannot continue.
 """
 
 import hashlib
 import logging
+import sys
+import time
 from multiprocessing import current_process
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from fastapi import Request, Response
 from pydantic import SecretStr
 
 from stepwire.server.calling import AnyEnvironment
+from stepwire.server.distribution import distribution_of
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
 from stepwire.server.errors import MessageError
 from stepwire.server.session import Session
@@ -29,6 +37,9 @@ COOKIE_NAME = "openenv_episode"
 # Browsers silently drop a cookie above 4,096 bytes, name and attributes included.
 LONGEST_COOKIE = 3800
 _MAX_AGE_S = 30 * 24 * 3600
+_MAX_SKEW_S = 60  # the clock of the replica that made the cookie may be ahead of this one's
+# A browser sends one cookie for each path from here to the root. Each one tried costs a signature.
+_MOST_COOKIES = 8
 
 
 @runtime_checkable
@@ -49,8 +60,9 @@ class ResumableEnvironment(Protocol):
 class HttpEpisodes:
     """Reads the episode from a request's cookie and writes it to the response's."""
 
-    def __init__(self, secret_key: SecretStr | None) -> None:
+    def __init__(self, secret_key: SecretStr | None, env_name: str) -> None:
         """Without a `secret_key`, all workers of this start share a random one."""
+        self._env_name = env_name
         self._key_lasts = secret_key is not None
         # `multiprocessing` makes a random key and passes it to the processes it starts; uvicorn's
         # workers are such processes.
@@ -80,7 +92,7 @@ class HttpEpisodes:
         return URLSafeTimedSerializer(
             self._key,
             # Another environment with the same key rejects these cookies.
-            salt=f"{COOKIE_NAME} {environment_cls.__qualname__}",
+            salt=f"{COOKIE_NAME} {(*_identity(environment_cls), self._env_name)}",
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
@@ -93,13 +105,14 @@ class HttpEpisodes:
         cookies = cookie_values(request, COOKIE_NAME)
         if not cookies or (serializer := self.serializer(type(session.environment))) is None:
             return
-        for cookie in cookies:
+        for cookie in cookies[:_MOST_COOKIES]:
             try:
-                state = serializer.loads(cookie, max_age=_MAX_AGE_S)
+                state, made = serializer.loads(cookie, return_timestamp=True)
             except BadData:
                 continue
-            await session.load_state(state)
-            return
+            if -_MAX_SKEW_S <= time.time() - made.timestamp() <= _MAX_AGE_S:
+                await session.load_state(state)
+                return
         raise MessageError.invalid(
             "episode_cookie",
             ("cookie", COOKIE_NAME),
@@ -130,3 +143,13 @@ class HttpEpisodes:
             "set-cookie", f"{COOKIE_NAME}={cookie}; {cookie_attributes(request)}"
         )
         return response
+
+
+def _identity(environment_cls: type[AnyEnvironment]) -> tuple[str, str, str]:
+    """The environment among all others: its distribution, module and class, by their names."""
+    module = environment_cls.__module__
+    if module in ("__main__", "__mp_main__"):  # its name depends on how the server was started
+        main: Any = sys.modules[module]
+        spec = main.__spec__
+        module = spec.name if spec else Path(getattr(main, "__file__", module)).stem
+    return distribution_of(module).name, module, environment_cls.__qualname__

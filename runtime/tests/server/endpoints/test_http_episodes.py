@@ -171,17 +171,30 @@ def test_sending_an_earlier_cookie_replays_its_state(jar: Jar) -> None:
     assert jar.step("two again").json()["metadata"]["step"] == 2
 
 
-def _sign(state: Any, key: str = _KEY, environment: str = "NotesEnvironment", age: int = 0) -> str:
+class Elsewhere:
+    """Another environment whose class has the same name."""
+
+    class NotesEnvironment(NotesEnvironment):
+        pass
+
+    NotesEnvironment.__qualname__ = "NotesEnvironment"
+
+
+def _sign(
+    state: Any,
+    key: str = _KEY,
+    environment_cls: Any = NotesEnvironment,
+    env_name: str = "notes_env",
+    age: float = 0,
+) -> str:
     """A cookie as the server with this key would make it."""
 
     class Earlier(TimestampSigner):
         def get_timestamp(self) -> int:
-            return int(time.time()) - age
+            return int(time.time() - age)
 
-    serializer = HttpEpisodes(SecretStr(key)).serializer(NotesEnvironment)
-    kwargs = serializer.signer_kwargs
-    salt = f"{COOKIE_NAME} {environment}"
-    made = URLSafeTimedSerializer(key, salt, signer=Earlier, signer_kwargs=kwargs)
+    ours = HttpEpisodes(SecretStr(key), env_name).serializer(environment_cls)
+    made = URLSafeTimedSerializer(key, ours.salt, signer=Earlier, signer_kwargs=ours.signer_kwargs)
     return made.dumps(state)
 
 
@@ -189,10 +202,12 @@ _STATE = {"episode_id": "forged", "step_count": 41, "characters": 7}
 _DAY_S = 24 * 3600
 
 
-def test_a_cookie_signed_with_the_key_is_accepted(two_workers: Any) -> None:
+@pytest.mark.parametrize("age", [29 * _DAY_S, -1, -50])
+def test_a_cookie_signed_with_the_key_is_accepted(two_workers: Any, age: float) -> None:
+    """One of the near future comes from a replica whose clock is ahead."""
     jar = Jar(two_workers.url)
     jar.reset()
-    jar.cookie = _sign(_STATE, age=29 * _DAY_S)
+    jar.cookie = _sign(_STATE, age=age)
     assert jar.state().json() == _STATE
 
 
@@ -200,8 +215,10 @@ def test_a_cookie_signed_with_the_key_is_accepted(two_workers: Any) -> None:
     "forge",
     [
         lambda _: _sign(_STATE, key="another key"),
-        lambda _: _sign(_STATE, environment="Remembering"),
+        lambda _: _sign(_STATE, environment_cls=Elsewhere.NotesEnvironment),
+        lambda _: _sign(_STATE, env_name="Another name"),
         lambda _: _sign(_STATE, age=31 * _DAY_S),
+        lambda _: _sign(_STATE, age=-120),
         lambda cookie: (
             _sign(_STATE, key="another key").split(".")[0] + "." + cookie.partition(".")[2]
         ),
@@ -217,7 +234,9 @@ def test_a_cookie_signed_with_the_key_is_accepted(two_workers: Any) -> None:
     ids=[
         "another key",
         "another environment's",
+        "served under another name",
         "too old",
+        "of the future",
         "another state",
         "cut short",
         "without signature",
@@ -268,6 +287,14 @@ def test_another_servers_cookie_on_the_same_host_does_not_hide_ours(keyed: Any, 
             timeout=60,
         )
         assert answer.json()["observation"]["length"] == 2
+
+
+def test_only_some_of_many_cookies_are_tried(jar: Jar) -> None:
+    jar.step("Hi")
+    for others, status in ((7, 200), (8, 422)):
+        names = [f"{COOKIE_NAME}=x.y.z"] * others + [f"{COOKIE_NAME}={jar.cookie}"]
+        headers = {"Cookie": "; ".join(names)}
+        assert requests.get(f"{jar.url}/state", headers=headers, timeout=60).status_code == status
 
 
 def test_state_is_compressed_and_refused_when_too_large_for_a_cookie(keyed: Any) -> None:
