@@ -16,7 +16,7 @@ from openenv.core.env_server.exceptions import (
 )
 from openenv.core.env_server.types import WSErrorCode
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 logger = logging.getLogger("stepwire.server")
 
@@ -59,7 +59,7 @@ class MessageError(Exception):
             {
                 "type": entry["type"],
                 "loc": _shortened_parts(location + entry["loc"]),
-                "msg": entry["msg"],
+                "msg": _encodable(entry["msg"]),
                 "input": _shortened(entry["input"]),
             }
             for entry in entries[:_MOST_ERRORS]
@@ -78,15 +78,15 @@ class StoppingError(OpenEnvError):
 
 
 def _shortened(value: Any) -> Any:
-    """`value`, or its beginning when it is long; always encodable as JSON."""
+    """`value`, or its beginning when it is long; always JSON, so NaN is a text."""
     if isinstance(value, str):
         return _encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
     try:
-        encoded = to_json(value)
+        encoded = to_json(value, inf_nan_mode="strings")
     except ValueError:
         return f"a value of type {type(value).__name__}"
     if len(encoded) <= _LONGEST_INPUT:
-        return value
+        return from_json(encoded)
     return encoded[:_LONGEST_INPUT].decode("utf-8", "ignore") + "…"
 
 

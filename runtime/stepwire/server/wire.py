@@ -133,7 +133,7 @@ class MessageDecoder:
 
     def decode_json(self, body: str | bytes) -> Any:
         """Decode JSON of any shape, within the limits."""
-        return self._load(body)
+        return self._load(_as_utf_8(body) if isinstance(body, bytes) else body)
 
     def request_schemas(self) -> dict[str, Any]:
         """OpenAPI components of the request bodies, by name."""
@@ -147,6 +147,7 @@ class MessageDecoder:
         return schemas
 
     def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
+        body = _as_utf_8(body)
         self._check_depth(body)
         try:
             decoded: ModelT = validator.validate_json(body)
@@ -248,6 +249,20 @@ def action_classes(action_cls: Any) -> tuple[type[Action], ...]:
 def _has_type(cls: type[Action], kind: str) -> bool:
     is_of_another = issubclass(cls, CallToolAction) and kind == "list_tools"
     return "type" in cls.model_fields and not is_of_another
+
+
+def _as_utf_8(body: bytes) -> bytes:
+    """The body without a byte order mark; in UTF-8 if it was in UTF-16 or UTF-32.
+
+    RFC 8259 allows a parser to ignore the mark. The stock servers also read the other encodings.
+    """
+    # JSON in UTF-8 begins with two bytes of ASCII that are not zero.
+    if body[:1].isascii() and 0 not in body[:2]:
+        return body
+    try:
+        return body.decode(json.detect_encoding(body)).encode()
+    except UnicodeDecodeError as error:
+        raise MessageError(WSErrorCode.INVALID_JSON, f"Invalid JSON: {error}") from None
 
 
 _STRING = re.compile(rb'"[^"]*"?')

@@ -121,7 +121,7 @@ def test_each_request_has_a_fresh_environment(post: Any, get: Any) -> None:
         ("/reset", {"episode_id": 5}, "string_type", ["body", "episode_id"], "string"),
         ("/reset", {"episode_id": "x" * 256}, "string_too_long", ["body", "episode_id"], "255"),
         ("/reset", "nope", "json_invalid", ["body"], "Invalid JSON"),
-        ("/reset", "{}".encode("utf-16"), "json_invalid", ["body"], "Invalid JSON"),
+        ("/reset", "{".encode("utf-16"), "json_invalid", ["body"], "Invalid JSON"),
         ("/reset", "null", "model_type", ["body"], "dictionary"),
         ("/reset", r'{"\udfff":1}', "string_unicode", ["\\udfff"], "lone surrogates"),
         ("/reset", '{"seed":' + "9" * 5000 + "}", "int_parsing_size", ["seed"], "4300 digits"),
