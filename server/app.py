@@ -13,7 +13,12 @@ from echo_env.models import EchoAction, EchoObservation
 from echo_env.server.echo_env_environment import EchoEnvironment
 from stepwire.server import create_app, serve
 
-app = create_app(EchoEnvironment, EchoAction, EchoObservation, env_name="echo_env")
+app = create_app(
+    EchoEnvironment,
+    EchoAction,
+    EchoObservation,
+    env_name="echo_env",
+)
 
 
 def main() -> None:

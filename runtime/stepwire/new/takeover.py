@@ -155,7 +155,10 @@ def _depending(project: str, runtime: Runtime) -> str:
     if opening is None:
         raise NewEnvironmentError("pyproject.toml has no line `dependencies = [`")
     inserted = '"stepwire>=0.1"' + ("" if opening[2] else ",")
-    inserted = f"\n    {inserted}" if "\n" in opening[1] else f"{inserted} ".rstrip() + " "
+    if "\n" in opening[1]:
+        inserted = f"\n    {inserted}"
+    elif not opening[2]:
+        inserted += " "
     project = project[: opening.end()] + inserted + project[opening.end() :]
     if runtime == "index":
         return project

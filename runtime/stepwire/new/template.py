@@ -94,7 +94,8 @@ def without_own_parts(text: str, owner: str) -> str:
 
 
 def _kept_lines(lines: list[str], owner: str) -> Iterator[str]:
-    mark = re.compile(rf"(.*?)#[^#\"']*?\b{owner} only\b", re.IGNORECASE)
+    # No quotes: a text is no comment.
+    mark = re.compile(rf"(.*?)#[^#\"']*?\b{owner} only\b[^\"']*$", re.IGNORECASE)
     position, blank = 0, 2  # blank lines just before
     while position < len(lines):
         found = mark.match(lines[position])
