@@ -9,28 +9,44 @@ from pathlib import Path
 from rich.console import Console
 
 from stepwire.conformance.actions import parse_action, read_actions
-from stepwire.conformance.registry import CHECKS
-from stepwire.conformance.report import as_json, as_junit, print_table
-from stepwire.conformance.runner import Baseline, run, selected
-from stepwire.conformance.server_under_test import Options, ServerUnderTest, ServerUnreachable
+from stepwire.conformance.findings import ServerUnreachable
+from stepwire.conformance.registry import CHECKS, Check
+from stepwire.conformance.report import Progress, as_json, as_junit, option_of, print_table
+from stepwire.conformance.runner import Baseline, is_incomplete, run, selected
+from stepwire.conformance.server_under_test import Options, ServerUnderTest
 
 _PROGRAM = "python -m stepwire.conformance"
 _PASSED, _FAILED, _NOT_CHECKED = 0, 1, 2
+_DEADLINE_S = 300.0
+_STDOUT = Path("-")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 without failures, 1 with some, 2 if nothing could be checked."""
+    """Returns the exit code: 0 without failures, 1 with some, 2 if a verdict is missing."""
     given = _parser().parse_args(arguments)
     try:
         options = _options(given)
+        checks = _checks(options, given.only)
         baseline = Baseline.read(given.baseline) if given.baseline else Baseline()
+        for path in (given.json, given.junit):
+            if path not in (None, _STDOUT):
+                path.open("a").close()  # before the run: a bad path would lose its results
         server = ServerUnderTest(given.url, options)
     except (OSError, ValueError, ServerUnreachable) as error:
         print(f"{_PROGRAM}: error: {error}", file=sys.stderr)
         return _NOT_CHECKED
-    checks = selected(options, given.only)
-    results = run(server, checks, baseline, strict=given.strict)
-    if given.json == Path("-"):
+    deadline_s = given.deadline or _DEADLINE_S + (options.idle_timeout_s or 0)
+    progress = Progress(len(checks), sys.stderr)
+    results = run(
+        server,
+        checks,
+        baseline,
+        strict=given.strict,
+        deadline_s=deadline_s,
+        report=progress.show,
+    )
+    progress.clear()
+    if given.json == _STDOUT:
         print(as_json(server.url, results))
     else:
         print_table(server.url, results, Console())
@@ -38,15 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.json.write_text(as_json(server.url, results), encoding="utf-8")
     if given.junit:
         given.junit.write_text(as_junit(server.url, results), encoding="utf-8")
-    failed = any(result.verdict.is_failure for result in results)
-    return _FAILED if failed else _PASSED
+    if any(result.verdict.is_failure for result in results):
+        return _FAILED
+    return _NOT_CHECKED if is_incomplete(results, strict=given.strict) else _PASSED
+
+
+def _checks(options: Options, only: Sequence[str]) -> list[Check]:
+    """The checks to run; raises `ValueError` when `only` names one that cannot run."""
+    unknown = sorted(set(only) - set(CHECKS))
+    if unknown:
+        raise ValueError(f"Unknown checks: {', '.join(unknown)}")
+    checks = selected(options, only)
+    lacking = sorted(set(only) - {check.id for check in checks})
+    if lacking:
+        needs = ", ".join(f"{each} needs {option_of(CHECKS[each])}" for each in lacking)
+        raise ValueError(f"Some checks of --only cannot run: {needs}")
+    return checks
 
 
 def _options(given: argparse.Namespace) -> Options:
-    """Raises `ValueError` for a bad action or check id, and `OSError` for a missing file."""
-    unknown = sorted(set(given.only) - set(CHECKS))
-    if unknown:
-        raise ValueError(f"Unknown checks: {', '.join(unknown)}")
+    """Raises `ValueError` for a bad value, and `OSError` for a missing file."""
+    if given.deadline is not None and not given.deadline > 0:
+        raise ValueError(f"--deadline is a number above 0, not {given.deadline}")
     return Options(
         actions=read_actions(given.actions) if given.actions else (),
         timeout_s=given.timeout,
@@ -56,6 +85,7 @@ def _options(given: argparse.Namespace) -> Options:
         token=given.token,
         idle_timeout_s=given.idle_timeout_s,
         stop_pid=given.stop_pid,
+        ca_file=given.ca_file,
     )
 
 
@@ -65,14 +95,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Check a running server against the OpenEnv wire contract (CONTRACT.md). "
         "`openenv validate` checks an environment's package and manifest; this command checks what "
         "its server sends.",
-        epilog="Exit code: 0 if no check fails, 1 if one does, 2 if nothing could be checked.",
+        epilog="Exit code: 0 if no check fails, 1 if one does, 2 if nothing, or not every MUST, "
+        "could be checked.",
     )
     parser.add_argument("url", help="address of the server: http://host:port")
     parser.add_argument(
         "--actions",
         type=Path,
         metavar="FILE",
-        help="actions to take, one JSON object per line [generated from /schema]",
+        help="actions to take, one JSON object per line [made from /schema]",
     )
     parser.add_argument(
         "--baseline",
@@ -84,6 +115,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="treat SHOULD like MUST")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="S", help="seconds a reply may take [10]"
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        metavar="S",
+        help=f"seconds that all checks together may take [{_DEADLINE_S:g}, and the idle timeout]",
+    )
+    parser.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help="certificates to trust, for HTTP and WebSockets [SSL_CERT_FILE]",
     )
     parser.add_argument(
         "--capacity",

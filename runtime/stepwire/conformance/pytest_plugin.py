@@ -5,7 +5,11 @@ pytest loads this module in every run of every project, so it imports the checks
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from getpass import getuser
+from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,12 +60,9 @@ class CheckSuite(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         from stepwire.conformance.actions import read_actions
+        from stepwire.conformance.findings import ServerUnreachable
         from stepwire.conformance.runner import Baseline, selected
-        from stepwire.conformance.server_under_test import (
-            Options,
-            ServerUnderTest,
-            ServerUnreachable,
-        )
+        from stepwire.conformance.server_under_test import Options, ServerUnderTest
 
         option = self.config.getoption
         actions, baseline = option("--openenv-actions"), option("--openenv-baseline")
@@ -95,18 +96,38 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         from stepwire.conformance.contract import Level
-        from stepwire.conformance.runner import run_check
-        from stepwire.conformance.server_under_test import CheckFailed
+        from stepwire.conformance.findings import CheckFailed
+        from stepwire.conformance.runner import Verdict, examine
 
-        message = run_check(self._check, self._server)
+        with _alone(self._server.url):
+            verdict, message = examine(self._check, self._server)
         strict = self.config.getoption("--openenv-strict") or self._check.level is Level.MUST
-        if message and strict:
+        if verdict is Verdict.FAILED and strict:
             raise CheckFailed(message)
-        if message:
+        if verdict is Verdict.FAILED:
             pytest.xfail(message)
+        if verdict is not Verdict.PASSED:
+            pytest.skip(f"{verdict.value}: {message}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any) -> str:
         return f"{self._check.row.id}: {self._check.row.text}\n{excinfo.value}"
 
     def reportinfo(self) -> tuple[str, None, str]:
         return "openenv", None, f"openenv::{self.name}"
+
+
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Wait until no other process checks the server: pytest-xdist runs checks side by side.
+
+    A check may need all of the server's sessions, or see those of another check.
+    """
+    try:
+        from fcntl import LOCK_EX, flock
+    except ImportError:  # not on Windows
+        yield
+        return
+    name = f"openenv-conformance-{getuser()}-{sha256(url.encode()).hexdigest()[:16]}.lock"
+    with Path(gettempdir(), name).open("w") as file:
+        flock(file, LOCK_EX)  # ends with the file, or with the process
+        yield

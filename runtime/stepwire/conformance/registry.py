@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 from stepwire.conformance.contract import ROWS, Level, Row
-from stepwire.conformance.server_under_test import CheckFailed, ServerUnderTest
+from stepwire.conformance.findings import CheckFailed
+from stepwire.conformance.server_under_test import ServerUnderTest
 
 CheckFunction: TypeAlias = Callable[[ServerUnderTest], None]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a row. It never skips: when its preparations fail, the check fails."""
+    """One check of a row. It never passes when its preparations fail."""
 
     id: str
     row: Row
@@ -32,9 +33,12 @@ class Check:
         return (self.run.__doc__ or "").strip()
 
     def explain(self, error: Exception) -> str:
-        """What went wrong, its likely cause and how to fix it."""
-        found = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
-        return f"{found}\nLikely cause: {self.cause}\nFix: {self.fix}"
+        """What went wrong; the likely cause and the fix too, where the check has established it."""
+        if not isinstance(error, CheckFailed):
+            return f"{type(error).__name__}: {error}"
+        if not error.cause_known:
+            return str(error)
+        return f"{error}\nLikely cause: {self.cause}\nFix: {self.fix}"
 
 
 CHECKS: dict[str, Check] = {}

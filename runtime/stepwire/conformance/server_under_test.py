@@ -1,35 +1,32 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server that checks talk to, by raw WebSockets and HTTP so that no client hides anything.
-
-The methods here demand no more of an answer than they need to go on. Each rule of the contract is
-for its own check, so that a server which breaks one rule fails one check.
-"""
+"""The server that checks talk to, by raw WebSockets and HTTP so that no client hides anything."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import os
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from stepwire.conformance.actions import example_actions
-from stepwire.conformance.conversation import Conversation
+from stepwire.conformance.actions import accepted_actions, example_actions
+from stepwire.conformance.deadlines import within
+from stepwire.conformance.findings import CheckFailed, NotChecked, ServerUnreachable
+from stepwire.conformance.session_under_test import Closed, Session, error_code, kind_of
+from stepwire.protocol.examples import NoExample
+
+__all__ = ["Closed", "Options", "ServerUnderTest", "Session"]
 
 _OPENING_S = 10.0
-_LEAVE_S = 1.0
-_MOST_UNREAD = 100
-
-
-class CheckFailed(AssertionError):
-    """The server does not do what the contract says."""
-
-
-class ServerUnreachable(Exception):
-    """No server answers at the address, so nothing was checked."""
+_MOST_REFUSALS = 3  # to show
+_HOW_TO_NAME_ACTIONS = "Pass actions that it accepts: --actions FILE."
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Options:
     """What the checks have to know about a server and cannot find out."""
 
     actions: Sequence[dict[str, Any]] = ()
-    """Actions to take, in turn; when empty, they are generated from `/schema`."""
+    """Actions to take, in turn; when empty, they are made from `/schema`."""
     timeout_s: float = 10.0
     """Seconds that a reply may take."""
     capacity: int | None = None
@@ -52,129 +49,76 @@ class Options:
     """After how many idle seconds the server ends a session. A check waits that long."""
     stop_pid: int | None = None
     """The server's process on this machine. The last check stops it."""
+    ca_file: str | None = None
+    """Certificates to trust, for HTTP and WebSockets; or `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a value that no server has."""
+        for name, least in (("timeout_s", 0), ("capacity", 0), ("idle_timeout_s", 0)):
+            value = getattr(self, name)
+            if value is not None and not least < value < float("inf"):
+                raise ValueError(f"{_option(name)} is a number above {least}, not {value}")
+        if self.stop_pid is not None and self.stop_pid <= 1:
+            raise ValueError(f"--stop-pid is the id of the server's process, not {self.stop_pid}")
 
 
-@dataclass(frozen=True)
-class Closed:
-    """How a connection ended; `code` is `None` when there was no close frame."""
-
-    code: int | None
-    reason: str
-
-    def __str__(self) -> str:
-        if self.code is None:
-            return "the connection was lost"
-        return f"the connection was closed: {self.code} {self.reason}".rstrip()
-
-    @classmethod
-    def by(cls, error: ConnectionClosed) -> "Closed":
-        frame = error.rcvd
-        return cls(None, "") if frame is None else cls(frame.code, frame.reason)
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}".replace("--timeout-s", "--timeout")
 
 
-class Session(Conversation):
-    """One connection to a server under test: what is wrong with its frames is a `CheckFailed`."""
+def http_address(address: str) -> str:
+    """The `http://` or `https://` form of an address, which may lack a scheme.
 
-    def __init__(
-        self, connection: ClientConnection, timeout_s: float, action: Callable[[int], Any]
-    ) -> None:
-        super().__init__(connection, timeout_s)
-        self._action = action
-
-    def send(self, frame: Any) -> None:
-        # When the server has closed the connection, its last frames can still be received.
-        with suppress(ConnectionClosed):
-            super().send(frame)
-
-    def receive(self, after_s: float = 0.0) -> Any:
-        """The next frame, parsed; raises `CheckFailed` unless one comes that is JSON text.
-
-        The frame may take `after_s` longer than a reply.
-        """
-        patience = self._timeout_s + after_s
-        try:
-            text = self.connection.recv(timeout=patience)
-        except TimeoutError:
-            raise CheckFailed(f"No reply within {patience:g} s") from None
-        except ConnectionClosed as closed:
-            raise CheckFailed(f"Expected a frame, but {Closed.by(closed)}") from None
-        if not isinstance(text, str):
-            raise CheckFailed(f"Expected a text frame, got a binary one: {text[:80]!r}")
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise CheckFailed(f"Expected JSON ({error}), got {text[:200]}") from None
-
-    def closing(self) -> Closed:
-        """Wait until the server closes; raises `CheckFailed` if it sends another frame."""
-        try:
-            frame = self.connection.recv(timeout=self._timeout_s)
-        except TimeoutError:
-            raise CheckFailed(f"The connection was not closed in {self._timeout_s:g} s") from None
-        except ConnectionClosed as closed:
-            return Closed.by(closed)
-        raise CheckFailed(f"Expected the connection to be closed, got the frame {frame[:200]!r}")
-
-    def end(self) -> None:
-        """Send `close` and wait, so that the session's slot is free for the next check."""
-        with suppress(ConnectionClosed, TimeoutError):
-            self.send({"type": "close"})
-            for _ in range(_MOST_UNREAD):
-                self.connection.recv(timeout=_LEAVE_S)
-
-    def data(self, frame: Any, kind: str) -> dict[str, Any]:
-        """Send a frame and return the `data` of its reply, which must be a frame of type `kind`."""
-        reply = self.ask(frame)
-        if not isinstance(reply, dict) or reply.get("type") != kind:
-            raise CheckFailed(f"The reply to {str(frame)[:200]} was {str(reply)[:300]}")
-        data = reply.get("data")
-        if not isinstance(data, dict):
-            raise CheckFailed(
-                f"Expected an object as data of a {kind} frame, got {str(data)[:200]}"
-            )
-        return data
-
-    def reset(self, **arguments: Any) -> dict[str, Any]:
-        return self.data({"type": "reset", "data": arguments}, "observation")
-
-    def take_step(self, number: int = 0) -> dict[str, Any]:
-        """Take one step with the action of that number."""
-        return self.data({"type": "step", "data": self._action(number)}, "observation")
-
-    def play(self, most: int) -> list[dict[str, Any]]:
-        """Take up to `most` steps, fewer if the episode ends earlier."""
-        observed: list[dict[str, Any]] = []
-        while len(observed) < most and not (observed and observed[-1].get("done")):
-            observed.append(self.take_step(len(observed)))
-        return observed
-
-    def state(self) -> dict[str, Any]:
-        return self.data({"type": "state"}, "state")
+    Raises `ValueError` for one that no server of OpenEnv has.
+    """
+    text = address.strip()
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if "@" in parts.netloc:
+        raise ValueError("The address has a user or a password: pass a token with --token")
+    schemes = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+    if parts.scheme not in schemes:
+        raise ValueError(f"The address is http://host:port or https://…, not {address!r:.200}")
+    if not parts.hostname or "?" in text or "#" in text:
+        raise ValueError(
+            f"The address is that of the server, without a query: http://host:port, "
+            f"not {address!r:.200}"
+        )
+    _ = parts.port  # raises for one that is not a number
+    return f"{schemes[parts.scheme]}://{parts.netloc}{parts.path}".rstrip("/")
 
 
 @dataclass
 class ServerUnderTest:
     """The server at an address, with or without a scheme.
 
-    The constructor raises `ServerUnreachable`.
+    The constructor raises `ServerUnreachable`, `ValueError` for a bad address and `OSError` for a
+    missing file of certificates.
     """
 
     url: str
     options: Options = field(default_factory=Options)
-    _actions: Sequence[dict[str, Any]] = ()
 
     def __post_init__(self) -> None:
-        scheme, separator, rest = self.url.rstrip("/").partition("://")
-        if not separator:
-            scheme, rest = "http", scheme
-        self._http = requests.Session()
-        self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        secure = "s" if scheme in {"https", "wss"} else ""
-        self.url, self._websocket_url = f"http{secure}://{rest}", f"ws{secure}://{rest}"
+        self.url = http_address(self.url)
+        trusted = self.options.ca_file
+        for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            trusted = trusted or os.environ.get(variable)
+        self._trusted = trusted or None
+        self._tls = None
+        if self.url.startswith("https:"):
+            self._tls = ssl.create_default_context(cafile=self._trusted)
+        self._http = self._new_http()
+        self._restless: set[str] = set()
         try:
             self.http("GET", "/health")
-        except requests.RequestException as error:
-            raise ServerUnreachable(f"No server answers at {self.url}: {error}") from error
+        except CheckFailed as failure:
+            raise ServerUnreachable(f"No server answers at {self.url}: {failure}") from None
+
+    @staticmethod
+    def _new_http() -> requests.Session:
+        http = requests.Session()
+        http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return http
 
     def http(
         self,
@@ -188,19 +132,33 @@ class ServerUnderTest:
         """Send a request: text and bytes as `body` as they are, anything else as JSON.
 
         Cookies are kept only in `cookies`, when given. `headers` replace the token. `timeout_s` is
-        for an answer that may take longer than others.
+        for an answer that may take longer than others. Raises `CheckFailed` without an answer.
         """
         if body is not None and not isinstance(body, str | bytes):
             body = json.dumps(body)
-        sent = {"Content-Type": "application/json"}
+        # A server may close a connection after an error, just when it would be used again.
+        sent = {"Content-Type": "application/json", "Connection": "close"}
         sent |= self.authorization if headers is None else headers
-        return (cookies or self._http).request(
-            method,
-            self.url + path,
-            data=body,
-            headers=sent,
-            timeout=timeout_s or self.options.timeout_s,
-        )
+        patience = timeout_s or self.options.timeout_s
+
+        def answer() -> requests.Response:
+            return (cookies or self._http).request(
+                method,
+                self.url + path,
+                data=body,
+                headers=sent,
+                timeout=patience,
+                verify=self._trusted or True,
+            )
+
+        try:
+            return within(patience, answer)
+        except (TimeoutError, requests.Timeout):
+            self._http = self._new_http()  # the old one may still be in use
+            problem = f"no complete answer within {patience:g} s"
+        except requests.RequestException as error:
+            problem = f"no answer ({type(error).__name__}: {error})"
+        raise CheckFailed(f"{method} {path}: {problem}", cause_known=False)
 
     def http_json(
         self, method: str, path: str, body: Any = None, cookies: requests.Session | None = None
@@ -209,7 +167,8 @@ class ServerUnderTest:
         response = self.http(method, path, body, cookies)
         if response.status_code != 200:
             raise CheckFailed(
-                f"{method} {path} returned {response.status_code}: {response.text[:200]}"
+                f"{method} {path} returned {response.status_code}: {response.text[:200]}",
+                cause_known=response.status_code < 500,
             )
         try:
             return response.json()
@@ -219,24 +178,37 @@ class ServerUnderTest:
     @contextmanager
     def session(self, path: str = "/ws", url: str | None = None) -> Iterator[Session]:
         """A new connection, closed with the block."""
-        address = url.replace("http", "ws", 1).rstrip("/") if url else self._websocket_url
         try:
-            connection = connect(
-                address + path,
-                open_timeout=_OPENING_S,
-                close_timeout=self.options.timeout_s,
-                additional_headers=self.authorization,
-                compression=None,
-                max_size=None,
-                proxy=None,
-            )
+            connection = self._connect(path, http_address(url) if url else self.url)
         except InvalidStatus as refused:
             status = refused.response.status_code
             raise CheckFailed(f"The handshake of {path} was refused with {status}") from None
+        except (OSError, WebSocketException) as error:
+            problem = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise CheckFailed(
+                f"The handshake of {path} failed ({problem})", cause_known=False
+            ) from None
         with connection:
-            session = Session(connection, self.options.timeout_s, self.action)
+            session = self._session(connection)
             yield session
             session.end()
+
+    def _session(self, connection: ClientConnection) -> Session:
+        return Session(connection, self.options.timeout_s, self.action, self._restless)
+
+    def _connect(
+        self, path: str, url: str, headers: Mapping[str, str] | None = None
+    ) -> ClientConnection:
+        return connect(
+            url.replace("http", "ws", 1) + path,
+            ssl=self._tls if url.startswith("https:") else None,
+            open_timeout=_OPENING_S,
+            close_timeout=self.options.timeout_s,
+            additional_headers=self.authorization if headers is None else headers,
+            compression=None,
+            max_size=None,
+            proxy=None,
+        )
 
     def handshake_status(self, path: str, headers: Mapping[str, str] | None = None) -> int:
         """The HTTP status of a WebSocket handshake: 101 when it is accepted.
@@ -244,16 +216,11 @@ class ServerUnderTest:
         `headers` replace the token.
         """
         try:
-            connection = connect(
-                self._websocket_url + path,
-                additional_headers=self.authorization if headers is None else headers,
-                open_timeout=_OPENING_S,
-                proxy=None,
-            )
+            connection = self._connect(path, self.url, headers)
         except InvalidStatus as refused:
             return refused.response.status_code
         with connection:
-            Session(connection, self.options.timeout_s, self.action).end()
+            self._session(connection).end()
         return 101
 
     @property
@@ -270,9 +237,67 @@ class ServerUnderTest:
         return schemas
 
     def action(self, number: int = 0) -> dict[str, Any]:
-        """An action for the environment: one of the options' or a generated one."""
-        if not self._actions:
-            self._actions = self.options.actions or example_actions(
-                self.schemas().get("action", {})
-            )
-        return self._actions[number % len(self._actions)]
+        """An action for the environment: one of the options', or one from `/schema`.
+
+        Raises `NotChecked` when no action is known that the environment accepts.
+        """
+        actions, problem = self._actions
+        if not actions:
+            raise NotChecked(problem)
+        return actions[number % len(actions)]
+
+    @cached_property
+    def _actions(self) -> tuple[Sequence[dict[str, Any]], str]:
+        """Actions that the environment accepts, or why there are none."""
+        if self.options.actions:
+            return self.options.actions, ""
+        try:
+            schema = self.schemas().get("action", {})
+        except CheckFailed as failure:
+            return (), f"No action is known. {failure}"
+        try:
+            with self.session():
+                pass
+        except CheckFailed:  # without sessions, actions cannot be tried first
+            return example_actions(schema), ""
+        try:
+            accepted, refused = accepted_actions(schema, self._refusal)
+        except NoExample as error:
+            return (), f"No action could be made from /schema. {error}. {_HOW_TO_NAME_ACTIONS}"
+        except (CheckFailed, NotChecked) as failure:
+            return (), f"No action could be tried. {failure}"
+        shown = "\n".join(refused[:_MOST_REFUSALS])
+        return accepted, (
+            f"The environment refused all {len(refused)} actions that were made from /schema. "
+            f"Either it wants others, or its steps fail. {_HOW_TO_NAME_ACTIONS}\n{shown}"
+        )
+
+    def _refusal(self, action: dict[str, Any]) -> str:
+        """Why the environment does not take an action after a reset; empty when it takes it."""
+        with self.session() as session:
+            session.begin()
+            try:
+                reply = session.ask({"type": "step", "data": action})
+            except CheckFailed as failure:
+                if "No reply" in str(failure):
+                    raise NotChecked(f"The step {action}: {failure}") from None
+                return str(failure)
+        if kind_of(reply) == "error":
+            return str(reply.get("data"))[:300]
+        return ""
+
+    @cached_property
+    def wants_reset(self) -> bool:
+        """Whether the environment refuses a step before the first reset, and takes it after one."""
+        step = {"type": "step", "data": self.action()}
+        with self.session() as session:
+            if error_code(session.ask(step)) is None:
+                return False
+            session.begin()
+            return bool(kind_of(session.ask(step)) == "observation")
+
+    @cached_property
+    def wants_reset_for_state(self) -> bool:
+        """Whether the environment has no state before the first reset."""
+        with self.session() as session:
+            return error_code(session.ask({"type": "state"})) is not None

@@ -10,7 +10,7 @@ from openenv.core.env_server.types import Action, Observation, State
 
 from stepwire.conformance.actions import example_actions
 from stepwire.conformance.checks.schemas import require_valid
-from stepwire.conformance.server_under_test import CheckFailed
+from stepwire.conformance.findings import CheckFailed
 
 AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
 

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`python -m stepwire.conformance`: what it prints and writes, and its exit codes."""
 
+import io
+import itertools
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +18,7 @@ import pytest
 from stepwire.conformance.__main__ import main
 from stepwire.conformance.contract import ROWS, VERSION
 from stepwire.conformance.registry import CHECKS
+from stepwire.conformance.report import Progress
 
 _STEP, _METADATA = CHECKS["ws-step"], CHECKS["ws-metadata"]  # a MUST and a SHOULD
 
@@ -132,6 +139,17 @@ def test_actions_are_taken_from_a_file(
         (["--actions", "actions"], {"actions": "\n"}, "has no actions"),
         (["--actions", "actions"], {"actions": "5"}, "An action is a JSON object, not 5"),
         (["--failing-action", "{"], {}, "Expecting"),
+        (["--only", "ops-token"], {}, "--only cannot run: ops-token needs --token"),
+        (["--only", "ws-step", "ops-stop"], {}, "ops-stop needs --stop-pid"),
+        (["--json", "nowhere/results.json"], {}, "nowhere/results.json"),
+        (["--junit", "."], {}, "Is a directory: '.'"),
+        (["--stop-pid", "0"], {}, "--stop-pid is the id of the server's process, not 0"),
+        (["--stop-pid", "-1"], {}, "--stop-pid is the id of the server's process, not -1"),
+        (["--timeout", "0"], {}, "--timeout is a number above 0, not 0.0"),
+        (["--timeout", "nan"], {}, "--timeout is a number above 0, not nan"),
+        (["--idle-timeout-s", "inf"], {}, "--idle-timeout-s is a number above 0, not inf"),
+        (["--capacity", "0"], {}, "--capacity is a number above 0, not 0"),
+        (["--deadline", "-5"], {}, "--deadline is a number above 0, not -5"),
     ],
 )
 def test_a_bad_argument_is_exit_code_2(
@@ -148,6 +166,92 @@ def test_a_bad_argument_is_exit_code_2(
         (tmp_path / name).write_text(text)
     assert _command(server.url, *arguments) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("ftp://127.0.0.1", "The address is http://host:port or https://…, not 'ftp://127.0.0.1'"),
+        ("http://127.0.0.1?x=1", "without a query: http://host:port, not"),
+        ("127.0.0.1:8000/#part", "without a query: http://host:port, not"),
+        ("http://", "without a query: http://host:port, not"),
+        ("http://me:secret@127.0.0.1", "a user or a password: pass a token with --token"),
+        ("http://127.0.0.1:port", "Port could not be cast"),
+    ],
+)
+def test_a_bad_address_is_exit_code_2(
+    address: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(address) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "secret" not in error
+
+
+def test_a_file_of_certificates_holds_for_http_and_websockets(
+    tls_url: str, authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(trusted)
+    only = ("--only", "http-health", "ws-state")
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert _command(tls_url, *only) == 2
+    assert _command(tls_url, *only, "--ca-file", trusted) == 0
+    assert _command(tls_url, *only, "--ca-file", tmp_path / "nowhere.pem") == 2
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    assert _command(tls_url, *only) == 0
+
+
+def test_a_server_that_answers_byte_by_byte_does_not_hold_the_run(
+    tmp_path: Path, free_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", free_port)) as listening:
+        threading.Thread(target=_drip, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{free_port}"
+        assert _command(url, "--timeout", "0.3", "--only", "ws-step") == 2
+        assert "GET /health: no complete answer within 0.3 s" in capsys.readouterr().err
+
+
+def _drip(listening: socket.socket) -> None:
+    kept = []
+    while True:
+        try:
+            connection = listening.accept()[0]
+        except OSError:
+            return
+        kept.append(connection)
+
+        def answer(connection: socket.socket = connection) -> None:
+            with suppress(OSError):
+                for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nX: "):
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.02)
+
+        threading.Thread(target=answer, daemon=True).start()
+
+
+def test_the_whole_run_has_a_deadline(
+    broken: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command(broken("sound"), "--deadline", "0.000001") == 2
+    output = " ".join(capsys.readouterr().out.split())
+    assert "The checks were to end within 1e-06 s." in output
+    assert "1 passed" not in output
+
+
+def test_a_run_says_which_check_it_is_at(
+    broken: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, log = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    for stream in (screen, log):
+        progress = Progress(2, stream)
+        progress.show(1, _STEP)
+        progress.show(2, _METADATA)
+        progress.clear()
+    assert screen.getvalue() == "\r\x1b[K1 of 2: ws-step\r\x1b[K2 of 2: ws-metadata\r\x1b[K"
+    assert log.getvalue() == ""  # its lines are seconds apart
 
 
 def test_an_unreachable_server_is_exit_code_2(

@@ -8,6 +8,8 @@ import pytest
 import stepwire.conformance.checks  # noqa: F401 - before runs in this process, which unload modules
 from stepwire.conformance.registry import CHECKS
 
+_CHECKS = CHECKS.values()
+
 
 def _run(pytester: pytest.Pytester, *arguments: str) -> tuple[int, str]:
     """Run pytest in an empty folder, as in a project with this package installed."""
@@ -54,6 +56,17 @@ def test_a_check_in_the_baseline_has_to_fail(
     assert (code, "1 xfailed" in output) == (0, True)
     code, output = _run(pytester, "--openenv-url", f"{broken_servers.url}/sound", *selection)
     assert (code, "XPASS(strict)" in output) == (1, True)
+
+
+@pytest.mark.slow
+def test_checks_wait_for_each_other_in_parallel_runs(
+    broken_servers: Any, pytester: pytest.Pytester
+) -> None:
+    result = pytester.runpytest_subprocess(
+        *("-q", "-p", "no:cacheprovider", "-n", "2", "--openenv-capacity", "4"),
+        *("--openenv-url", f"{broken_servers.url}/sound", "-k", "not mcp-handshake"),
+    )
+    result.assert_outcomes(passed=sum(check.needs in (None, "capacity") for check in _CHECKS) - 1)
 
 
 def test_options_reach_the_checks(broken_servers: Any, pytester: pytest.Pytester) -> None:

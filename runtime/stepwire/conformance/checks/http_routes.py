@@ -2,12 +2,15 @@
 """Rows `HTTP`: the routes beside `/ws`."""
 
 from typing import Any
+from uuid import uuid4
 
 import requests
 
+from stepwire.conformance.findings import NotApplicable
 from stepwire.conformance.registry import check, require
 from stepwire.conformance.server_under_test import ServerUnderTest
 
+_ENOUGH = 3
 _FORM = 'answer `{"observation":{…},"reward":…,"done":…}`'
 _VALIDATE = "let the framework's request models validate the body; answer 422 with pydantic's list"
 
@@ -49,8 +52,21 @@ def arguments_of_reset_are_checked(server: ServerUnderTest) -> None:
 def step_answers(server: ServerUnderTest) -> None:
     """`POST /step` accepts an action, with and without options."""
     for options in ({}, {"timeout_s": 30, "request_id": "conformance"}):
-        body = {"action": server.action(), **options}
-        _require_observation(server.http_json("POST", "/step", body))
+        _require_observation(_step(server, options))
+
+
+def _step(server: ServerUnderTest, options: dict[str, Any]) -> Any:
+    """The answer to a step, after a reset where the environment wants one."""
+    body = {"action": server.action(), **options}
+    if not server.wants_reset:
+        return server.http_json("POST", "/step", body)
+    with requests.Session() as cookies:
+        server.http_json("POST", "/reset", {}, cookies)
+        if not cookies.cookies:
+            raise NotApplicable(
+                "The environment takes no step before a reset, and each request gets a new one."
+            )
+        return server.http_json("POST", "/step", body, cookies)
 
 
 @check("http-step-arguments", "HTTP-4", cause="the body is not validated", fix=_VALIDATE)
@@ -69,9 +85,22 @@ def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
 )
 def state_answers(server: ServerUnderTest) -> None:
     """`GET /state` has an `episode_id` and a `step_count`."""
-    state = server.http_json("GET", "/state")
+    state = _state(server)
     require(isinstance(state, dict) and "episode_id" in state, "an `episode_id`", state)
     require(isinstance(state.get("step_count"), int), "an integer as `step_count`", state)
+
+
+def _state(server: ServerUnderTest) -> Any:
+    """The state, after a reset where the environment has none before."""
+    if not server.wants_reset_for_state:
+        return server.http_json("GET", "/state")
+    with requests.Session() as cookies:
+        server.http_json("POST", "/reset", {}, cookies)
+        if not cookies.cookies:
+            raise NotApplicable(
+                "The environment has no state before a reset, and each request gets a new one."
+            )
+        return server.http_json("GET", "/state", None, cookies)
 
 
 @check(
@@ -139,10 +168,27 @@ def openapi_describes_the_routes(server: ServerUnderTest) -> None:
 )
 def requests_share_nothing(server: ServerUnderTest) -> None:
     """A request without cookies gets a new environment, whatever came before."""
-    for _ in range(2):
-        server.http_json("POST", "/step", {"action": server.action()})
-    state = server.http_json("GET", "/state")
-    require(state.get("step_count") == 0, "a step count of 0", state)
+    before = server.http("GET", "/state")
+    statuses = [
+        server.http("POST", "/step", {"action": server.action()}).status_code
+        for _ in range(_ENOUGH)
+    ]
+    if before.status_code == 200 and statuses == [200] * _ENOUGH:
+        state, later = before.json(), server.http_json("GET", "/state")
+        counts = [each.get("step_count") for each in (state, later)]
+        # A new environment may have a count of its own, such as the opponent's first move.
+        shared = all(isinstance(count, int) for count in counts) and (
+            counts[1] >= counts[0] + _ENOUGH
+        )
+        require(not shared, f"no step count that {_ENOUGH} other requests raised", counts)
+    episode_id = f"conformance-{uuid4().hex}"
+    server.http_json("POST", "/reset", {"episode_id": episode_id})
+    later_one = server.http("GET", "/state")
+    require(
+        episode_id not in later_one.text,
+        "another episode than that of an earlier request",
+        later_one.text,
+    )
 
 
 @check(
@@ -153,23 +199,28 @@ def requests_share_nothing(server: ServerUnderTest) -> None:
 )
 def metadata_is_beside_the_observation(server: ServerUnderTest) -> None:
     """Answers of `/reset` and `/step` have a key `metadata`."""
-    reset = server.http_json("POST", "/reset", {})
-    step = server.http_json("POST", "/step", {"action": server.action()})
-    for answer in (reset, step):
+    for answer in (server.http_json("POST", "/reset", {}), _step(server, {})):
         require("metadata" in answer, "a key `metadata`", answer)
 
 
 @check(
     "http-cookies",
     "HTTP-12",
-    cause="the server ignores cookies",
-    fix="keep the episode in a cookie, or on the server under an id in a cookie",
+    cause="the server ignores cookies, or cannot keep this environment's episode in one",
+    fix="keep the episode in a cookie, or on the server under an id in a cookie; this repository's "
+    "server does so for environments with `dump_state()` and `load_state()`",
 )
 def cookies_keep_the_episode(server: ServerUnderTest) -> None:
     """A client that sends cookies back continues the episode that `/reset` began."""
+    action = server.action()
     with requests.Session() as cookies:
-        server.http_json("POST", "/reset", {"episode_id": "conformance"}, cookies)
-        server.http_json("POST", "/step", {"action": server.action()}, cookies)
-        state = server.http_json("GET", "/state", None, cookies)
-    kept = (state.get("episode_id"), state.get("step_count"))
-    require(kept == ("conformance", 1), "the episode 'conformance' after 1 step", state)
+        server.http_json("POST", "/reset", {}, cookies)
+        require(cookies.cookies, "a cookie from `POST /reset`", dict(cookies.cookies))
+        before = server.http_json("GET", "/state", None, cookies)
+        server.http_json("POST", "/step", {"action": action}, cookies)
+        after = server.http_json("GET", "/state", None, cookies)
+    ids, counts = (
+        [each.get(key) for each in (before, after)] for key in ("episode_id", "step_count")
+    )
+    require(ids[0] == ids[1] and counts[0] <= counts[1], "the same episode after a step", after)
+    require(ids[0] is not None or counts[0] < counts[1], "an episode that goes on", after)

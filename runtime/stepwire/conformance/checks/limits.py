@@ -3,6 +3,7 @@
 
 from stepwire.conformance.registry import check, require
 from stepwire.conformance.server_under_test import ServerUnderTest
+from stepwire.conformance.session_under_test import kind_of
 
 # The header of a masked text frame that announces 1 GiB. A server refuses it by the header.
 _GIGABYTE_FRAME = b"\x81\xff" + (1 << 30).to_bytes(8, "big") + b"mask"
@@ -17,7 +18,10 @@ _GIGABYTE_FRAME = b"\x81\xff" + (1 << 30).to_bytes(8, "big") + b"mask"
 def a_large_frame_is_accepted(server: ServerUnderTest) -> None:
     """A `reset` with a million bytes of further keys is answered."""
     with server.session() as session:
-        session.reset(conformance="x" * 1_000_000)
+        session.begin()
+        frame = {"type": "reset", "data": {"conformance": "x" * 1_000_000}}
+        reply = session.ask(frame)
+        require(kind_of(reply) == "observation", "an observation", reply)
 
 
 @check(
@@ -29,7 +33,7 @@ def a_large_frame_is_accepted(server: ServerUnderTest) -> None:
 def a_frame_above_the_limit_closes(server: ServerUnderTest) -> None:
     """A frame that announces 1 GiB closes the connection with code 1009."""
     with server.session() as session:
-        session.reset()
+        session.begin()
         session.connection.socket.sendall(_GIGABYTE_FRAME)
         closed = session.closing()
         require(closed.code == 1009, "close code 1009", closed)

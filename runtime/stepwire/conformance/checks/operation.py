@@ -66,7 +66,7 @@ def readiness_is_reported(server: ServerUnderTest) -> None:
 def sessions_are_counted(server: ServerUnderTest) -> None:
     """`GET /sessions` counts an open session."""
     with server.session() as session:
-        session.state()
+        session.begin()
         counts = server.http_json("GET", "/sessions")
         active, most = counts.get("active_sessions"), counts.get("max_sessions")
         numbers = isinstance(active, int) and isinstance(most, int)
@@ -88,7 +88,7 @@ def an_idle_session_is_ended(server: ServerUnderTest) -> None:
     """A session that is idle too long gets an error with the limit and close code 1001."""
     limit = server.options.idle_timeout_s or 0
     with server.session() as session:
-        session.reset()
+        session.begin()
         data = require_error(session.receive(after_s=limit), "SESSION_ERROR")
         require(f"{limit:g}" in data["message"], f"a message that names {limit:g}", data)
         closed = session.closing()
@@ -105,7 +105,7 @@ def an_idle_session_is_ended(server: ServerUnderTest) -> None:
 def a_stopping_server_ends_its_sessions(server: ServerUnderTest) -> None:
     """`SIGTERM` closes an open session with code 1012."""
     with server.session() as session:
-        session.reset()
+        session.begin()
         session.play(1)
         os.kill(server.options.stop_pid or 0, signal.SIGTERM)
         closed = session.closing()

@@ -34,7 +34,7 @@ def observations_are_valid(server: ServerUnderTest) -> None:
     first = schemas.get("reset_observation", later)
     with server.session() as session:
         for schema, data in (
-            (first, session.reset()),
+            (first, session.begin()),
             *((later, each) for each in session.play(2)),
         ):
             observation = data.get("observation")
@@ -53,7 +53,7 @@ def states_are_valid(server: ServerUnderTest) -> None:
     """The answer to `state` is valid against the schema of the state."""
     schema = server.schemas().get("state")
     with server.session() as session:
-        session.reset()
+        session.begin()
         require_valid(session.state(), schema, "state")
 
 
@@ -69,7 +69,7 @@ def required_fields_are_required(server: ServerUnderTest) -> None:
     for name in schema.get("required", ()):
         lacking = {key: value for key, value in server.action().items() if key != name}
         with server.session() as session:
-            session.reset()
+            session.begin()
             reply = session.ask({"type": "step", "data": lacking})
             data = reply.get("data") if isinstance(reply, dict) else None
             refused = isinstance(data, dict) and data.get("code") == "VALIDATION_ERROR"
