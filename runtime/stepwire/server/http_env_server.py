@@ -34,6 +34,7 @@ from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
 from stepwire.server.endpoints.mcp_websocket import McpWebSocketEndpoint
+from stepwire.server.endpoints.paths import EitherSlash, HeadAsGet
 from stepwire.server.endpoints.tasks import IS_IN_FRAMEWORK, TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.endpoints.websocket_sessions import SessionEndpoint
@@ -146,6 +147,7 @@ class HTTPEnvServer:
         for path, endpoint_cls in sockets.items():
             endpoint = endpoint_cls(self.sessions, self.decoder, json_rpc)
             app.router.routes.append(WebSocketRoute(path, endpoint))
+        EitherSlash(app)
         with routes_that_yield(app):
             app.router.routes += more.routes
         describe_messages(app, self.decoder, self.models)
@@ -161,6 +163,7 @@ class HTTPEnvServer:
 
     def _add_middleware(self, app: FastAPI) -> None:
         """The last one added is the first to see a connection."""
+        app.add_middleware(HeadAsGet, router=app.router)
         app.add_middleware(
             AccessControl,
             settings=self.settings,

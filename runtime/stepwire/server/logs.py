@@ -22,6 +22,8 @@ _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 _RUNNING = re.compile(r"Uvicorn running on (https?)://(.+):(\d+)")
 # Addresses to listen on, and where a browser on this machine finds such a server.
 _REACHABLE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+# A query in a path, and in uvicorn's line about a connection at the level `trace`.
+_QUERY = re.compile(r"(?:(?<=\?)|(?<='query_string': b))\S+")
 _TOKEN = re.compile(r"(token=|bearer\s+)[^\s&;,'\"]+", re.IGNORECASE)
 
 
@@ -161,16 +163,20 @@ class _Redaction:
     token: str | None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = self._redacted(record.msg)
+        is_of_uvicorn = record.name in _OF_UVICORN
+        record.msg = self._redacted(record.msg, is_of_uvicorn)
         if isinstance(record.args, tuple):
-            record.args = tuple(self._redacted(argument) for argument in record.args)
+            record.args = tuple(self._redacted(value, is_of_uvicorn) for value in record.args)
         return True
 
-    def _redacted(self, value: Any) -> Any:
+    def _redacted(self, value: Any, is_of_uvicorn: bool) -> Any:
         if isinstance(value, int | float):
             return value
         text = str(value)
         redacted = _TOKEN.sub(r"\1…", text)
+        if is_of_uvicorn:
+            # All of a query: its names may be encoded, and other values than tokens may be secret.
+            redacted = _QUERY.sub("…", redacted)
         if self.token:
             redacted = redacted.replace(self.token, "…")
         return value if redacted == text else redacted

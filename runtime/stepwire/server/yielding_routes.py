@@ -18,7 +18,7 @@ def routes_that_yield(app: FastAPI) -> Iterator[None]:
     before = len(app.router.routes)
     yield
     if not isinstance(app.router.default, _LastRouter):
-        app.router.default = _LastRouter(default=app.router.default)
+        app.router.default = _LastRouter(default=app.router.default, redirect_slashes=False)
     app.router.default.routes += app.router.routes[before:]
     del app.router.routes[before:]
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import requests
 from waiting import wait_until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 _FAILING = """
 import logging
@@ -121,3 +123,35 @@ def test_a_client_that_closes_first_is_logged_at_debug_level(
     server.process.wait(60)
     assert "Traceback" not in server.log
     assert "failed" not in server.log
+
+
+def test_what_clients_do_wrong_is_no_error_in_the_log(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
+    server = start_server(env={"API_TOKEN": "correct-horse-battery"})
+    own = {"Authorization": "Bearer correct-horse-battery"}
+    for path, headers in (("/ws", {}), ("/nothing", own), ("/ws", {**own, "Host": "evil.example"})):
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=headers)
+    session = connect(server.ws_url, additional_headers=own)
+    for fin in (False, True):
+        opcode = Opcode.CONT if fin else Opcode.TEXT
+        session.connection.socket.sendall(Frame(opcode, b"\xff", fin=fin).serialize(mask=True))
+    with pytest.raises(ConnectionClosed) as closed:
+        session.connection.recv(timeout=60)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1007
+    session = connect(server.ws_url, additional_headers=own)
+    session.connection.socket.sendall(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
+    with pytest.raises(ConnectionClosed):
+        session.connection.recv(timeout=60)
+    for sent in (b"garbage\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port), 60) as client:
+            client.sendall(sent)
+            assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert (
+        requests.post(f"{server.url}/step", data=b"\xff", headers=own, timeout=60).status_code
+        == 422
+    )
+    for word in ("ERROR", "WARNING", "Traceback"):
+        assert word not in server.log

@@ -59,7 +59,12 @@ def _answers(app: FastAPI, requests: list[str]) -> dict[str, Any]:
 def test_the_same_routes_exist_as_on_the_frameworks_server(mode: Any) -> None:
     requests = [*_CONTROL, *_REST]
     ours = _answers(_ours(mode), requests)
-    assert ours == _answers(_stock(mode), requests)
+    stock = _answers(_stock(mode), requests)
+    # Behind a proxy, the framework's redirect leads astray; every GET has a HEAD (RFC 9110).
+    assert (stock["HEAD /state"], stock["POST /reset/"]) in ((405, 307), (404, 404))
+    if stock["HEAD /state"] == 405:
+        stock |= {"HEAD /state": 200, "POST /reset/": 200}
+    assert ours == stock
     missing = {request for request, status in ours.items() if status == 404}
     assert missing == (set(_CONTROL) if mode.lower() == "production" else set())
 

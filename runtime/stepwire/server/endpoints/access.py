@@ -29,6 +29,8 @@ TOKEN_COOKIE = "openenv_token"
 _OPEN_TO_ALL = {"/health", "/ready"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# Of all versions of the standard.
+_MCP_HEADERS = ("Mcp-Method", "Mcp-Name", "Mcp-Protocol-Version", "Mcp-Session-Id")
 
 
 _CHECKED = "stepwire.access"  # in the scope of a connection that `AccessControl` lets pass
@@ -104,7 +106,10 @@ class AccessControl:
     def _refusal(self, connection: HTTPConnection) -> Response | None:
         """The answer that keeps the connection from the application; None when it may pass."""
         scope = connection.scope
-        for host in connection.headers.getlist("host"):
+        hosts = connection.headers.getlist("host")
+        if len(hosts) > 1 or (not hosts and scope.get("http_version") == "1.1"):
+            return _refuse(400, "A request has exactly one Host")  # RFC 9112, section 3.2
+        for host in hosts:
             if not self._is_own_host(host):
                 reason = f"This server does not answer to the name {host[:80]!r}"
                 return _refuse(403, f"{reason}; add it to ALLOWED_HOSTS to allow it")
@@ -197,7 +202,7 @@ def add_cross_origin_headers(app: Starlette, origins: tuple[str, ...]) -> None:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Mcp-Protocol-Version", "Mcp-Session-Id"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", *_MCP_HEADERS],
         allow_credentials="*" not in origins,
     )
 

@@ -4,7 +4,7 @@
 from collections.abc import Awaitable, Callable
 from functools import cache
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.requests import Request
 from starlette.responses import Response
@@ -74,6 +74,8 @@ class _PageFiles(StaticFiles):
     """The files that the page loads; they must be of its version."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        if path.lower().endswith(".html"):  # a template, served as a page with its policy
+            raise HTTPException(404)
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
         return response

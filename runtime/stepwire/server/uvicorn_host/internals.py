@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import signal
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from uvicorn import Config, Server
 from uvicorn.protocols.utils import ClientDisconnected
@@ -130,7 +130,11 @@ class UvicornWebSocketProtocol(WebSocketsSansIOProtocol):
     queue: Any
     scope: Any
     response: Response
+    initial_response: Any
     handshake_complete: bool
     close_sent: bool
     read_paused: bool
     writable: asyncio.Event
+    conn: Any
+    frames: list[bytes]
+    curr_msg_data_type: Literal["text", "bytes"]

@@ -113,12 +113,26 @@ class WebSocketProtocol(UvicornWebSocketProtocol):
             self.data_received(b"")
         return event
 
+    def send_receive_event_to_app(self) -> None:
+        """Hand over a message, or refuse text that is not UTF-8 (called by uvicorn)."""
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # uvicorn would log a traceback
+                self.conn.fail(1007, "invalid UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
     async def send(self, message: Any) -> None:
         """Write a text frame, or leave the message to uvicorn (called by the application)."""
         text = message.get("text")
         is_open = self.handshake_complete and not self.close_sent
         if text is None or not is_open or not self.writable.is_set():
             await super().send(message)
+            if self.initial_response is not None and self.close_sent:
+                # Refused with a response of the application's: uvicorn would log an error.
+                self.handshake_complete = True
             if self._received and self.close_sent:  # find the client's close frame in what waits
                 self.data_received(b"")
             return

@@ -125,7 +125,8 @@ class TestOrigin:
         asked = {
             "Origin": "https://friend.example",
             "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type",
+            "Access-Control-Request-Headers": "authorization,content-type,last-event-id,mcp-method,"
+            "mcp-name,mcp-protocol-version,mcp-session-id",
         }
         assert _ask(guarded, "OPTIONS", "/step", **asked).status_code == 200
         refused = _ask(guarded, "OPTIONS", "/step", **{**asked, "Origin": "https://evil.example"})
@@ -265,12 +266,14 @@ class TestToken:
     def test_tokens_never_reach_the_log(self, guarded: Any, connect: Any) -> None:
         for token in (_TOKEN, _WRONG):
             requests.get(f"{guarded.url}/web?token={token}", timeout=60)
+            requests.get(f"{guarded.url}/web?tok%65n={token}", timeout=60)
+            requests.get(f"{guarded.url}/health?other='{token}", timeout=60)
             _ask(guarded, Authorization=_bearer(token), Cookie=f"openenv_token={token}")
             with pytest.raises(InvalidStatus):
                 connect(f"{guarded.ws_url}?token={token}")
         connect(guarded.ws_url, additional_headers={"Authorization": _bearer()}).step(text="Hi")
-        assert '"GET /web?token=… HTTP/1.1" 303' in guarded.log
-        assert '"WebSocket /ws?token=…" 401' in guarded.log
+        assert '"GET /web?… HTTP/1.1" 303' in guarded.log
+        assert '"WebSocket /ws?…" 401' in guarded.log
         assert _TOKEN not in guarded.log
         assert _WRONG not in guarded.log
 

@@ -104,3 +104,10 @@ def test_a_browser_without_the_token_gets_a_form(guarded: Any) -> None:
         assert "unsafe" not in policy
         assert policy.endswith("frame-ancestors 'none'")
     assert requests.get(guarded.url + "/web", timeout=60).json()["detail"]  # not a browser
+
+
+@pytest.mark.parametrize("file", ["index.html", "token.html", "INDEX.HTML", "./index.html"])
+def test_the_pages_are_not_served_without_their_policy(server: Any, file: str) -> None:
+    for folder in ("web", "web/inspector"):
+        answer = requests.get(f"{server.url}/{folder}/{file}", timeout=60)
+        assert answer.status_code == 404, folder

@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from waiting import wait_until
+from websockets.frames import Frame, Opcode
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +24,15 @@ _APPLICATION = """
 import asyncio
 
 async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        if scope["path"] == "/refused":
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b""})
+        else:
+            await send({"type": "websocket.accept"})
+            await receive()
+        return
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):
@@ -28,6 +44,10 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"hosts: " + hosts})
 """
 _HOST = b"Host: localhost\r\n"
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+)
 _INNER = b"GET /inner HTTP/1.1\r\n" + _HOST + b"\r\n"
 
 
@@ -90,14 +110,32 @@ def test_uvicorn_answers_the_second_request_first(uvicorn_server: Any) -> None:
     "field", [b"Content-Length: 5\r\n", b"X: " + b"x" * 9000 + b"\r\n"], ids=["body", "size"]
 )
 def test_uvicorn_leaves_a_refused_handshake_open(uvicorn_server: Any, field: bytes) -> None:
-    handshake = (
-        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    )
-    with _connect(uvicorn_server, handshake + _HOST + field + b"\r\n") as client:
+    with _connect(uvicorn_server, _HANDSHAKE + _HOST + field + b"\r\n") as client:
         client.settimeout(2)
         with pytest.raises(TimeoutError):
             client.recv(1)
         uvicorn_server.process.terminate()
         uvicorn_server.process.wait(60)
     assert "AssertionError" in uvicorn_server.log
+
+
+def test_uvicorn_logs_a_refusal_as_an_error(uvicorn_server: Any) -> None:
+    refused = _HANDSHAKE.replace(b"GET /", b"GET /refused") + _HOST + b"\r\n"
+    with _connect(uvicorn_server, refused) as client:
+        assert _statuses(client, 1) == [401]
+        wait_until(lambda: "returned without completing handshake" in uvicorn_server.log)
+
+
+def test_uvicorn_logs_a_traceback_for_text_that_is_not_utf_8(uvicorn_server: Any) -> None:
+    with _connect(uvicorn_server, _HANDSHAKE + _HOST + b"\r\n") as client:
+        assert _statuses(client, 1) == [101]
+        client.sendall(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
+        wait_until(lambda: "Traceback" in uvicorn_server.log)
+
+
+def test_starlette_redirects_to_an_absolute_address() -> None:
+    async def answer(request: Request) -> Response:
+        return Response()
+
+    client = TestClient(Starlette(routes=[Route("/mcp", answer)]), follow_redirects=False)
+    assert client.get("/mcp/").headers["location"] == "http://testserver/mcp"
