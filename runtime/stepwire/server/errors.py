@@ -59,7 +59,7 @@ class MessageError(Exception):
             {
                 "type": entry["type"],
                 "loc": _shortened_parts(location + entry["loc"]),
-                "msg": _encodable(entry["msg"]),
+                "msg": encodable(entry["msg"]),
                 "input": _shortened(entry["input"]),
             }
             for entry in entries[:_MOST_ERRORS]
@@ -80,7 +80,7 @@ class StoppingError(OpenEnvError):
 def _shortened(value: Any) -> Any:
     """`value`, or its beginning when it is long; always JSON, so NaN is a text."""
     if isinstance(value, str):
-        return _encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
+        return encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
     try:
         encoded = to_json(value, inf_nan_mode="strings")
     except ValueError:
@@ -95,7 +95,7 @@ def _shortened_parts(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return tuple(_shortened(part) for part in location)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """`text` with lone surrogates, which cannot be encoded, as escapes such as `\\ud800`."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -130,7 +130,7 @@ def describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, OpenEnvError) or (
         isinstance(error, ValueError) and not isinstance(error, _INTERNAL_VALUE_ERRORS)
     ):
-        return {"message": _encodable(str(error)), "code": WSErrorCode.EXECUTION_ERROR}
+        return {"message": encodable(str(error)), "code": WSErrorCode.EXECUTION_ERROR}
     message = (
         f"The environment failed unexpectedly; the server's log says why (id {log_failure(error)})"
     )

@@ -26,12 +26,12 @@ from stepwire.server.endpoints.harness import HarnessEndpoint, wraps_a_harness
 from stepwire.server.endpoints.http import (
     DescriptionRoutes,
     EpisodeRoutes,
-    McpRoute,
     OperationRoutes,
     Route,
 )
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.endpoints.mcp import JsonRpc
+from stepwire.server.endpoints.mcp_http import McpRoute
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
 from stepwire.server.endpoints.mcp_websocket import McpWebSocketEndpoint
 from stepwire.server.endpoints.paths import EitherSlash, HeadAsGet

@@ -78,6 +78,15 @@ def jsonable(value: Any) -> Any:
     return _Replacement(type(value)).of(value, "", ())
 
 
+def find_lone_surrogate(value: Any) -> str | None:
+    """Where in `value` a text has a lone surrogate, such as `" in x[]"`; `None` if none has."""
+    try:
+        _SurrogateSearch(type(value)).of(value, "", ())
+    except _LoneSurrogate as found:
+        return f" in {found}" if str(found) else ""
+    return None
+
+
 def as_known(value: Any) -> Any:
     """Convert a value that pydantic does not know into one that it may know."""
     # Of arrays and scalars of numpy, torch, jax and others, `array.array` and `memoryview`.
@@ -106,8 +115,7 @@ class _Replacement:
             return self._name(value, place, "which contains itself, or nests too deep")
         inside = (*inside, id(value))
         if isinstance(value, str):
-            _warn(self._owner, place, "lone surrogates, sent as escapes")
-            return value.encode("utf-8", "backslashreplace").decode()
+            return self._text(value, place)
         if isinstance(value, bytes | bytearray):
             _warn(self._owner, place, "bytes that are not UTF-8, sent as base64")
             return b64encode(value).decode()
@@ -121,12 +129,16 @@ class _Replacement:
             return [self.of(part, f"{place}[]", inside) for part in parts]
         return self.of(parts, place, inside)
 
+    def _text(self, value: str, place: str) -> str:
+        _warn(self._owner, place, "lone surrogates, sent as escapes")
+        return value.encode("utf-8", "backslashreplace").decode()
+
     def _of_items(self, items: dict[Any, Any], place: str, inside: tuple[int, ...]) -> Any:
         replaced: dict[Any, Any] = {}
         for key, part in items.items():
             name = key
             if not _is_encodable({key: None}, 0):
-                name = self.of(key, f"a key of {place}", inside)
+                name = self.of(key, f"a key of {place}" if place else "a key", inside)
                 name = name if isinstance(name, str | int | float) else str(name)
             while name in replaced:
                 name = f"{name}'"
@@ -138,6 +150,20 @@ class _Replacement:
         found = f"a {kind.__module__}.{kind.__qualname__}, {reason}; a text is sent instead"
         _warn(self._owner, place, found)
         return f"<not JSON: {kind.__qualname__}>"
+
+
+class _LoneSurrogate(Exception):
+    """The text at this place has one."""
+
+
+class _SurrogateSearch(_Replacement):
+    """Stops at the first lone surrogate; keeps quiet about everything else."""
+
+    def _text(self, value: str, place: str) -> str:
+        raise _LoneSurrogate(place.encode("utf-8", "backslashreplace").decode())
+
+    def _name(self, value: Any, place: str, reason: str = "") -> str:
+        return ""
 
 
 def _is_encodable(value: Any, levels: int) -> bool:

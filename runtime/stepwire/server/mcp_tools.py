@@ -85,7 +85,7 @@ class McpTools(Tools):
             for tool in tools.values()
         ]
 
-    async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+    async def _call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
         try:
             async with _connected(user.environment) as client:
                 if client:

@@ -8,7 +8,7 @@ as steps. Calling one is not a step: it earns no reward and leaves the step coun
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 from openenv.core.env_server.mcp_types import (
@@ -50,16 +50,14 @@ class FunctionTools(Tools):
     async def specifications(self, user: ToolUser) -> list[dict[str, Any]]:
         return [offered.specification for offered in self.functions.values()]
 
-    async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> ToolResult:
+    async def _call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
         if name not in self.functions:
             offered = ", ".join(self.functions) or "none"
             message = f"Unknown tool: {name[:80]!r} (offered: {offered})"
             raise _invalid(ToolErrorType.TOOL_NOT_FOUND, message)
         try:
             result = await user.call(self.functions[name].call, **arguments)
-            if inspect.isawaitable(result):
-                result = await result
-            return result_of(result)
+            return await result if inspect.isawaitable(result) else result
         except ValidationError as error:
             entries = MessageError.from_validation(error).errors or []
             reasons = "; ".join(
@@ -69,6 +67,9 @@ class FunctionTools(Tools):
         except Exception as error:
             text = describe(error)["message"]
             raise ToolFailure(ToolErrorType.EXECUTION_ERROR, text) from error
+
+    def _in_form(self, result: Any) -> ToolResult:
+        return result_of(result)
 
 
 @lru_cache
@@ -83,17 +84,41 @@ def _offered(function: Callable[..., Any]) -> OfferedFunction:
         raise ValueError(f"TOOLS may hold functions only, not {function!r}: it has no __name__")
     if name in RESERVED_TOOL_NAMES:
         raise ValueError(f"A tool may not be called {name!r}: the protocol reserves that name")
-    if "self" in inspect.signature(function).parameters:
+    signature = inspect.signature(function)
+    if "self" in signature.parameters:
         raise ValueError(f"The tool {name!r} takes `self`, but is called without the environment")
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if inspect.Parameter.POSITIONAL_ONLY in kinds:
+        raise ValueError(f"The tool {name!r} has positional-only parameters; calls give names")
+    named = (
+        _without_var_positional(function) if inspect.Parameter.VAR_POSITIONAL in kinds else function
+    )
     try:
         specification = {
             "name": name,
             "description": inspect.getdoc(function) or "",
-            "inputSchema": TypeAdapter(function).json_schema(),
+            "inputSchema": TypeAdapter(named).json_schema(),
         }
-        return OfferedFunction(function, specification, validate_call(function))
+        return OfferedFunction(function, specification, validate_call(named))
     except Exception as error:
         raise ValueError(f"The tool {name!r} in TOOLS cannot be offered: {error}") from error
+
+
+def _without_var_positional(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without its `*args`, which a call that gives names cannot have."""
+
+    @wraps(function)
+    def named(**arguments: Any) -> Any:
+        return function(**arguments)
+
+    signature = inspect.signature(function)
+    kept = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    named.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return named
 
 
 def _invalid(kind: ToolErrorType, message: str) -> ToolFailure:

@@ -24,8 +24,8 @@ from openenv.core.env_server.mcp_types import (
 from openenv.core.env_server.types import Action, Observation
 from pydantic_core import to_json, to_jsonable_python
 
-from stepwire.server.errors import describe
-from stepwire.server.json_values import as_known, jsonable
+from stepwire.server.errors import describe, encodable
+from stepwire.server.json_values import as_known, find_lone_surrogate, jsonable
 
 
 class ToolFailure(Exception):
@@ -37,7 +37,7 @@ class ToolFailure(Exception):
     def __init__(
         self, kind: ToolErrorType, message: str, code: JsonRpcErrorCode | None = None
     ) -> None:
-        super().__init__(message)
+        super().__init__(encodable(message))
         self.kind = kind
         self.code = code
 
@@ -76,12 +76,24 @@ class Tools(ABC):
     async def specifications(self, user: ToolUser) -> list[dict[str, Any]]:
         """Each tool as JSON-RPC sends it: `name`, `description`, `inputSchema` and maybe more."""
 
-    @abstractmethod
     async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
         """Call a tool. Returns a `ToolResult`, FastMCP's result, or another value.
 
-        Raises `ToolFailure`.
+        Raises `ToolFailure`, also for a result with a lone surrogate: it cannot be sent.
         """
+        result = await self._call(user, name, arguments)
+        if (place := find_lone_surrogate(result)) is not None:
+            reason = f"The tool {name[:80]!r} returned text with a lone surrogate{place}"
+            raise ToolFailure(ToolErrorType.EXECUTION_ERROR, reason)
+        return self._in_form(result)
+
+    @abstractmethod
+    async def _call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+        """Call a tool; returns what it returned."""
+
+    def _in_form(self, result: Any) -> Any:
+        """The result in the form in which `call` returns it."""
+        return result
 
     async def act(
         self, user: ToolUser, action: Action, arguments: dict[str, Any] | None = None
@@ -119,7 +131,7 @@ class StepTools(Tools):
         listed = await self._step(user, ListToolsAction(), ListToolsObservation)
         return [{**tool.model_dump(), "inputSchema": tool.input_schema} for tool in listed.tools]
 
-    async def call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+    async def _call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
         action = CallToolAction(tool_name=name, arguments=arguments)
         return await self._step(user, action, CallToolObservation)
 

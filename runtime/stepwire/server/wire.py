@@ -133,7 +133,7 @@ class MessageDecoder:
 
     def decode_json(self, body: str | bytes) -> Any:
         """Decode JSON of any shape, within the limits."""
-        return self._load(_as_utf_8(body) if isinstance(body, bytes) else body)
+        return self._load(as_utf_8(body) if isinstance(body, bytes) else body)
 
     def request_schemas(self) -> dict[str, Any]:
         """OpenAPI components of the request bodies, by name."""
@@ -147,7 +147,7 @@ class MessageDecoder:
         return schemas
 
     def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
-        body = _as_utf_8(body)
+        body = as_utf_8(body)
         self._check_depth(body)
         try:
             decoded: ModelT = validator.validate_json(body)
@@ -251,7 +251,7 @@ def _has_type(cls: type[Action], kind: str) -> bool:
     return "type" in cls.model_fields and not is_of_another
 
 
-def _as_utf_8(body: bytes) -> bytes:
+def as_utf_8(body: bytes) -> bytes:
     """The body without a byte order mark; in UTF-8 if it was in UTF-16 or UTF-32.
 
     RFC 8259 allows a parser to ignore the mark. The stock servers also read the other encodings.

@@ -384,8 +384,24 @@ def crash() -> None:
     raise KeyError("/secret/path")
 
 
+def keep(first: int, **more: Any) -> dict[str, Any]:
+    return {"first": first, **more}
+
+
+def spread(first: int, *others: int, last: str) -> str:
+    return f"{first} {others} {last}"
+
+
+def stray() -> str:
+    return "\ud800"
+
+
+def stray_inside() -> dict[str, list[str]]:
+    return {"text": ["well", "\ud800"]}
+
+
 class WithTools(NotesEnvironment):
-    TOOLS = (shout, whisper, explain, crash, name_thread)
+    TOOLS = (shout, whisper, explain, crash, name_thread, keep, spread, stray, stray_inside)
 
 
 def make_counting() -> Counting:

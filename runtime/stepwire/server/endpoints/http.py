@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The HTTP routes: `/reset`, `/step`, `/state`, the descriptions, operation, and `POST /mcp`.
+"""The HTTP routes: `/reset`, `/step`, `/state`, the descriptions and operation.
 
 An HTTP request has no session: it builds an environment, uses it once and closes it. A client that
 keeps cookies continues its episode from request to request (`http_episodes.py`).
@@ -25,15 +25,9 @@ from pydantic import BaseModel, Field, TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from stepwire.server.distribution import metadata_of
-from stepwire.server.encoding import (
-    encode_json_rpc,
-    encode_observation,
-    encode_state,
-)
+from stepwire.server.encoding import encode_observation, encode_state
 from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
-from stepwire.server.endpoints.mcp import JsonRpc, unreadable_response
-from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp, speaks_standard_mcp
 from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.models import Models
 from stepwire.server.scenarios import Scenario
@@ -146,14 +140,14 @@ class EpisodeRoutes:
             tags=["Episode"],
             summary="Start an episode",
             responses=_OBSERVATION,
-            openapi_extra=_body("ResetRequest"),
+            openapi_extra=body_schema("ResetRequest"),
         )(self.reset)
         router.post(
             "/step",
             tags=["Episode"],
             summary="Take a step",
             responses=_OBSERVATION,
-            openapi_extra=_body("StepRequest", is_required=True),
+            openapi_extra=body_schema("StepRequest", is_required=True),
         )(self.step)
         router.get(
             "/state",
@@ -266,42 +260,8 @@ class OperationRoutes:
         )
 
 
-class McpRoute:
-    """`POST /mcp`: the standard protocol or bare JSON-RPC, as the request asks."""
-
-    def __init__(
-        self, decoder: MessageDecoder, json_rpc: JsonRpc, streamable_http: StreamableHttp
-    ) -> None:
-        self._decoder = decoder
-        self._json_rpc = json_rpc
-        self._streamable_http = streamable_http
-
-    def add_to(self, router: APIRouter) -> None:
-        router.post(
-            "/mcp",
-            tags=["Tools"],
-            summary="List and call tools over MCP",
-            responses={
-                200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
-                202: {"description": "The notification was received"},
-            },
-            openapi_extra=_body("JsonRpcRequest", is_required=True),
-        )(self.mcp)
-
-    async def mcp(self, request: Request) -> Response:
-        """Speak MCP over Streamable HTTP, and bare JSON-RPC 2.0 without MCP's handshake:
-        `tools/list`, `tools/call`, `openenv/session/create` and `openenv/session/close`.
-        """
-        try:
-            payload = self._decoder.decode_json(await request.body())
-        except MessageError as error:
-            return _json_response(encode_json_rpc(unreadable_response(error)))
-        if speaks_standard_mcp(request, payload):
-            return await self._streamable_http.answer(request, payload)
-        return _json_response(encode_json_rpc(await self._json_rpc.answer(payload)))
-
-
-def _body(model: str, is_required: bool = False) -> dict[str, Any]:
+def body_schema(model: str, is_required: bool = False) -> dict[str, Any]:
+    """What a route says about its body in the OpenAPI document."""
     schema = {"$ref": SCHEMA_REFERENCE.format(model=model)}
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": is_required, "content": content}}

@@ -30,10 +30,11 @@ class JsonRpc:
     async def answer(self, payload: Any, session: Session | None = None) -> dict[str, Any]:
         """Answer one request; `session` is the session of the WebSocket it came over, if any."""
         try:
-            request = JsonRpcRequest.model_validate(payload)
-        except ValidationError as error:
-            entries = MessageError.from_validation(error).errors
-            return failure_response(JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", entries)
+            request = read_request(payload)
+        except MessageError as error:
+            return failure_response(
+                JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", error.errors
+            )
         try:
             result = await self._dispatch(request, session)
         except _RpcFailure as failure:
@@ -137,6 +138,18 @@ async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
         # The framework's clients read these fields by the stock's names, MCP's by the standard's.
         sent |= {"structuredContent": sent["structured_content"], "isError": sent["is_error"]}
     return sent
+
+
+def read_request(payload: Any) -> JsonRpcRequest:
+    """The request as a model; raises `MessageError` for what is none."""
+    try:
+        request = JsonRpcRequest.model_validate(payload)
+    except ValidationError as error:
+        raise MessageError.from_validation(error) from None
+    if isinstance(payload.get("id"), bool | float):  # the model makes integers of them
+        reason = "An id is a string or an integer"
+        raise MessageError.invalid("id_type", ("id",), reason, payload["id"])
+    return request
 
 
 class _RpcFailure(Exception):

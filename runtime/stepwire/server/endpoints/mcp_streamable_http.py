@@ -6,29 +6,38 @@ It is stateless and answers in JSON, so any worker can serve any request. FastMC
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 from fastapi import Request, Response
 from openenv.core.env_server.mcp_types import (
     CallToolObservation,
     JsonRpcErrorCode,
-    JsonRpcRequest,
     JsonRpcResponse,
 )
-from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepwire.server.distribution import metadata_of
 from stepwire.server.encoding import encode_json_rpc
-from stepwire.server.errors import log_failure
+from stepwire.server.endpoints.mcp import read_request
+from stepwire.server.errors import MessageError, log_failure
+from stepwire.server.logs import logger
 from stepwire.server.mcp_tools import use_our_log
 from stepwire.server.sessions import Sessions
 from stepwire.server.tool_functions import FunctionTools
 from stepwire.server.tools import ToolFailure, ToolResult, Tools
 
 _ACCEPT = (b"accept", b"application/json, text/event-stream")
+_CONTENT_TYPE = (b"content-type", b"application/json")
+_REPLACED = (b"accept", b"content-type", b"content-length", b"transfer-encoding")
 # The path inside FastMCP's application; ours may be below a prefix.
 _PATH = "/mcp"
+
+
+def is_standard_client(request: Request) -> bool:
+    """Whether the headers are those of a client of the standard protocol."""
+    accepts_stream = "text/event-stream" in request.headers.get("accept", "")
+    return accepts_stream or "mcp-protocol-version" in request.headers
 
 
 def speaks_standard_mcp(request: Request, payload: Any) -> bool:
@@ -39,16 +48,13 @@ def speaks_standard_mcp(request: Request, payload: Any) -> bool:
     both, because later versions of the standard drop it, and explains what neither accepts.
     """
     try:
-        method = JsonRpcRequest.model_validate(payload).method
-    except ValidationError:
+        method = read_request(payload).method
+    except MessageError:
         return False
     if method == "ping" or method.startswith("openenv/"):
         return False
     return (
-        "text/event-stream" in request.headers.get("accept", "")
-        or "mcp-protocol-version" in request.headers
-        or method == "initialize"
-        or method.startswith("notifications/")
+        is_standard_client(request) or method == "initialize" or method.startswith("notifications/")
     )
 
 
@@ -61,8 +67,8 @@ class StreamableHttp:
         self._started: asyncio.Future[ASGIApp] | None = None
         self._stop = asyncio.Event()
 
-    async def answer(self, request: Request, payload: dict[str, Any]) -> Response:
-        """Answer a request whose body has been read; a JSON-RPC error where FastMCP is missing."""
+    async def answer(self, request: Request, payload: dict[str, Any], body: bytes) -> Response:
+        """Answer the message in `body`; with a JSON-RPC error where FastMCP is missing."""
         try:
             application = await self._start()
         except ImportError as error:
@@ -74,7 +80,7 @@ class StreamableHttp:
                 request_id=payload.get("id"),
             )
             return Response(encode_json_rpc(failure.model_dump()), media_type="application/json")
-        return _Delegated(application, await request.body())
+        return _Delegated(application, body)
 
     async def aclose(self) -> None:
         """Stop FastMCP's server, if it was started."""
@@ -131,18 +137,37 @@ class StreamableHttp:
         functions = tools.functions if isinstance(tools, FunctionTools) else {}
         for tool in specifications:
             if offered := functions.get(tool["name"]):
-                output_schema = Tool.from_function(offered.function).output_schema
+                output_schema = _output_schema(offered.function)
             else:
                 output_schema = tool.get("outputSchema", tool.get("output_schema"))
-            server.add_tool(
-                EnvironmentTool(
-                    name=tool["name"],
-                    description=tool["description"],
-                    parameters=tool["inputSchema"],
-                    output_schema=output_schema,
+            try:
+                server.add_tool(
+                    EnvironmentTool(
+                        name=tool["name"],
+                        description=tool["description"],
+                        parameters={"type": "object", **(tool["inputSchema"] or {})},
+                        output_schema=output_schema,
+                    )
                 )
-            )
+            except ValueError as error:  # the other tools are offered all the same
+                logger.warning("Standard MCP does not offer the tool %r: %s", tool["name"], error)
         return server.http_app(path=_PATH, stateless_http=True, json_response=True)
+
+
+def _output_schema(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """FastMCP's schema of what a function returns, whichever parameters it has."""
+    from fastmcp.tools import Tool
+
+    def returning() -> None:
+        """Stands for the function: FastMCP refuses `**kwargs` and `*args`."""
+
+    try:
+        hints = get_type_hints(function, include_extras=True)
+        returning.__annotations__ = {"return": hints["return"]} if "return" in hints else {}
+        schema: dict[str, Any] | None = Tool.from_function(returning).output_schema
+    except Exception:  # noqa: BLE001 - an annotation may fail in any way; a schema is optional
+        return None
+    return schema
 
 
 def _converted(result: Any, tool: Any) -> Any:
@@ -181,6 +206,8 @@ class _Delegated(Response):
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
 
-        headers = [header for header in scope["headers"] if header[0] != b"accept"]
-        scope = {**scope, "path": _PATH, "root_path": "", "headers": [*headers, _ACCEPT]}
+        # The body may be one message of a batch, or was in another encoding.
+        headers = [header for header in scope["headers"] if header[0] not in _REPLACED]
+        headers += [_ACCEPT, _CONTENT_TYPE]
+        scope = {**scope, "path": _PATH, "root_path": "", "headers": headers}
         await self._application(scope, replay, send)

@@ -222,15 +222,27 @@ def test_an_environment_without_tools_offers_none(environments: Any, over_http: 
     assert "offered: none" in over_http(_call("shout"), url)["error"]["message"]
 
 
-def test_a_tool_with_a_reserved_name_is_refused_when_the_application_is_built() -> None:
-    def reset() -> None:
-        """Has a reserved name."""
+def reset() -> None:
+    """Has a reserved name."""
 
-    class WithReservedTool(NotesEnvironment):
-        TOOLS = (reset,)
 
-    with pytest.raises(ValueError, match="may not be called 'reset'"):
-        create_app(WithReservedTool, NoteAction, NoteObservation)
+def double(number: int, /) -> int:
+    """Cannot be called by name."""
+    return 2 * number
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [(reset, "may not be called 'reset'"), (double, "'double' has positional-only parameters")],
+)
+def test_a_tool_that_cannot_be_offered_is_refused_when_the_application_is_built(
+    tool: Any, said: str
+) -> None:
+    class WithTool(NotesEnvironment):
+        TOOLS = (tool,)
+
+    with pytest.raises(ValueError, match=said):
+        create_app(WithTool, NoteAction, NoteObservation)
 
 
 def test_a_session_created_over_mcp_is_attached_to_and_outlives_the_connection(

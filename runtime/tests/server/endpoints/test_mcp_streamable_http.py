@@ -225,6 +225,97 @@ def test_a_message_may_have_4_mib(server: Any) -> None:
     assert _post(server.url, request, **_STANDARD).json()["result"]["isError"] is False
 
 
+_LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+_NOTE = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+_ANSWER = {"jsonrpc": "2.0", "id": 1, "result": {}}
+_OF_BATCHES = {**_STANDARD, "MCP-Protocol-Version": "2025-03-26"}
+
+
+@pytest.mark.parametrize("headers", [{}, _STANDARD, _OF_BATCHES], ids=["bare", "old", "named"])
+def test_a_batch_is_answered_message_by_message(server: Any, headers: dict[str, str]) -> None:
+    batch = [_LIST, _NOTE, {**_INITIALIZE, "id": 2}, _ANSWER, {**_LIST, "id": "three"}, 5]
+    response = _post(server.url, batch, **headers)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    first, initialize, third, invalid = response.json()
+    assert [tool["name"] for tool in first["result"]["tools"]] == _TOOLS
+    assert (initialize["id"], initialize["error"]["code"]) == (2, -32600)
+    assert (third["id"], third["result"]) == ("three", first["result"])
+    assert (invalid["id"], invalid["error"]["code"]) == (None, -32600)
+
+
+def test_a_batch_without_requests_has_no_answer(server: Any) -> None:
+    response = _post(server.url, [_NOTE, _ANSWER], **_OF_BATCHES)
+    assert (response.status_code, response.content) == (202, b"")
+
+
+@pytest.mark.parametrize(
+    ("batch", "version", "status", "said"),
+    [
+        ([_LIST], "2025-06-18", 400, "not in 2025-06-18"),
+        ([_LIST], "2025-11-25", 400, "not in 2025-11-25"),
+        ([], "2025-03-26", 200, "1 to 100 messages, not 0"),
+        ([_NOTE] * 101, "2025-03-26", 200, "1 to 100 messages, not 101"),
+    ],
+)
+def test_a_batch_that_the_version_has_not_is_refused(
+    server: Any, batch: Any, version: str, status: int, said: str
+) -> None:
+    response = _post(server.url, batch, **{**_STANDARD, "MCP-Protocol-Version": version})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, -32600)
+    assert said in error["message"]
+
+
+@pytest.mark.parametrize("headers", [_STANDARD, {}])
+@pytest.mark.parametrize(
+    "answer", [_ANSWER, {"jsonrpc": "2.0", "id": "x", "error": {"code": 1, "message": "no"}}]
+)
+def test_a_posted_response_is_accepted(server: Any, answer: Any, headers: dict[str, str]) -> None:
+    response = _post(server.url, answer, **headers)
+    assert (response.status_code, response.content) == (202, b"")
+
+
+@pytest.mark.parametrize("method", ["tools/list", "ping", "initialize"])
+@pytest.mark.parametrize("request_id", [None, True, 1.5, {}], ids=str)
+def test_an_id_that_mcp_has_not_is_refused(server: Any, method: str, request_id: Any) -> None:
+    answer = _post(server.url, {**_INITIALIZE, "method": method, "id": request_id}, **_STANDARD)
+    assert (answer.json()["id"], answer.json()["error"]["code"]) == (None, -32600)
+
+
+def test_other_encodings_and_content_types_are_read(server: Any) -> None:
+    body = json.dumps(_LIST).encode("utf-16")
+    answer = _post(server.url, body, **{**_STANDARD, "Content-Type": "text/plain"})
+    assert [tool["name"] for tool in answer.json()["result"]["tools"]] == _TOOLS
+
+
+def test_tools_with_any_parameters_are_offered(environments: Any) -> None:
+    """MCP passes arguments by name, so `*args` are left out."""
+
+    async def use() -> tuple[Any, ...]:
+        async with fastmcp.Client(environments.url + "/tools/mcp") as client:
+            tools = {tool.name: _wire(tool)["inputSchema"] for tool in await client.list_tools()}
+            kept = await client.call_tool("keep", {"first": 1, "more": [2]})
+            spread = await client.call_tool("spread", {"first": 1, "last": "x"})
+            return tools, kept.data, spread.data
+
+    tools, kept, spread = asyncio.run(use())
+    assert {schema["type"] for schema in tools.values()} == {"object"}
+    assert list(tools["spread"]["properties"]) == ["first", "last"]
+    assert (kept, spread) == ({"first": 1, "more": [2]}, "1 () x")
+
+
+@pytest.mark.parametrize("headers", [_STANDARD, {}], ids=["standard", "bare"])
+@pytest.mark.parametrize(("name", "place"), [("stray", ""), ("stray_inside", " in text[]")])
+def test_a_lone_surrogate_from_a_tool_is_an_error_of_that_call(
+    environments: Any, headers: dict[str, str], name: str, place: str
+) -> None:
+    call = {**_LIST, "method": "tools/call", "params": {"name": name}}
+    result = _post(environments.url + "/tools", call, **headers).json()["result"]
+    said = f"The tool {name!r} returned text with a lone surrogate{place}"
+    assert (result["isError"], result["content"][0]["text"]) == (True, said)
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_get_and_delete_are_not_allowed(server: Any, method: str) -> None:
     response = requests.request(method, server.url + "/mcp", headers=_STANDARD, timeout=60)
