@@ -3,13 +3,14 @@
 
 import re
 import time
+from contextlib import suppress
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from websockets.exceptions import InvalidURI
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from stepwire.client.errors import ConnectFailedError, InvalidOptionError
+from stepwire.client.errors import ConnectFailedError, InvalidOptionError, printable
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
@@ -57,14 +58,21 @@ def websocket_url(address: str) -> str:
 
 
 class RedirectedError(ConnectFailedError):
-    """The handshake was answered with a redirect to `location`."""
+    """The handshake was answered with a redirect to `target`; "" is no address to go to."""
 
     def __init__(self, url: str, location: str) -> None:
+        shown, self.target = location, ""
+        with suppress(ValueError, InvalidURI):  # also for what is not ASCII
+            shown = urljoin(url, location)
+            new = urlsplit(shown)
+            scheme = _WEBSOCKET_SCHEMES.get(new.scheme, "none")
+            target: str = urlunsplit((scheme, new.netloc, new.path, new.query, ""))
+            parse_uri(target.encode().decode())
+            self.target = target
         super().__init__(
             f"Failed to connect to {without_secrets(url)}: the server redirects to "
-            f"{without_secrets(urljoin(url, location))}."
+            f"{printable(without_secrets(shown), 300)}."
         )
-        self.location = location
 
 
 def redirect_in(url: str, response: Response) -> RedirectedError | None:
@@ -93,22 +101,20 @@ class Target:
         followed by a plain one. Raises `ConnectFailedError`, which names the new address, for a
         redirect that breaks these rules.
         """
-        old, new = urlsplit(self.url), urlsplit(urljoin(self.url, redirect.location))
-        scheme = _WEBSOCKET_SCHEMES.get(new.scheme, "")
-        url: str = urlunsplit((scheme, new.netloc, new.path, new.query, ""))
+        old, new = urlsplit(self.url), urlsplit(redirect.target)
         reason = ""
         if not self._redirects_left:
             reason = f"after {_MAX_REDIRECTS} redirects: it seems to be a loop"
-        elif not scheme or (old.scheme, scheme) == ("wss", "ws"):
-            reason = "which is not encrypted, or not HTTP"
-        elif (self.headers or "@" in old.netloc) and not _is_same_origin(old, urlsplit(url)):
+        elif not redirect.target or (old.scheme, new.scheme) == ("wss", "ws"):
+            reason = "which is not encrypted, not HTTP, or no address"
+        elif (self.headers or "@" in old.netloc) and not _is_same_origin(old, new):
             reason = "where this client does not send its headers, token and password"
         if reason:
             raise ConnectFailedError(
                 f"{str(redirect)[:-1]}, {reason}. If that is the right server, pass its address as "
                 "`base_url`."
             ) from redirect
-        self.url = url
+        self.url = redirect.target
         self.timeout_s = max(self._give_up_at - time.monotonic(), 0.0)
         self._redirects_left -= 1
 
@@ -120,6 +126,12 @@ def _is_same_origin(old: SplitResult, new: SplitResult) -> bool:
     return ports[0] == ports[1] or ports == list(_DEFAULT_PORTS.values())
 
 
+# The user and password of an address, also of one that is not valid because of what they contain.
+_SECRETS = re.compile(
+    r"(?:^|(?<=/))(?:[^/?#]*:[^/?#]*@|(?<=//)[^/?#]*@|[^/?#@]*:[^/?#@]*[^/?#@\d].*@)", re.DOTALL
+)
+
+
 def without_secrets(url: str) -> str:
     """An address without user, password, query and fragment."""
-    return re.sub(r"//[^/]*@", "//", re.sub("[?#].*", "", url))
+    return re.sub("[?#].*", "", _SECRETS.sub("", url))

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from stepwire.client.dialing import dial, dial_async
 from stepwire.client.errors import EnvClientError
-from stepwire.client.exchange import Exchange
-from stepwire.client.loop_driver import HUNG_UP, READ_SIZE, LoopDriver
+from stepwire.client.exchange import MOST_UNREQUESTED, Exchange
+from stepwire.client.loop_driver import HUNG_UP, LoopDriver
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _CLOSE_TIMEOUT_S = 2.0
+_UNREQUESTED_READS = 4  # at once, from a server that sends without end
 _LONGEST_WAIT_S = 3600.0  # `poll` counts milliseconds in 32 bits
 
 
@@ -113,7 +114,7 @@ class Connection:
             raise self._exchange.ended()
         # Without `poll`, only reading shows what is there.
         if self._poll is None or self._poll.poll(0):
-            self._read_all(sock)
+            self._read_unrequested(sock)
         self._exchange.ask(request, monotonic(), timeout_s)
         self._send(sock)
         return sock
@@ -129,14 +130,21 @@ class Connection:
                 _wait(sock, self.events, wait_s)
             else:
                 self._poll.poll(wait_s * 1000)
-            try:
-                data = sock.recv(READ_SIZE)
-            except BlockingIOError:
-                exchange.tick(monotonic())
-            else:
-                exchange.receive(data, monotonic())
-            if exchange.out:
-                self._send(sock)
+            self._carry(sock)
+
+    def _carry(self, sock: socket.socket) -> None:
+        """Carry what can be carried now."""
+        exchange = self._exchange
+        try:
+            data = sock.recv(exchange.read_size)
+        except BlockingIOError:
+            pass
+        else:
+            exchange.receive(data, monotonic())
+        if exchange.out:
+            self._send(sock)
+        if exchange.is_pending or exchange.out:
+            exchange.tick(monotonic())
 
     def _settle_async(self, sock: socket.socket) -> "asyncio.Future[None]":
         """What to await until nothing is pending."""
@@ -175,17 +183,10 @@ class Connection:
         try:
             sock = self._sock
             assert sock is not None
-            if exchange.is_pending:
-                try:
-                    data = sock.recv(READ_SIZE)
-                except BlockingIOError:
-                    exchange.tick(monotonic())
-                else:
-                    exchange.receive(data, monotonic())
-            if exchange.out:
-                self._send(sock)
-            if exchange.is_pending:
-                return None
+            if exchange.is_pending or exchange.out:
+                self._carry(sock)
+                if exchange.is_pending or exchange.out:
+                    return None
             reply = exchange.take()
         except BaseException as error:
             self._drop_after(error)
@@ -202,7 +203,8 @@ class Connection:
     @property
     def wake_at(self) -> float:
         """Until when to wait; 0 when there is nothing to wait for."""
-        return self._exchange.wake_at if self._exchange.is_pending else 0.0
+        exchange = self._exchange
+        return exchange.wake_at if exchange.is_pending or exchange.out else 0.0
 
     # Between exchanges.
 
@@ -224,16 +226,31 @@ class Connection:
         """Leave the socket to the parent process: this process is a fork of it."""
         self.is_usable = self.is_of_this_process = False
 
-    def answer_pings(self) -> None:
-        """Answer what has arrived on an idle connection, without waiting."""
+    def answer_pings(self) -> bool:
+        """Answer what has arrived on an idle connection, without waiting.
+
+        Returns whether to go on reading from it.
+        """
         if self._sock is None or not self.in_use.acquire(blocking=False):
-            return
+            return self._sock is not None
         try:
-            self._read_all(self._sock)
+            return self._read_unrequested(self._sock)
         except Exception:  # noqa: BLE001 - the next exchange raises what it means
             self._exchange.end()
+            return False
         finally:
             self.in_use.release()
+
+    def begin_close(self, close_request: bytes) -> None:
+        """Send the close request, for `close` to wait; not during an exchange. Never raises."""
+        if self._sock is not None and self.in_use.acquire(blocking=False):
+            try:
+                self._stop_driver()
+                with suppress(Exception):
+                    self._exchange.close(close_request, monotonic(), _CLOSE_TIMEOUT_S)
+                    self._send(self._sock)
+            finally:
+                self.in_use.release()
 
     def close(self, close_request: bytes, *, wait: bool) -> None:
         """Send the close request and wait for the server to close, for up to 2 s; never raises.
@@ -311,15 +328,17 @@ class Connection:
         except HUNG_UP:
             exchange.out = b""  # what the server sent before it hung up is still to be read
 
-    def _read_all(self, sock: socket.socket) -> None:
-        """Read and answer what has arrived."""
-        data = b"more"
+    def _read_unrequested(self, sock: socket.socket) -> bool:
+        """Read and answer what has arrived between two calls; returns whether to go on reading."""
+        exchange, goes_on = self._exchange, True
         with suppress(BlockingIOError):
-            while data:
-                data = sock.recv(READ_SIZE)
-                self._exchange.receive(data, monotonic())
-        if self._exchange.out:
+            for _ in range(_UNREQUESTED_READS):
+                goes_on = exchange.receive_unrequested(sock.recv(MOST_UNREQUESTED), monotonic())
+                if not goes_on:
+                    break
+        if exchange.out:
             self._send(sock)
+        return goes_on
 
 
 def _wait(sock: socket.socket, events: int, wait_s: float) -> None:

@@ -15,6 +15,8 @@ from stepwire.client.errors import (
     ProtocolViolationError,
     ReplyTimeoutError,
     SessionLostError,
+    printable,
+    start_of,
 )
 
 # What to do about the close codes of the WebSocket protocol, by the side that closed.
@@ -46,7 +48,7 @@ _WEB_PAGE = (
 
 def connect_failed(url: str, reason: object) -> ConnectFailedError:
     """The error of a connection that could not be opened, for a reason other than a refusal."""
-    text = str(reason) or type(reason).__name__
+    text = printable(str(reason) or type(reason).__name__, 300)
     return ConnectFailedError(f"Failed to connect to {url}: {text}. Is the server running there?")
 
 
@@ -58,7 +60,7 @@ def refused(url: str, error: Exception) -> ConnectFailedError:
     if (redirect := redirect_in(url, response)) is not None:
         return redirect
     status, is_page = response.status_code, _is_page(response)
-    reason = "a web page" if is_page else _detail(response) or error
+    reason = "a web page" if is_page else printable(_detail(response) or str(error), 300)
     advice = _REFUSED.get(status) or (_WEB_PAGE if is_page else "")
     return ConnectFailedError(
         f"Failed to connect to {url}: the server refused the WebSocket: HTTP {status} ({reason}). "
@@ -73,7 +75,7 @@ def _is_page(response: Response) -> bool:
 def _detail(response: Any) -> str:
     """The server's reason, from a body in the form of FastAPI's errors."""
     try:
-        return str(from_json(response.body or b"")["detail"])[:300]
+        return str(from_json(response.body or b"")["detail"])
     except (ValueError, TypeError, KeyError):
         return ""
 
@@ -108,11 +110,11 @@ def connection_ended(url: str, protocol: ClientProtocol, last_words: str = "") -
 
 def unrequested_message(url: str, protocol: ClientProtocol, message: bytes) -> EnvClientError:
     """The error of a message that arrived before the request was sent."""
-    text = message[:500].decode(errors="replace")
+    text = start_of(message)
     if is_error(message):  # a server says why it ends the session (idle for too long, say)
         return connection_ended(url, protocol, last_words=text)
     return ProtocolViolationError(
-        f"{url} sent a reply that belongs to no request: {text[:200]}. The connection is dropped, "
+        f"{url} sent a reply that belongs to no request: {text}. The connection is dropped, "
         "so that it is not taken for another call's; `reset()` starts a new episode."
     )
 

@@ -21,6 +21,7 @@ EnvClientError
 """
 
 import asyncio
+import re
 import sys
 from typing import Any
 
@@ -45,8 +46,39 @@ __all__ = [
 ]
 
 
+# What moves the cursor or colours a terminal, breaks a line of a log, or reverses text.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_LONGEST_TEXT = 3000  # characters
+_LONGEST_LOG = 20_000
+
+
+def printable(text: str, longest: int = _LONGEST_TEXT, *, lines: bool = False) -> str:
+    """A text that may come from a server, with control characters escaped, and cut to `longest`.
+
+    With `lines`, line breaks and tabs stay as they are.
+    """
+    shown = _UNPRINTABLE.sub(
+        lambda found: found[0] if lines and found[0] in "\n\t" else ascii(found[0])[1:-1],
+        text[: longest + 1],
+    )
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def start_of(message: bytes) -> str:
+    """The beginning of a message that a server sent, for texts."""
+    return printable(message[:200].decode(errors="replace"), 300)
+
+
 class EnvClientError(Exception):
-    """Base of all errors that the client raises by itself."""
+    """Base of all errors that the client raises by itself.
+
+    Their messages have no control characters and are of limited length, whatever a server sends.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class ConnectFailedError(EnvClientError, ConnectionError):
@@ -63,7 +95,7 @@ class SessionLostError(EnvClientError, ConnectionError):
     def __init__(self, message: str, close_code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
         self.close_code = close_code
-        self.reason = reason
+        self.reason = printable(reason)
 
 
 if sys.version_info >= (3, 11):  # where it is also `asyncio.TimeoutError`
@@ -85,12 +117,13 @@ class ServerError(EnvClientError, RuntimeError):
     """The server answered with an error. The session goes on.
 
     `code` is one of the wire contract (`VALIDATION_ERROR`, `EXECUTION_ERROR`, …), `message` is the
-    server's text, `errors` its list of validation errors (may be empty), `data` the whole answer.
+    server's text, `errors` its list of validation errors (may be empty), `data` the whole answer as
+    it was received.
     """
 
     def __init__(self, data: dict[str, Any], server: str) -> None:
-        self.message = str(data.get("message", "no message"))
-        self.code = str(data.get("code", "UNKNOWN"))
+        self.message = printable(str(data.get("message", "no message")), 2000, lines=True)
+        self.code = printable(str(data.get("code", "UNKNOWN")), 100)
         errors = data.get("errors")
         self.errors: list[dict[str, Any]] = (
             [error for error in errors if isinstance(error, dict)]
@@ -100,10 +133,9 @@ class ServerError(EnvClientError, RuntimeError):
         self.data = data
         self.server = server
         reasons = "; ".join(
-            f"{'.'.join(map(str, error.get('loc', ())))}: {error.get('msg', '')}"
-            for error in self.errors
+            f"{_path(error.get('loc'))}: {error.get('msg', '')}" for error in self.errors[:20]
         )
-        details = f" [{reasons}]" if reasons else ""
+        details = f" [{printable(reasons, 500)}]" if reasons else ""
         super().__init__(f"Server error: {self.message} (code: {self.code}){details} from {server}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,8 +147,16 @@ class CapacityReachedError(ServerError):
 
     def __init__(self, data: dict[str, Any], server: str) -> None:
         super().__init__(data, server)
-        self.active_sessions: int | None = data.get("active_sessions")
-        self.max_sessions: int | None = data.get("max_sessions")
+        self.active_sessions = _count(data.get("active_sessions"))
+        self.max_sessions = _count(data.get("max_sessions"))
+
+
+def _path(loc: Any) -> str:
+    return ".".join(map(str, loc)) if isinstance(loc, list) else str(loc or "")
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 class ProtocolViolationError(EnvClientError, RuntimeError):
@@ -136,6 +176,9 @@ class ServerStartError(EnvClientError, RuntimeError):
 
     The message ends with the last lines of the server's log, if there are any.
     """
+
+    def __init__(self, message: str = "") -> None:
+        Exception.__init__(self, printable(message, _LONGEST_LOG, lines=True))
 
 
 class CommandNotFoundError(ServerStartError):

@@ -18,14 +18,11 @@ from typing import Any, Protocol
 from stepwire.client.exchange import Exchange
 from stepwire.client.loops import running_loop
 
-READ_SIZE = 65536
 HUNG_UP = (BrokenPipeError, ConnectionResetError)
 
 
 class _Idle(Protocol):
-    @property
-    def has_ended(self) -> bool: ...
-    def answer_pings(self) -> None: ...
+    def answer_pings(self) -> bool: ...
 
 
 class LoopDriver:
@@ -98,11 +95,9 @@ class LoopDriver:
         connection = self._connection()
         if connection is None:
             self._release(close=True)
-        else:
-            connection.answer_pings()
-            if connection.has_ended:  # or the loop would call this again and again
-                self.loop.remove_reader(self._sock)
-                self._is_watching = False
+        elif not connection.answer_pings():  # or the loop would call this again and again
+            self.loop.remove_reader(self._sock)
+            self._is_watching = False
 
     def _on_received(self, receiving: "asyncio.Future[bytes]") -> None:
         self._receiving = None
@@ -135,7 +130,7 @@ class LoopDriver:
             return
         try:
             if event is None:
-                exchange.receive(self._sock.recv(READ_SIZE), monotonic())
+                exchange.receive(self._sock.recv(exchange.read_size), monotonic())
             else:
                 event()
             if exchange.out and self._sending is None:
@@ -159,7 +154,7 @@ class LoopDriver:
             self._timer_due = due
             self._timer = self.loop.call_later(due - monotonic(), self._on_timer)
         if not self._is_watching and self._receiving is None:
-            receiving = self.loop.sock_recv(self._sock, READ_SIZE)
+            receiving = self.loop.sock_recv(self._sock, self._exchange.read_size)
             self._receiving = asyncio.ensure_future(receiving)
             self._receiving.add_done_callback(self._on_received)
 

@@ -13,7 +13,7 @@ from openenv.core.env_server.mcp_types import (
     Tool,
 )
 from openenv.core.env_server.types import Observation
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 from pydantic_core import from_json, to_json
 
 from stepwire.client.errors import (
@@ -21,6 +21,7 @@ from stepwire.client.errors import (
     InvalidActionError,
     ProtocolViolationError,
     ServerError,
+    start_of,
 )
 from stepwire.client.results import AwaitableList, AwaitableStepResult
 from stepwire.client.states import awaitable_state
@@ -30,7 +31,7 @@ ResultT = TypeVar("ResultT")
 STATE_REQUEST = b'{"type":"state"}'
 CLOSE_REQUEST = b'{"type":"close"}'
 # What parsing raises for a reply that lacks something, or has it in another form.
-_UNREADABLE = (ValidationError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
 class OpenObservation(Observation):
@@ -241,9 +242,8 @@ def _invalid(expected: str, server: str, reply: bytes) -> ProtocolViolationError
 
 
 def _violation(what: str, reply: bytes) -> ProtocolViolationError:
-    start = reply[:200].decode(errors="replace")
     return ProtocolViolationError(
-        f"{what}: {start}. The connection is dropped; `reset()` starts a new episode."
+        f"{what}: {start_of(reply)}. The connection is dropped; `reset()` starts a new episode."
     )
 
 

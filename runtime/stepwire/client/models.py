@@ -87,6 +87,8 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
         except ValidationError as error:
             observation = _parse_known_keys(model, fields, error)
         metadata = getattr(observation, "metadata", payload.get("metadata"))
+        reward = getattr(observation, "reward", reward)  # which its class has validated
+        done = getattr(observation, "done", done)
         return AwaitableStepResult(observation, reward, done, metadata)
 
     def _parse_state(self, payload: dict[str, Any]) -> StateT:

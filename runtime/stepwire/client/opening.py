@@ -2,9 +2,10 @@
 """`Opening`: from a TCP connection to an open WebSocket, without any I/O: proxy, TLS, handshake."""
 
 import base64
+import re
 from collections.abc import Generator
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from websockets.client import ClientProtocol
@@ -15,7 +16,8 @@ from stepwire.client.endings import connect_failed, refused
 from stepwire.client.errors import ConnectFailedError
 from stepwire.client.tls import TlsStack
 
-_LONGEST_HEAD = 65536  # bytes of a proxy's answer
+_LONGEST_ANSWER = 65536  # bytes; a web page is often longer, and its beginning is enough
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding):[^\r]*", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -38,7 +40,14 @@ def route_to(uri: WebSocketURI) -> Route:
             f"variables name is of the kind {proxy.scheme!r}, which this client does not support. "
             "Name an HTTP proxy in `https_proxy` or `http_proxy`, or this host in `no_proxy`."
         )
-    return Route(proxy.hostname, proxy.port or (443 if proxy.scheme == "https" else 80), proxy)
+    try:
+        port = proxy.port
+    except ValueError:  # whose text may have the password
+        raise ConnectFailedError(
+            f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment variables "
+            "name has an address that is not valid."
+        ) from None
+    return Route(proxy.hostname, port or (443 if proxy.scheme == "https" else 80), proxy)
 
 
 def _proxy_for(uri: WebSocketURI) -> SplitResult | None:
@@ -133,7 +142,7 @@ class Opening:
             lines.append(f"Proxy-Authorization: Basic {base64.b64encode(secret).decode()}")
         self._outgoing = "\r\n".join([*lines, "", ""]).encode()
         while (end := self.received.find(_END_OF_HEAD)) < 0:
-            if len(self.received) > _LONGEST_HEAD:
+            if len(self.received) > _LONGEST_ANSWER:
                 raise connect_failed(self._url, "the answer of the proxy is too long")
             yield
         status = self.received.split(b"\r\n")[0][:100].decode("latin-1")
@@ -142,18 +151,33 @@ class Opening:
             raise connect_failed(self._url, f"the proxy {proxy.hostname} answered {status!r}")
 
     def _read_answer(self) -> Generator[None, None, None]:
-        head = b""
+        answer = bytearray()
+        has_head = False
         while self._protocol.state is State.CONNECTING:
             while not self.received:
                 yield
             data, self.received = self.received, b""
-            if _END_OF_HEAD not in head:
+            known = len(answer)
+            answer += data
+            if not has_head and (end := answer.find(_END_OF_HEAD, max(known - 3, 0))) >= 0:
                 # The parser must get the answer and no more: what comes after it are frames.
-                known, head = len(head), head + data
-                if (end := head.find(_END_OF_HEAD)) >= 0:
-                    rest = end + len(_END_OF_HEAD) - known
-                    data, self.received = data[:rest], data[rest:]
+                has_head = True
+                rest = end + len(_END_OF_HEAD) - known
+                data, self.received = data[:rest], data[rest:]
             self._feed(data)
+            if len(answer) > _LONGEST_ANSWER and self._protocol.state is State.CONNECTING:
+                self._refuse_early(bytes(answer))
+
+    def _refuse_early(self, answer: bytes) -> NoReturn:
+        """Raise the error of a refusal that is too long to wait for its end."""
+        head, end, body = answer.partition(_END_OF_HEAD)
+        head = _FRAMING.sub(b"", head)
+        protocol = ClientProtocol(self._protocol.uri)
+        protocol.send_request(protocol.connect())
+        protocol.receive_data(head + end + body)
+        protocol.receive_eof()  # which now ends the body
+        assert protocol.handshake_exc is not None
+        raise refused(self._url, protocol.handshake_exc)
 
     def _feed(self, data: bytes) -> None:
         if data:

@@ -311,6 +311,12 @@ class Session:
         finally:
             self._lock.release()
 
+    def begin_close(self) -> None:
+        """Perform deferred calls and ask the server to close, for `close` to wait."""
+        self.flush()
+        if self.connection is not None and self.connection.is_of_this_process:
+            self.connection.begin_close(CLOSE_REQUEST)
+
     def close(self) -> None:
         """Close the connection, if there is one. The next call opens another."""
         if (connection := self._leave_connection()) is not None:

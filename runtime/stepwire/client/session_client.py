@@ -264,6 +264,10 @@ class SessionClient(
         self._tools = None
         return Closed()
 
+    def begin_close(self) -> None:
+        """Ask the server to close, for `close()` to wait: many clients then wait together."""
+        self._session.begin_close()
+
     def close(self) -> "Closed":  # type: ignore[override]
         """Close the session, and stop the server if this client started it. May be repeated.
 
@@ -302,6 +306,7 @@ class SessionClient(
             closing.callback(self._stop_server)
             closing.callback(self._session.close)
             for child in [*self._children]:
+                child.begin_close()
                 closing.callback(child.close)
 
     async def _close_everything_async(self) -> None:

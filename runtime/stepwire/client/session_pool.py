@@ -115,6 +115,8 @@ class SessionPool(Generic[ActT, ObsT]):
     def close(self) -> None:
         """Close all sessions. May be called any number of times."""
         for session in self.sessions:
+            session.begin_close()
+        for session in self.sessions:
             session.close()
         self._selector.close()
         self._selector = selectors.DefaultSelector()
