@@ -155,7 +155,8 @@ class Session:
 
     # One call, blocking and awaited.
 
-    def _perform_one(self, call: Call[Any]) -> None:
+    def _perform_one(self, call: Call[Any], *, only_begin: bool = False) -> Connection | None:
+        """Perform a call; with `only_begin`, return the connection on which its reply will come."""
         pause: float | None = 0.0
         while pause is not None:
             connection = self.connection
@@ -165,10 +166,14 @@ class Session:
                     time.sleep(pause)
                 if connection is None or not connection.is_usable:
                     connection = self._open(reopen=call.starts_episode)
+                if only_begin:
+                    connection.begin(call.request, self.message_timeout_s)
+                    return connection
                 call.finish(connection.ask(call.request, self.message_timeout_s))
-                return
+                break
             except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
+        return None
 
     async def _perform_one_async(self, call: Call[Any]) -> None:
         pause: float | None = 0.0
@@ -233,28 +238,18 @@ class Session:
         """
         self.require_no_call_here()
         self._lock.acquire_blocking()
-        pause: float | None = 0.0
         try:
             while self._deferred and not call.is_done:
                 if (deferred := self._deferred.popleft()) is call:
                     break
                 self._perform_one(deferred)
-            while pause is not None and not call.is_done:
-                connection = self.connection
-                is_new = connection is None
-                try:
-                    if connection is None or not connection.is_usable:
-                        connection = self._open(reopen=call.starts_episode)
-                    connection.begin(call.request, self.message_timeout_s)
-                except Exception as error:  # noqa: BLE001 - kept in the call
-                    pause = self._pause_after(error, call, is_new=is_new)
-                else:
-                    self._begun = call
-                    return connection
+            connection = None if call.is_done else self._perform_one(call, only_begin=True)
+            if connection is not None:
+                self._begun = call
+            return connection
         finally:
             if self._begun is not call:
                 self._lock.release()
-        return None
 
     def go_on(self, call: Call[Any]) -> bool:
         """Go on with a call that was begun; returns whether it is done."""
@@ -269,16 +264,10 @@ class Session:
             if pause:
                 self._perform_one(call)  # blocks until the server has room, and the pool with it
             elif pause is not None:
-                self._begin_again(call, connection)
+                self._perform_one(call, only_begin=True)
         if call.is_done:
             self._end_begun()
         return call.is_done
-
-    def _begin_again(self, call: Call[Any], connection: Connection) -> None:
-        try:
-            connection.begin(call.request, self.message_timeout_s)
-        except Exception as error:  # noqa: BLE001 - kept in the call
-            self._pause_after(error, call, is_new=True)
 
     def abandon(self, call: Call[Any]) -> None:
         """Give up a call that was begun: no later call may get its reply."""
