@@ -73,9 +73,10 @@ def pooled(url: str, actions: list[NoteAction], **options: Any) -> Any:
     with NotesEnvPool(url, num_envs=3, **_LIMITS, **options) as pool:
         for action in actions:
             results = pool.step([action] * 3)
-        for result in results:
-            if result.error is not None:
-                raise result.error
+        errors = [result.error for result in results]
+        for error in errors:
+            if error is not None:
+                raise error
         return results[-1]
 
 
