@@ -19,6 +19,7 @@ class EchoEnv(SessionClient[EchoAction, EchoObservation, AwaitableState]):
     """
 
     server_module = "echo_env.server.app"
+    reset_arguments = ("split", "index")  # echo only
 
     # Echo only: for servers that offer only tools, as the public one does.
     tool_dialect = ToolDialect(

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """TCP connections, for blocking callers and on event loops. Nothing waits beyond its deadline.
 
-`getaddrinfo` has no timeout, so it runs in a daemon thread of its own. The threads of a loop's
-executor may all be busy, and a program waits for them when it exits.
+`getaddrinfo` has no timeout, so it runs in a thread of its own.
 The addresses of a name are tried as in RFC 8305: the next one when one fails or is slow.
 """
 
@@ -11,25 +10,31 @@ import errno
 import os
 import selectors
 import socket
-import threading
 import time
 from collections import deque
 from concurrent import futures
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
+
+from stepwire.client.errors import UsageError
+from stepwire.client.loops import in_thread
 
 _NEXT_AFTER_S = 0.25
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 _Address = tuple[int, Any]  # family, address
-_Lookup = futures.Future[list[_Address]]
 
 
 def dial(host: str, port: int, deadline: float) -> socket.socket:
     """A connected non-blocking socket. Raises `OSError`, which at `deadline` is `TimeoutError`."""
-    lookup = _look_up(host, port)
-    futures.wait([lookup], _left(deadline))
-    addresses = _found(lookup)
+    _require_plain_sockets()
+    if _is_known_here(host):
+        addresses = _resolve(host, port)
+    else:
+        lookup = in_thread(partial(_resolve, host, port))
+        futures.wait([lookup], _left(deadline))
+        addresses = _found(lookup)
     error = OSError("the name has no address")
     connecting: set[socket.socket] = set()
     with selectors.DefaultSelector() as selector:
@@ -59,15 +64,18 @@ def dial(host: str, port: int, deadline: float) -> socket.socket:
 
 async def dial_async(host: str, port: int, deadline: float) -> socket.socket:
     """`dial` without blocking the event loop."""
-    lookup = _look_up(host, port)
-    if not lookup.done():
+    _require_plain_sockets()
+    if _is_known_here(host):
+        addresses = _resolve(host, port)
+    else:
+        lookup = in_thread(partial(_resolve, host, port))
         waiting = asyncio.wrap_future(lookup)
         try:
             await asyncio.wait([waiting], timeout=_left(deadline))
         finally:
             if not waiting.cancel():
                 waiting.exception()  # otherwise asyncio logs that it was never retrieved
-    addresses = _found(lookup)
+        addresses = _found(lookup)
     error = OSError("the name has no address")
     attempts: set[asyncio.Task[socket.socket]] = set()
     try:
@@ -134,19 +142,8 @@ def _pause(deadline: float, more: "deque[_Address]") -> float:
     return min(_left(deadline), _NEXT_AFTER_S) if more else _left(deadline)
 
 
-def _look_up(host: str, port: int) -> _Lookup:
-    """The addresses of a name; those of numbers and of this machine at once."""
-    lookup = _Lookup()
-    lookup.set_running_or_notify_cancel()
-    if _is_known_here(host):
-        _resolve(host, port, lookup)
-    else:
-        thread = threading.Thread(target=_resolve, args=(host, port, lookup), daemon=True)
-        thread.start()
-    return lookup
-
-
 def _is_known_here(host: str) -> bool:
+    """Whether looking the name up takes no time."""
     try:
         ip_address(host)
     except ValueError:
@@ -154,18 +151,23 @@ def _is_known_here(host: str) -> bool:
     return True
 
 
-def _resolve(host: str, port: int, lookup: _Lookup) -> None:
+def _resolve(host: str, port: int) -> "deque[_Address]":
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        lookup.set_result([(family, address) for family, *_, address in found])
-    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-        lookup.set_exception(error)
-
-
-def _found(lookup: _Lookup) -> "deque[_Address]":
-    if not lookup.done():
-        raise TimeoutError
-    try:
-        return deque(lookup.result())
     except UnicodeError as error:  # of a name that no host can have
         raise OSError(str(error)) from error
+    return deque((family, address) for family, *_, address in found)
+
+
+def _found(lookup: "futures.Future[deque[_Address]]") -> "deque[_Address]":
+    if not lookup.done():
+        raise TimeoutError
+    return lookup.result()
+
+
+def _require_plain_sockets() -> None:
+    if socket.socket.__module__.startswith("gevent"):
+        raise UsageError(
+            "gevent has replaced Python's sockets, and this client does not support gevent. Use it "
+            "in a process where gevent is not patched in."
+        )

@@ -304,7 +304,7 @@ def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     except subprocess.TimeoutExpired as error:
         raise DockerUnavailableError(
             f"Docker's daemon did not answer within {_DOCKER_TIMEOUT_S:g} s. If the machine is not "
-            "overloaded, restart Docker."
+            "overloaded, restart Docker, or use `from_local()`, which needs only Python."
         ) from error
 
 

@@ -7,6 +7,8 @@ that allows extra fields keeps them. Fields of replies may have their names or t
 servers differ.
 """
 
+import warnings
+from collections.abc import Iterable
 from copy import deepcopy
 from functools import cache, cached_property
 from reprlib import repr as short_repr
@@ -41,6 +43,8 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
     """The class of observations: the second generic argument."""
     state_model: ClassVar[type[State]] = State
     """The class of states: the third generic argument."""
+    reset_arguments: ClassVar[tuple[str, ...] | None] = None
+    """What the environment's `reset` takes beside `seed` and `episode_id`; `None` is anything."""
     _plain_action: type[BaseModel] | None = None  # `action_model`, if it is plain
     _computed: ClassVar[tuple[str, ...]] = ()  # fields of observations that are not to be validated
 
@@ -61,6 +65,17 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
                     f"{cls.__name__} has no `{model}`. Declare its models: "
                     f"`class {cls.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
                 )
+
+    def warn_of_unknown(self, arguments: Iterable[str]) -> None:
+        """Warn of arguments of `reset` that the environment does not take."""
+        if self.reset_arguments is None:
+            return
+        known = ("seed", "episode_id", "scenario", *self.reset_arguments)
+        for name in set(arguments) - set(known):
+            warnings.warn(
+                f"{type(self).__name__}.reset takes {', '.join(known)}, not {name!r}.",
+                stacklevel=4,
+            )
 
     # The work of the first two is done here rather than in functions: a call less is 1 % of a step.
 

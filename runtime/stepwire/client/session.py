@@ -27,7 +27,7 @@ from stepwire.client.errors import (
 )
 from stepwire.client.exchange import Exchange
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.loops import on_loop_shutdown
+from stepwire.client.loops import on_loop_shutdown, run_in_thread
 from stepwire.client.messages import CLOSE_REQUEST
 from stepwire.client.options import Options
 
@@ -354,7 +354,7 @@ class Session:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
         if self._find_server is not None:
-            self.url = await asyncio.to_thread(self._find_server)  # starting one takes long
+            self.url = await run_in_thread(self._find_server)  # starting one takes long
         target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
         while self.connection is None:
             try:

@@ -7,7 +7,6 @@ class MyEnv(SessionClient[MyAction, MyObservation, MyState]):
     server_module = "my_env.server.app"
 """
 
-import asyncio
 import inspect
 import weakref
 from collections.abc import Callable, Generator
@@ -27,7 +26,7 @@ from pydantic_core import from_json
 from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.errors import InvalidActionError, InvalidOptionError, ServerError
-from stepwire.client.loops import running_loop
+from stepwire.client.loops import run_in_thread, running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
     read_result,
@@ -196,7 +195,8 @@ class SessionClient(
 
         `seed` (0 or more) and `episode_id` (up to 255 characters) are for every environment,
         `scenario` is for servers of `stepwire`: faults and delays to train against. `kwargs` are
-        for the environment's `reset`. What is `None` is not sent.
+        for the environment's `reset`: a name that is not in `reset_arguments` is sent, with a
+        warning. What is `None` is not sent.
         """
         given = {"seed": seed, "episode_id": episode_id, "scenario": scenario}
         kwargs.update({name: value for name, value in given.items() if value is not None})
@@ -313,13 +313,10 @@ class SessionClient(
         self._tools = None
         async with AsyncExitStack() as closing:
             if self._provider is not None:
-                closing.push_async_callback(asyncio.to_thread, self._stop_server)
+                closing.push_async_callback(run_in_thread, self._stop_server)
             closing.push_async_callback(self._session.close_async)
             for child in [*self._children]:
                 closing.push_async_callback(child._close_everything_async)
-
-    def _connect_now(self) -> None:
-        self._session.connect()
 
     def __await__(self) -> "Generator[Any, None, Self]":
         """Open the session; `await env` gives the client itself."""
@@ -330,6 +327,7 @@ class SessionClient(
 
     def prepare_reset(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
         """The call of `reset(**arguments)`, for `SessionPool` to perform."""
+        self.warn_of_unknown(arguments)
         self._tools = None
         read = partial(self._read_reset, arguments.get("episode_id"))
         return Call(self._session, reset_request(arguments), read, starts_episode=True)

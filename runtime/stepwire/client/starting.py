@@ -17,6 +17,7 @@ from stepwire.client.addresses import (
 )
 from stepwire.client.errors import UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
+from stepwire.client.session import Session
 
 ActT = TypeVar("ActT")
 ObsT = TypeVar("ObsT")
@@ -45,6 +46,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     _ws_url: str
     _server: str  # for texts: the same without secrets
     _provider: Any
+    _session: Session
     _starts_server = False  # with the first call, where the client was made without an address
 
     @classmethod
@@ -151,8 +153,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
             raise
 
     def _connect_now(self) -> None:
-        """Open a connection, blocking wherever this is called."""
-        raise NotImplementedError
+        self._session.connect()  # blocks also where an event loop runs
 
     def _find_server(self) -> str:
         """The WebSocket's address. Starts the server of a client that was made without one."""

@@ -90,6 +90,55 @@ def test_connecting_needs_no_thread_of_the_loop(server: Any) -> None:
     assert asyncio.run(main()) == [0.5, 0.5]
 
 
+def test_starting_and_stopping_a_server_need_no_thread_of_the_loop(server: Any) -> None:
+    class Provider:
+        is_started = False
+
+        def start(self) -> str:
+            self.is_started = True
+            return str(server.url)
+
+        def wait_for_ready(self) -> None: ...
+
+        def stop(self) -> None:
+            self.is_started = False
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_default_executor(executor)
+        executor.submit(release.wait)  # takes the only thread
+        async with NotesEnv(provider=provider) as env:
+            assert (await env.step(HELLO)).reward == 0.5
+            assert provider.is_started
+        assert not provider.is_started
+        release.set()
+
+    release, executor, provider = threading.Event(), ThreadPoolExecutor(1), Provider()
+    asyncio.run(main())
+
+
+_GEVENT = """
+import asyncio, socket, sys
+from notes_env.client import NotesEnv
+from stepwire.client import UsageError
+
+socket.socket = type("socket", (socket.socket,), {"__module__": "gevent._socket3"})
+
+async def awaited():
+    await NotesEnv(sys.argv[1]).reset()
+
+for call in (NotesEnv(sys.argv[1]).reset, lambda: asyncio.run(awaited())):
+    try:
+        call()
+    except UsageError as error:
+        print(error)
+"""
+
+
+def test_gevent_is_named(server: Any, run: Any) -> None:
+    done = run("-c", _GEVENT, server.url)
+    assert done.stdout.count("this client does not support gevent.") == 2
+
+
 def test_a_name_that_is_never_found_takes_no_longer_than_the_client_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

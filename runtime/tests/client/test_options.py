@@ -215,7 +215,34 @@ def test_the_frameworks_synchronous_wrapper_takes_a_client(server: Any) -> None:
             env.reset(seed=-1)
 
 
-# What help and completion show.
+# What help, completion and warnings show.
+
+_MISSPELT = """
+import sys
+from notes_env.client import NotesEnv
+
+class KnownEnv(NotesEnv):
+    reset_arguments = ("level",)
+
+with KnownEnv(sys.argv[1]) as env:
+    env.reset(seed=7, level=1)
+    env.reset(sead=7)
+with NotesEnv(sys.argv[1]) as env:
+    env.reset(sead=7)
+"""
+
+
+def test_an_argument_that_the_environment_does_not_take_is_warned_of(server: Any, run: Any) -> None:
+    text = run("-c", _MISSPELT, server.url).stderr
+    assert text == (
+        "<string>:10: UserWarning: KnownEnv.reset takes seed, episode_id, scenario, level, not "
+        "'sead'.\n"
+    )
+
+
+def test_help_of_enter_is_true() -> None:
+    text = inspect.getdoc(NotesEnv.__enter__)
+    assert text == "Open the session. From now on calls block even where an event loop runs."
 
 
 def test_help_names_the_arguments_of_reset() -> None:
