@@ -15,10 +15,23 @@ try:
 except ImportError:  # pragma: no cover - a build of `websockets` without its C extension
     from websockets.utils import apply_mask
 
-__all__ = ["NotPlainError", "apply_mask", "client_frame", "plain_frame", "server_frame"]
+__all__ = [
+    "ALL",
+    "PLAIN",
+    "NotPlainError",
+    "apply_mask",
+    "client_frame",
+    "plain_frame",
+    "request_size",
+    "server_frame",
+    "server_header",
+]
 
-_TEXT = 0x81  # first byte of a whole text message
+# First bytes of frames.
+_TEXT = 0x81  # a whole text message
 _CONTROL = frozenset({0x88, 0x89, 0x8A})  # close, ping, pong
+PLAIN = _CONTROL | {_TEXT}
+ALL = PLAIN | {0x82, 0x00, 0x01, 0x02, 0x80}  # also binary messages and fragments
 _MASKED = 0x80  # bit of the second byte, set by clients
 # The sizes that stand for a longer size after them: its length in bytes, and what reads it.
 _LENGTHS = {126: (2, struct.Struct("!H").unpack_from), 127: (8, struct.Struct("!Q").unpack_from)}
@@ -29,18 +42,22 @@ class NotPlainError(Exception):
 
 
 def plain_frame(
-    received: bytes | bytearray, begin: int, max_size: int | None, masked: bool
+    received: bytes | bytearray,
+    begin: int,
+    max_size: int | None,
+    masked: bool,
+    accepted: frozenset[int] = PLAIN,
 ) -> tuple[bool, int, int] | None:
-    """Whether the frame at `begin` is text, where its payload begins and where it ends.
+    """Whether the frame at `begin` is whole text, where its payload begins and where it ends.
 
     Returns `None` while the frame is incomplete. `masked` says whether the sender has to mask, as
     clients have; the mask is then the four bytes before the payload. Raises `NotPlainError` for
-    fragments, binary frames, payloads above `max_size`, a mask that is missing or not allowed, and
-    invalid frames.
+    frames whose first byte is not in `accepted`, payloads above `max_size`, a mask that is missing
+    or not allowed, and invalid frames.
     """
     available = len(received) - begin
     if available < 2:
-        if available and received[begin] != _TEXT and received[begin] not in _CONTROL:
+        if available and received[begin] not in accepted:
             raise NotPlainError
         return None
     first, size = received[begin], received[begin + 1]
@@ -49,7 +66,7 @@ def plain_frame(
         size -= _MASKED
         payload = begin + 6
     is_text = first == _TEXT
-    if not is_text and (first not in _CONTROL or size > 125):
+    if not is_text and (first not in accepted or (size > 125 and first in _CONTROL)):
         raise NotPlainError
     if size < 0 or size > 125:
         if size not in _LENGTHS:
@@ -63,6 +80,19 @@ def plain_frame(
         raise NotPlainError
     end = payload + size
     return (is_text, payload, end) if end <= len(received) else None
+
+
+def request_size(received: bytes | bytearray, begin: int) -> int:
+    """Bytes of the payload of a client's frame; 0 while its header is incomplete."""
+    if len(received) - begin < 14:
+        return 0
+    size = received[begin + 1] & 0x7F
+    return int(_LENGTHS[size][1](received, begin + 2)[0]) if size in _LENGTHS else size
+
+
+def server_header(size: int) -> bytes:
+    """What a server sends before the payload of a whole text message."""
+    return _SHORT(_TEXT, size) if size < 126 else _long_header(size, 0)
 
 
 def server_frame(payload: bytes) -> bytes:

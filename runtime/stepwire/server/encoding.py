@@ -18,13 +18,13 @@ _BESIDE_THE_OBSERVATION = {"reward", "done"}
 _NO_STATE: dict[str, Any] = State().model_dump()
 
 
-def encode_observation(observation: Observation) -> str:
+def encode_observation(observation: Observation) -> bytes:
     """An HTTP response body; `metadata` beside the observation is null when it is empty."""
     exclude = {"observation": _BESIDE_THE_OBSERVATION}
     return _encode_observation(observation, _http_result, exclude)
 
 
-def encode_observation_frame(observation: Observation) -> str:
+def encode_observation_frame(observation: Observation) -> bytes:
     """An `observation` frame; `metadata` beside the observation is left out when it is empty."""
     exclude = {"data": {"observation": _BESIDE_THE_OBSERVATION}}
     return _encode_observation(observation, _observation_frame, exclude)
@@ -46,7 +46,7 @@ def _observation_frame(content: Any, reward: Any, done: bool, metadata: Any) -> 
 
 def _encode_observation(
     observation: Observation, shape: Callable[..., dict[str, Any]], exclude: Any
-) -> str:
+) -> bytes:
     beside = (observation.reward, observation.done)
     try:
         content = model_content(observation)
@@ -70,24 +70,24 @@ def state_fields(state: Any) -> dict[str, Any]:
     return dict(state or ())
 
 
-def encode_state(state: Any) -> str:
+def encode_state(state: Any) -> bytes:
     """An HTTP response body; fields that another class lacks have the defaults of `State`."""
     if isinstance(state, State):
         return encode(model_content(state))
     return encode(_NO_STATE | state_fields(state))
 
 
-def encode_state_frame(state: Any) -> str:
+def encode_state_frame(state: Any) -> bytes:
     """A `state` frame, with just the fields that the state has."""
     content = model_content(state) if isinstance(state, BaseModel) else state_fields(state)
-    return f'{{"type":"state","data":{encode(content)}}}'
+    return b'{"type":"state","data":%b}' % encode(content)
 
 
-def encode_frame(kind: str, data: dict[str, Any]) -> str:
+def encode_frame(kind: str, data: dict[str, Any]) -> bytes:
     """A frame of type `error` or `mcp`."""
     return encode({"type": kind, "data": data})
 
 
-def encode_json_rpc(response: dict[str, Any]) -> str:
+def encode_json_rpc(response: dict[str, Any]) -> bytes:
     """An HTTP response body of JSON-RPC."""
     return encode(response)

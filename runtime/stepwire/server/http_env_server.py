@@ -41,6 +41,7 @@ from stepwire.server.endpoints.websocket_sessions import SessionEndpoint
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.lifespan import Lifespan
 from stepwire.server.logs import logger, set_up_logging
+from stepwire.server.memory import set_message_limit
 from stepwire.server.models import Models
 from stepwire.server.pages.documentation import describe_messages
 from stepwire.server.pages.security import token_page
@@ -70,6 +71,7 @@ class HTTPEnvServer:
         """See `create_app` for the arguments and the errors that are raised."""
         self.settings, self._warnings = read_settings_of_application()
         set_up_logging(self.settings)
+        set_message_limit(self.settings.max_message_bytes)
         self.factory = EnvironmentFactory(env)
         self._env_factory = env  # the name that subclasses of the framework's class use
         self.env_name = env_name or str(getattr(env, "__name__", "environment"))

@@ -24,7 +24,7 @@ _COLLECTIONS = (Sequence, Set, KeysView, ItemsView, ValuesView)
 _MOST_LEVELS = 200
 
 
-def encode(value: Any) -> str:
+def encode(value: Any) -> bytes:
     """JSON of any value."""
     try:
         return encode_strictly(value)
@@ -32,12 +32,10 @@ def encode(value: Any) -> str:
         return encode_strictly(jsonable(value))
 
 
-def encode_strictly(value: Any, exclude: Any = None) -> str:
+def encode_strictly(value: Any, exclude: Any = None) -> bytes:
     """JSON of `value` in one pass; raises an exception of any class where that is impossible."""
     # JSON has no NaN or infinity; the stock servers send null. They also ignore aliases.
-    return to_json(
-        value, exclude=exclude, by_alias=False, inf_nan_mode="null", fallback=as_known
-    ).decode()
+    return to_json(value, exclude=exclude, by_alias=False, inf_nan_mode="null", fallback=as_known)
 
 
 def model_content(value: Any) -> Any:

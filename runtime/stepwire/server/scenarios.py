@@ -12,19 +12,35 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from openenv.core.env_server.types import Action, Observation
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
 
 from stepwire.protocol.stamps import make_stamp
 from stepwire.server.calling import AnyEnvironment, Caller
 from stepwire.server.encoding import state_field
 from stepwire.server.errors import MessageError
+from stepwire.server.memory import LARGE, REPLIES
 from stepwire.server.session import Session
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
+_COPIES = 6  # of the padding, while an observation is encoded
 _STAMPED = ("episode_id", "step_count")
 _STATE_KEY = "scenario"  # beside the keys of the environment's own state
+
+
+def _sendable_code(code: int) -> int:
+    # RFC 6455, section 7.4: the others are reserved, and no frame may carry them.
+    if code in (1004, 1005, 1006) or 1014 < code < 3000:
+        raise ValueError("a close frame carries 1000 to 1003, 1007 to 1014 or 3000 to 4999")
+    return code
 
 
 class Fault(BaseModel):
@@ -44,7 +60,7 @@ class Fault(BaseModel):
         "slow_drip",
     ] = Field(description="What happens")
     at: int = Field(1, ge=1, description="Step of the episode at which it happens, from 1")
-    code: int = Field(
+    code: Annotated[int, AfterValidator(_sendable_code)] = Field(
         1011,
         ge=1000,
         le=4999,
@@ -118,12 +134,14 @@ class ScenarioRun:
             elif scenario.reward is not None:
                 observation.reward = scenario.reward
         more = {}
-        if scenario.observation_bytes:
-            more["padding"] = "x" * scenario.observation_bytes
         if scenario.stamp:
             state = await session.state()
             episode_id, step_count = (state_field(state, name) for name in _STAMPED)
             more["stamp"] = make_stamp(self.seed, episode_id, step_count, action)
+        if scenario.observation_bytes:
+            if scenario.observation_bytes > LARGE:
+                await REPLIES.room(_COPIES * scenario.observation_bytes)
+            more["padding"] = "x" * scenario.observation_bytes
         if more:
             observation.metadata = {**observation.metadata, **more}
         return observation

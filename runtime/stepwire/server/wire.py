@@ -6,9 +6,7 @@ decoded again, step by step, to explain what is wrong with it in the form of the
 """
 
 import json
-import re
 from collections.abc import Iterable
-from itertools import accumulate
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
 from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, ListToolsAction
@@ -26,6 +24,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
 from stepwire.server.errors import MessageError
+from stepwire.server.json_limits import check_limits
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -112,7 +111,7 @@ class MessageDecoder:
         """Decode one WebSocket frame; `None` stands for a binary frame, which is invalid."""
         if text is None:
             raise MessageError.invalid("text_type", (), "A message is a text frame", None)
-        self._check_depth(text)
+        check_limits(text, self._max_json_depth)
         try:
             message: BaseMessage = self._frame_validator.validate_json(text)
             return message
@@ -148,26 +147,16 @@ class MessageDecoder:
 
     def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
         body = as_utf_8(body)
-        self._check_depth(body)
+        check_limits(body, self._max_json_depth)
         try:
             decoded: ModelT = validator.validate_json(body)
             return decoded
         except ValidationError as error:
             raise self._explain_body(body, model, error) from None
 
-    def _check_depth(self, text: Any) -> None:
-        # Counting brackets is much cheaper than `_depth`, and rules out almost every message.
-        brace, bracket = ("{", "[") if isinstance(text, str) else (b"{", b"[")
-        if text.count(brace) + text.count(bracket) <= self._max_json_depth:
-            return
-        depth = _depth(text)
-        if depth > self._max_json_depth:
-            reason = f"JSON may nest {self._max_json_depth} levels deep at most (MAX_JSON_DEPTH)"
-            raise MessageError.invalid("json_depth", (), reason, depth)
-
     def _load(self, text: str | bytes) -> Any:
         """Parse JSON within the limits; the result can always be encoded again."""
-        self._check_depth(text)
+        check_limits(text, self._max_json_depth)
         try:
             return from_json(text)
         except ValueError:
@@ -263,25 +252,6 @@ def as_utf_8(body: bytes) -> bytes:
         return body.decode(json.detect_encoding(body)).encode()
     except UnicodeDecodeError as error:
         raise MessageError(WSErrorCode.INVALID_JSON, f"Invalid JSON: {error}") from None
-
-
-_STRING = re.compile(rb'"[^"]*"?')
-_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
-_ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
-
-
-def _depth(text: str | bytes) -> int:
-    """How deep the text nests, found without a parser, which would have a limit of its own.
-
-    Only brackets are looped over in Python, so megabytes of code or prose cost little.
-    """
-    if isinstance(text, str):
-        text = text.encode("utf-8", "replace")
-    if b"\\" in text:  # a cheap check that spares most texts two copies
-        # Remove escaped backslashes, then escaped quotes: every quote left begins or ends a string.
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = _STRING.sub(b"", text).translate(_ONE_UP_OR_DOWN, _OTHERS)
-    return max(accumulate(step - 1 for step in brackets), default=0)
 
 
 class _OversizedInteger:

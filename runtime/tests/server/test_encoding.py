@@ -154,7 +154,7 @@ def test_what_the_stock_servers_send_is_sent_the_same(name: str) -> None:
     ("reward", "sent"), [(-1, "-1.0"), (True, "1.0"), (0.5, "0.5"), (None, "null"), (10**400, "1")]
 )
 def test_over_http_a_reward_is_a_float(reward: Any, sent: str) -> None:
-    text = encode_observation(Observation(reward=reward))
+    text = encode_observation(Observation(reward=reward)).decode()
     assert f'"reward":{sent}' in text
     assert json.loads(encode_observation_frame(Observation(reward=reward)))["data"]["reward"] == (
         reward

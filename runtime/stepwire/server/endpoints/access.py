@@ -5,6 +5,7 @@ A browser sends requests on behalf of any page that a user visits, with the user
 tells another server's page from our own; `Host` does where an attacker's DNS name points here.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import re
@@ -22,6 +23,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stepwire.server.endpoints.body_memory import MemoryOfBody
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
 from stepwire.server.settings import Settings, read_settings_of_application
 
@@ -185,15 +187,21 @@ class AccessControl:
             await refusal(connection.scope, receive, send_with_headers)
             return
         connection.scope[_CHECKED] = True
-        body = _LimitedBody(receive, send_with_headers, self._max_bytes)
-        declared = connection.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            await body.refuse(connection, int(declared))
+        length = connection.headers.get("content-length", "")
+        declared = int(length) if length.isdecimal() else 0
+        body = _LimitedBody(receive, send_with_headers, self._max_bytes, declared)
+        if declared > self._max_bytes:
+            await body.refuse(connection, declared)
             return
-        with suppress(_BodyTooLarge):
-            await self._app(connection.scope, body.receive, body.send)
+        try:
+            with suppress(_BodyTooLarge):
+                await self._app(connection.scope, body.receive, body.send)
+        finally:
+            body.give_memory_back()
         if body.is_too_large:
             await body.refuse(connection, None)
+        elif body.is_too_slow:
+            await body.refuse_slow(connection)
 
 
 def add_cross_origin_headers(app: Starlette, origins: tuple[str, ...]) -> None:
@@ -230,34 +238,56 @@ class AllowedOrigins:
 
 
 class _BodyTooLarge(Exception):
-    pass
+    """Or too slow, while others wait for its memory."""
 
 
 class _LimitedBody:
-    """Counts the bytes of a body; once it is too large, drops the application's answer."""
+    """Counts the bytes of a body; once it is too large, drops the application's answer.
 
-    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
+    A large body has its shares of the memory (`memory.py`) until the request is answered.
+    """
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int, declared: int) -> None:
         self._receive = receive
         self._send = send
         self._max_bytes = max_bytes
         self._received = 0
         self._more_expected = True
         self._answered = False
+        self._memory = MemoryOfBody(declared)
+        self.is_too_slow = False
 
     @property
     def is_too_large(self) -> bool:
         return self._received > self._max_bytes
 
     async def receive(self) -> Message:
-        message = await self._receive()
-        self._received += len(message.get("body", b""))
-        self._more_expected = message.get("more_body", False)
-        if self.is_too_large:
-            raise _BodyTooLarge
+        try:
+            message = await self._memory.receive(self._receive)
+            body = message.get("body", b"")
+            self._received += len(body)
+            self._more_expected = message.get("more_body", False)
+            if self.is_too_large:
+                raise _BodyTooLarge
+            await self._memory.take(body, self._more_expected)
+        except asyncio.TimeoutError:
+            self.is_too_slow = True
+            raise _BodyTooLarge from None
         return message
 
+    def give_memory_back(self) -> None:
+        """Note that the request has been answered."""
+        self._memory.give_back()
+
+    async def refuse_slow(self, connection: HTTPConnection) -> None:
+        """Answer 408, unless the application has already answered."""
+        if not self._answered:
+            answer = _refuse(408, "The body took too long to arrive")
+            answer.headers["Connection"] = "close"
+            await answer(connection.scope, self._receive, self._send)
+
     async def send(self, message: Message) -> None:
-        if self.is_too_large and not self._answered:
+        if (self.is_too_large or self.is_too_slow) and not self._answered:
             return
         self._answered = True
         await self._send(message)

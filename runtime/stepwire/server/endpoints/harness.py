@@ -72,7 +72,7 @@ class HarnessEndpoint(WebSocketEndpoint):
 
     async def _answer(self, session: Session, event: Message, connection: Any) -> bool:
         try:
-            body = (event.get("text") or "").encode("utf-8", "surrogatepass")
+            body = (event.pop("text", None) or "").encode("utf-8", "surrogatepass")
             message = self._decoder.decode_body(body, HarnessMessage)
         except MessageError as error:
             await _send(connection, encode_frame("protocol_error", describe(error)))
@@ -83,7 +83,7 @@ class HarnessEndpoint(WebSocketEndpoint):
         except TurnError as error:
             data = {"message": str(error), "recoverable": False}
             failure = {"type": "error", "timestamp": time.time(), "data": data}
-            await _send(connection, json.dumps(failure))
+            await _send(connection, json.dumps(failure).encode())
             return False
         return True
 
@@ -113,13 +113,13 @@ async def _stream(adapter: Any, content: str, connection: Any) -> bool:
         raise TurnError("harness process is not running")
     is_complete = False
     async for event in adapter.send_message_streaming(content):
-        await _send(connection, event.model_dump_json())
+        await _send(connection, event.model_dump_json().encode())
         is_complete = event.type == "turn_complete"
     return is_complete
 
 
-async def _send(connection: Any, text: str) -> None:
+async def _send(connection: Any, text: bytes) -> None:
     try:
-        await connection.send({"type": "websocket.send", "text": text})
+        await connection.send_text(text)
     except (OSError, RuntimeError) as error:
         raise ClientGoneError from error

@@ -271,5 +271,5 @@ def _observation_response(observation: Observation) -> Response:
     return _json_response(encode_observation(observation))
 
 
-def _json_response(text: str) -> Response:
+def _json_response(text: bytes) -> Response:
     return Response(text, media_type="application/json")

@@ -89,12 +89,12 @@ class McpRoute:
         if fields.get("method") == "initialize":
             return bytes(_refusal("`initialize` may not be part of a batch", fields.get("id")).body)
         try:
-            body = encode_json_rpc(payload).encode()
+            body = encode_json_rpc(payload)
             answer = await _content_of(await self._answer(request, payload, body), request)
         except Exception as error:  # noqa: BLE001 - the other messages are answered all the same
             code, message = JsonRpcErrorCode.INTERNAL_ERROR, describe(error)["message"]
             failure = failure_response(code, message, request_id=fields.get("id"))
-            answer = encode_json_rpc(failure).encode()
+            answer = encode_json_rpc(failure)
         is_notification = "method" in fields and "id" not in fields
         return b"" if is_notification else answer
 

@@ -15,6 +15,7 @@ from stepwire.server.encoding import (
 from stepwire.server.endpoints.websocket_faults import perform_fault
 from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
 from stepwire.server.errors import describe
+from stepwire.server.memory import REPLIES
 from stepwire.server.scenarios import ConnectionFault
 from stepwire.server.session import Session
 from stepwire.server.wire import (
@@ -29,31 +30,38 @@ from stepwire.server.wire import (
 class WebSocketEndpoint(SessionEndpoint):
     """Resets, steps, states and MCP, each as a frame of its own type."""
 
-    def _encode_error(self, error: dict[str, Any]) -> str:
+    def _encode_error(self, error: dict[str, Any]) -> bytes:
         return encode_frame("error", error)
 
     async def _answer(self, session: Session, event: Message, connection: SocketConnection) -> bool:
         try:
-            message = self._decoder.decode_frame(event.get("text"))
+            message = self._decoder.decode_frame(event.pop("text", None))
             if isinstance(message, StepMessage):
-                reply = encode_observation_frame(await self._act(session, message.data))
+                observation = await self._act(session, message.data)
+                if connection.reply_size:
+                    await REPLIES.room(connection.reply_size)
+                reply = encode_observation_frame(observation)
             elif isinstance(message, ResetMessage):
                 arguments = message.data.model_dump(exclude_unset=True)
-                reply = encode_observation_frame(await session.reset(arguments))
+                observation = await session.reset(arguments)
+                await REPLIES.room(connection.reply_size)
+                reply = encode_observation_frame(observation)
             elif isinstance(message, StateMessage):
                 reply = encode_state_frame(await session.state())
             elif isinstance(message, McpMessage):
-                reply = encode_frame("mcp", await self._json_rpc.answer(message.data, session))
+                result = await self._json_rpc.answer(message.data, session)
+                await REPLIES.room(connection.reply_size)
+                reply = encode_frame("mcp", result)
             else:
                 return False
         except ConnectionFault as fault:
             reply = encode_observation_frame(fault.observation)
-            if await perform_fault(fault.fault, reply, connection.send, connection.transport):
+            if await perform_fault(fault.fault, reply, connection):
                 return True
             reply = encode_frame("error", describe(fault))
         except Exception as error:  # noqa: BLE001 - the session survives any failure
             reply = encode_frame("error", describe(error))
-        await connection.send({"type": "websocket.send", "text": reply})
+        await connection.send_text(reply)
         return True
 
     def _act(self, session: Session, action: Any) -> Awaitable[Observation]:

@@ -4,8 +4,8 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from openenv.core.env_server.exceptions import OpenEnvError
@@ -15,7 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.errors import StoppingError, describe
+from stepwire.server.json_limits import size_of_values
 from stepwire.server.logs import current_session
+from stepwire.server.memory import DECODED, LARGE, size_in_memory
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import MessageDecoder
@@ -24,8 +26,18 @@ logger = logging.getLogger("stepwire.server")
 
 _CLOSE_TIMEOUT_S = 5.0
 
-# An ASGI extension of our own: `transport` is the `asyncio.Transport` under the WebSocket.
-TRANSPORT = "openenv.transport"
+# An ASGI extension of our own: what our WebSocket protocol does beyond ASGI, a `Wire`.
+WIRE = "stepwire.wire"
+
+
+class Wire(Protocol):
+    """Our WebSocket protocol; its `send` also takes messages whose text is `bytes`, in `utf8`."""
+
+    transport: asyncio.Transport
+    writable: asyncio.Event
+
+    async def write_slowly(self, text: bytes, seconds: float) -> None:
+        """Write a text frame in pieces over that many seconds."""
 
 
 class SessionEndpoint(ABC):
@@ -43,7 +55,7 @@ class SessionEndpoint(ABC):
         """Answer one frame; `False` ends the connection, and the session if it ends with it."""
 
     @abstractmethod
-    def _encode_error(self, error: dict[str, Any]) -> str:
+    def _encode_error(self, error: dict[str, Any]) -> bytes:
         """The frame for an error that answers no request: `message`, `code` and maybe more."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,41 +67,44 @@ class SessionEndpoint(ABC):
     async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
+        wire = scope.get("extensions", {}).get(WIRE)
+        connection = SocketConnection(send, wire, self._encode_error)
         requested = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [""])[-1]
         try:
             if requested:
-                session = await self._find(requested, send)
+                session = await self._find(requested, connection)
             else:
-                session = await self._open(send)
+                session = await self._open(connection)
             if session is not None:
-                await self._use(session, scope, receive, send)
+                await self._use(session, connection, receive)
         except OSError:
             logger.debug("The client disconnected before its reply was written")
 
-    async def _open(self, send: Send) -> Session | None:
+    async def _open(self, connection: "SocketConnection") -> Session | None:
         """A new session; `None` when the client has been refused."""
         try:
             return await self._sessions.open()
         except OpenEnvError as error:
             logger.info("No session for a client: %s", error)
-            await self._refuse(send, describe(error), 1012 if self._sessions.draining else 1000)
+            code = 1012 if self._sessions.draining else 1000
+            await connection.refuse(describe(error), code)
             return None
 
-    async def _find(self, session_id: str, send: Send) -> Session | None:
+    async def _find(self, session_id: str, connection: "SocketConnection") -> Session | None:
         """A session that was created over MCP; `None` when the client has been refused."""
         session = self._sessions.find_shared(session_id)
         if session is not None and session.connection is None:
             return session
         reason = "already has a WebSocket" if session else "is not known"
         message = f"Session {session_id[:64]} {reason}"
-        await self._refuse(send, {"message": message, "code": WSErrorCode.SESSION_ERROR})
+        await connection.refuse({"message": message, "code": WSErrorCode.SESSION_ERROR})
         return None
 
-    async def _use(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _use(
+        self, session: Session, connection: "SocketConnection", receive: Receive
+    ) -> None:
         """Serve the session's frames until the connection is over."""
         current_session.set(session)
-        transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
-        connection = SocketConnection(send, transport, self._encode_error)
         session.attach(connection)
         try:
             await self._answer_frames(session, connection, receive)
@@ -112,9 +127,14 @@ class SessionEndpoint(ABC):
                 return
             if connection.has_ended:
                 continue  # returning before the close frame is written would cut the connection
+            if connection.wire is not None and not connection.wire.writable.is_set():
+                await connection.wire.writable.wait()  # the client has not read its replies
             await session.begin_call()
             try:
-                goes_on = await self._answer(session, event, connection)
+                if len(event.get("text") or event.get("bytes") or b"") > LARGE:
+                    goes_on = await self._answer_large(session, event, connection)
+                else:
+                    goes_on = await self._answer(session, event, connection)
             except RuntimeError as error:  # raised only by `send`, after uvicorn has closed
                 raise ConnectionResetError from error
             finally:
@@ -127,9 +147,16 @@ class SessionEndpoint(ABC):
                 return
         await connection.end(1012, str(StoppingError()))
 
-    async def _refuse(self, send: Send, error: dict[str, Any], close_code: int = 1000) -> None:
-        await send({"type": "websocket.send", "text": self._encode_error(error)})
-        await send({"type": "websocket.close", "code": close_code})
+    async def _answer_large(
+        self, session: Session, event: Message, connection: "SocketConnection"
+    ) -> bool:
+        """Answer a frame when there is memory for it."""
+        content: str | bytes = event.get("text") or event["bytes"]
+        decoded, connection.reply_size = size_in_memory(content)
+        decoded += size_of_values(content)
+        del content  # the memory of the text is free once it is decoded
+        async with DECODED.share(min(decoded, DECODED.limit)):
+            return await self._answer(session, event, connection)
 
 
 class SocketConnection:
@@ -138,14 +165,28 @@ class SocketConnection:
     def __init__(
         self,
         send: Send,
-        transport: asyncio.Transport | None,
-        encode_error: Callable[[dict[str, Any]], str],
+        wire: Wire | None,
+        encode_error: Callable[[dict[str, Any]], bytes],
     ) -> None:
         self._encode_error = encode_error
         self.send = send
-        self.transport = transport
+        self.wire = wire
         self.has_ended = False
+        self.reply_size = 0
+        """Bytes that the next reply is expected to take; 0 unless it is large."""
         self._task = asyncio.current_task()
+
+    def send_text(self, text: bytes) -> Awaitable[None]:
+        """Send a text frame."""
+        self.reply_size = 2 * len(text) if len(text) > LARGE else 0
+        if self.wire is None:
+            return self.send({"type": "websocket.send", "text": text.decode()})
+        return self.send({"type": "websocket.send", "utf8": text})
+
+    async def refuse(self, error: dict[str, Any], close_code: int = 1000) -> None:
+        """Answer the handshake with an error, and close."""
+        await self.send_text(self._encode_error(error))
+        await self.send({"type": "websocket.close", "code": close_code})
 
     def end(
         self, code: int, reason: str, error: dict[str, Any] | None = None
@@ -167,5 +208,5 @@ class SocketConnection:
 
     async def _close(self, code: int, reason: str, error: dict[str, Any] | None) -> None:
         if error is not None:
-            await self.send({"type": "websocket.send", "text": self._encode_error(error)})
+            await self.send_text(self._encode_error(error))
         await self.send({"type": "websocket.close", "code": code, "reason": reason})

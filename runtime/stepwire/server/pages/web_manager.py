@@ -247,7 +247,7 @@ class WebInterfaceManager:
         clients = list(self.connected_clients)
         if not clients:
             return
-        update = encode({"type": "state_update", "episode_state": self.episode_state})
+        update = encode({"type": "state_update", "episode_state": self.episode_state}).decode()
         sent = await asyncio.gather(
             *(asyncio.wait_for(client.send_text(update), _SEND_TIMEOUT_S) for client in clients),
             return_exceptions=True,

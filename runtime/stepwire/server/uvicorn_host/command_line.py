@@ -25,7 +25,7 @@ from stepwire.server.uvicorn_host.server_command import server_command_of_depend
 
 _WEBSOCKET_PROTOCOLS = {
     "fast": "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol",
-    "uvicorn": "websockets-sansio",
+    "uvicorn": "stepwire.server.uvicorn_host.websocket_limits:BoundedWebSocketProtocol",
 }
 
 

@@ -122,19 +122,22 @@ def close_health_pipes() -> None:
 
 
 class UvicornWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol; declares the attributes that our subclass uses."""
+    """uvicorn's WebSocket protocol; declares the attributes that our subclasses use."""
 
     config: Config
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     queue: Any
     scope: Any
+    conn: Any
     response: Response
     initial_response: Any
     handshake_complete: bool
     close_sent: bool
+    disconnected: bool
     read_paused: bool
     writable: asyncio.Event
-    conn: Any
+    ping_timeout: float | None
+    pong_timer: asyncio.TimerHandle | None
     frames: list[bytes]
     curr_msg_data_type: Literal["text", "bytes"]

@@ -26,6 +26,7 @@ from stepwire.server.uvicorn_host.internals import (
     open_connections,
     request_exit,
 )
+from stepwire.server.uvicorn_host.pressure import Pressure
 
 logger = logging.getLogger("stepwire.server")
 
@@ -55,6 +56,7 @@ class Lifecycle:
         self._all_calls_ended = True
         _set_limits(server.config, settings)
         _use_our_http(server.config)
+        Pressure(open_connections(server))
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         self._run(self._close_slow_connections())

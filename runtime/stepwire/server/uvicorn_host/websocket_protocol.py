@@ -1,27 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""uvicorn's WebSocket protocol with a fast path for the frames that steps are made of.
+"""uvicorn's WebSocket protocol with a fast path for valid frames.
 
 The general parser of `websockets`, uvicorn's queue, and its pause of the socket at every message
-cost more than everything else the server does for a step. This protocol reads and writes plain
-frames itself (`stepwire.protocol.frames`) and hands whole control frames to uvicorn. From the first
-other frame on (fragments, binary, compressed, too large, invalid), uvicorn reads all that arrives.
+cost more than everything else the server does for a step. This protocol reads and writes messages
+itself (`stepwire.protocol.frames`) and hands whole control frames to uvicorn. From the first other
+frame on (too large, invalid, or compressed), uvicorn reads all that arrives.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
-from stepwire.protocol.frames import NotPlainError, apply_mask, plain_frame, server_frame
-from stepwire.server.endpoints.websocket_sessions import TRANSPORT
-from stepwire.server.uvicorn_host.internals import (
-    ClientDisconnected,
-    Request,
-    UvicornWebSocketProtocol,
+from stepwire.protocol.frames import (
+    ALL,
+    NotPlainError,
+    apply_mask,
+    plain_frame,
+    request_size,
+    server_header,
 )
+from stepwire.server.endpoints.websocket_sessions import WIRE
+from stepwire.server.memory import LARGE, RECEIVED, is_slow
+from stepwire.server.uvicorn_host.internals import ClientDisconnected, Request
+from stepwire.server.uvicorn_host.websocket_limits import BoundedWebSocketProtocol
 
-# Reading pauses when this many messages wait for the application, or a single larger one.
+# Reading pauses when this many messages wait for the application, or a single large one.
 _MOST_WAITING = 8
-_LARGE = 64 * 1024
+# Control frames and fragments that are read before other connections have their turn.
+_MOST_AT_ONCE = 64
+_SLOW_PIECES = 20
 
 
 class EventQueue(deque[Any]):
@@ -37,7 +46,71 @@ class EventQueue(deque[Any]):
             self.awaited.set_result(event)
 
 
-class WebSocketProtocol(UvicornWebSocketProtocol):
+class _Fragments(bytearray):
+    """The fragments of a message so far."""
+
+    is_text = True
+
+
+class _Arrival:
+    """The share of the memory that a connection's large message has, from its first bytes on."""
+
+    __slots__ = ("_began", "_received", "_task", "is_delivered", "share")
+
+    def __init__(self) -> None:
+        self.share = 0
+        self.is_delivered = False  # the application has the message
+        self._received = 0
+        self._began = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._task is not None
+
+    @property
+    def is_slow(self) -> bool:
+        return self.share > 0 and not self.is_delivered and is_slow(self._began, self._received)
+
+    def take(self, size: int, received: int) -> bool:
+        """Take a share, or a larger one, if there is room for it."""
+        self._received = received
+        if self.is_delivered or self.is_waiting:
+            return False
+        if size > self.share:
+            if RECEIVED.is_contended or not RECEIVED.take(size - self.share):
+                return False
+            self._note(size)
+        return True
+
+    def wait(self, size: int, loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:
+        """Take a share as soon as there is room for it; not before the message now is answered."""
+
+        async def wait() -> None:
+            await RECEIVED.wait(size - self.share)
+            self._task = None
+            self._note(size)
+            then()
+
+        if not (self.is_delivered or self.is_waiting):
+            self._task = loop.create_task(wait())
+
+    def end(self) -> None:
+        """Give the share back."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        RECEIVED.give_back(self.share)
+        self.share = 0
+        self.is_delivered = False
+
+    def _note(self, size: int) -> None:
+        if not self.share:
+            self._began = monotonic()
+        self.share = size
+
+
+class WebSocketProtocol(BoundedWebSocketProtocol):
     """Named by its import path in uvicorn's option `ws`."""
 
     queue: EventQueue
@@ -45,18 +118,31 @@ class WebSocketProtocol(UvicornWebSocketProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = EventQueue()
-        self._received = (
-            bytearray()
-        )  # an incomplete frame, or all that waits while reading is paused
+        # An incomplete frame, or all that waits while reading is paused.
+        self._received = bytearray()
         self._is_plain = False  # True from the handshake to the first frame that is not plain
+        self._fragments: _Fragments | None = None  # the beginning of a message
+        self._arrival = _Arrival()
+        self._waiting_bytes = 0  # of the messages in the queue
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake (called by uvicorn)."""
         super().handle_connect(event)
         if self.response.status_code == 101:
-            self._is_plain = True
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[TRANSPORT] = {"transport": self.transport}
+            self._is_plain = not self.conn.extensions
+            self.scope["extensions"][WIRE] = self
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._received.clear()
+        self._fragments = None
+        if not self._arrival.is_delivered:
+            self._arrival.end()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Note that the application has returned (called by uvicorn)."""
+        super().on_task_complete(task)
+        self._arrival.end()
 
     def data_received(self, data: bytes) -> None:
         if not self._is_plain:
@@ -66,76 +152,196 @@ class WebSocketProtocol(UvicornWebSocketProtocol):
         if self._received:
             received = self._received
             received += data
-        begin = 0
+        begin = others = 0
         try:
-            while begin < len(received) and not self.read_paused:
-                frame = plain_frame(received, begin, self.config.ws_max_size, True)
+            while begin < len(received) and self._is_plain and not self.read_paused:
+                frame = plain_frame(received, begin, self.config.ws_max_size, True, ALL)
                 if frame is None:
                     break
                 is_text, payload, end = frame
-                if is_text:
-                    self._deliver(
-                        apply_mask(received[payload:end], received[payload - 4 : payload])
-                    )
+                if end - payload > LARGE and not self._has_memory(end - payload):
+                    break
+                if is_text and self._fragments is None:
+                    self._deliver(_unmasked(received, payload, end), True)
                 else:
-                    super().data_received(bytes(received[begin:end]))
+                    others += 1
+                    self._receive_other(received, begin, payload, end)
+                    if others == _MOST_AT_ONCE or self.rest_s():
+                        self._pause()
+                        self.loop.call_later(self.rest_s(), self._go_on)
                 begin = end
-        except (NotPlainError, UnicodeDecodeError):
+        except NotPlainError:
             self._is_plain = False
             super().data_received(bytes(received[begin:]))
+        if not self._is_plain:
             begin = len(received)
         if received is self._received:
             del received[:begin]
         else:
-            self._received += received[begin:]
+            self._received += memoryview(received)[begin:]
+        if len(self._received) > LARGE and self._is_plain and not self.read_paused:
+            self._has_memory(request_size(self._received, 0))
 
-    def _deliver(self, message: bytes) -> None:
-        text = message.decode()
+    def _receive_other(
+        self, received: bytes | bytearray, begin: int, payload: int, end: int
+    ) -> None:
+        """Receive a control frame, a binary message or a fragment."""
+        first = received[begin]
+        if first & 8:
+            super().data_received(bytes(received[begin:end]))
+            self._is_plain = self._is_plain and self.conn.close_rcvd is None
+            return
+        fragments, opcode = self._fragments, first & 0x0F
+        if (opcode == 0) != (fragments is not None):
+            if fragments is None:
+                raise NotPlainError
+            self._end(1002, "expected a continuation frame")
+            return
+        data = _unmasked(received, payload, end)
+        if fragments is None:
+            fragments = self._fragments = _Fragments()
+            fragments.is_text = opcode == 1
+        limit = self.config.ws_max_size
+        if len(fragments) + len(data) > limit:
+            self._end(1009, f"a message of more than {limit} bytes, in fragments")
+            return
+        fragments += data
+        if len(fragments) > LARGE:
+            self._has_memory(0)
+        if first & 0x80:
+            self._fragments = None
+            self._deliver(fragments, fragments.is_text)
+        elif not data:
+            self.count_empty_frame()
+
+    def _end(self, code: int, reason: str) -> None:
+        self._is_plain = False
+        self._fragments = None
+        self.fail(code, reason)
+
+    def _deliver(self, message: bytes | bytearray, is_text: bool) -> None:
         if self.close_sent:  # the application is done; only the client's close frame is awaited
             return
         queue = self.queue
-        queue.put_nowait({"type": "websocket.receive", "text": text})
-        if queue and (len(queue) >= _MOST_WAITING or len(message) > _LARGE):
+        if len(message) > LARGE:
+            self._arrival.is_delivered = True
+        if is_text:
+            try:
+                text = message.decode()
+            except UnicodeDecodeError as error:
+                self._end(1007, f"{error.reason} at position {error.start}")
+                return
+            queue.put_nowait({"type": "websocket.receive", "text": text})
+        else:
+            queue.put_nowait({"type": "websocket.receive", "bytes": bytes(message)})
+        if queue:
+            self._waiting_bytes += len(message)
+            if self._is_full:
+                self._pause()
+
+    # Pauses
+
+    def _pause(self) -> None:
+        if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self.queue) >= _MOST_WAITING or self._waiting_bytes > LARGE
+
+    def _go_on(self) -> None:
+        """Read on, unless reading has to stay paused."""
+        has_to_wait = self._is_full or self._arrival.is_waiting or self.rest_s()
+        is_free = self.close_sent or not has_to_wait
+        if self.read_paused and is_free and not self.transport.is_closing():
+            self.read_paused = False
+            self._reading_since = self.loop.time()
+            self.transport.resume_reading()
+            self.data_received(b"")
+
+    def _has_memory(self, size: int) -> bool:
+        """Whether there is room for a large message; otherwise reading pauses until there is.
+
+        `size` is that of its next frame.
+        """
+        size += len(self._fragments or b"")
+        if self._arrival.take(size, len(self._received)):
+            return True
+        self._pause()
+        self._arrival.wait(size, self.loop, self._go_on)
+        return False
+
+    def end_slow_message(self) -> None:
+        """Close the connection if others wait for the memory of a message that does not arrive."""
+        if self._arrival.is_slow and (self._arrival.is_waiting or not self.read_paused):
+            self._end(1008, "The message took too long to arrive")
+            self.transport.abort()
+
+    # Called by the application
+
     def receive(self) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Return a future of the next event (called by the application)."""
+        """Return a future of the next event."""
         event: asyncio.Future[Any] = self.loop.create_future()
         queue = self.queue
         if queue:
             event.set_result(queue.popleft())
         else:
             queue.awaited = event
+            self._waiting_bytes = 0
+            if self._arrival.is_delivered:
+                self._arrival.end()
         if self.read_paused and not queue:
-            self.read_paused = False
-            self.transport.resume_reading()
-            self.data_received(b"")
+            # Later: others have their turn between the messages of a client that sends many.
+            self.loop.call_soon(self._go_on)
         return event
 
-    def send_receive_event_to_app(self) -> None:
-        """Hand over a message, or refuse text that is not UTF-8 (called by uvicorn)."""
-        if self.curr_msg_data_type == "text":
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:  # uvicorn would log a traceback
-                self.conn.fail(1007, "invalid UTF-8")
-                self.handle_parser_exception()
-                return
-        super().send_receive_event_to_app()
-
     async def send(self, message: Any) -> None:
-        """Write a text frame, or leave the message to uvicorn (called by the application)."""
-        text = message.get("text")
-        is_open = self.handshake_complete and not self.close_sent
-        if text is None or not is_open or not self.writable.is_set():
-            await super().send(message)
-            if self.initial_response is not None and self.close_sent:
-                # Refused with a response of the application's: uvicorn would log an error.
-                self.handshake_complete = True
-            if self._received and self.close_sent:  # find the client's close frame in what waits
-                self.data_received(b"")
+        """Write a text frame, or leave the message to uvicorn.
+
+        The text is a `str` in `text`, or `bytes` in `utf8`.
+        """
+        utf8 = message.get("utf8")
+        if utf8 is None:
+            text = message.get("text")
+            if text is None or not self.handshake_complete:
+                await self._leave_to_uvicorn(message)
+                return
+            utf8 = text.encode()
+        if not self.writable.is_set():
+            await self.writable.wait()
+        if self.close_sent:
+            await self._leave_to_uvicorn({"type": "websocket.send", "text": ""})
             return
-        if self.transport.is_closing():
+        if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
-        self.transport.write(server_frame(text.encode()))
+        if len(utf8) > LARGE:  # a copy would cost more than a second write
+            self.transport.write(server_header(len(utf8)))
+            self.transport.write(utf8)
+        else:
+            self.transport.write(server_header(len(utf8)) + utf8)
+
+    async def write_slowly(self, text: bytes, seconds: float) -> None:
+        """Write a text frame in pieces over that many seconds, and nothing between them."""
+        frame = server_header(len(text)) + text
+        size = -(-len(frame) // _SLOW_PIECES)
+        self.hold_writing()
+        try:
+            for start in range(0, len(frame), size):
+                if start:
+                    await asyncio.sleep(seconds / _SLOW_PIECES)
+                self.transport.write(frame[start : start + size])
+        finally:
+            self.release_writing()
+
+    async def _leave_to_uvicorn(self, message: Any) -> None:
+        await super().send(message)
+        if self._received and self.close_sent:  # find the client's close frame in what waits
+            self.data_received(b"")
+
+
+def _unmasked(received: bytes | bytearray, payload: int, end: int) -> bytes:
+    mask = received[payload - 4 : payload]
+    if end - payload > LARGE:  # a slice would copy once more
+        return apply_mask(memoryview(received)[payload:end], mask)
+    return apply_mask(received[payload:end], mask)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The memory of one HTTP body."""
+
+import asyncio
+from time import monotonic
+
+from starlette.types import Message, Receive
+
+from stepwire.server.json_limits import size_of_values
+from stepwire.server.memory import DECODED, LARGE, RECEIVED, REPLIES, is_slow, size_in_memory
+
+_POLL_S = 1.0
+_GROWTH_TIMEOUT_S = 5.0
+
+
+class MemoryOfBody:
+    """The shares that a body has, from its first `LARGE` bytes until it is answered."""
+
+    def __init__(self, declared: int) -> None:
+        """`declared` is the size that the request declares; 0 where it does not."""
+        self._declared = declared
+        self._received = 0
+        self._decoded = 0
+        self._reply = 0
+        self._received_share = 0
+        self._decoded_share = 0
+        self._began = 0.0
+
+    async def receive(self, receive: Receive) -> Message:
+        """Receive a chunk. Raises `TimeoutError` if others wait while the body does not arrive."""
+        while self._received_share:
+            try:
+                return await asyncio.wait_for(receive(), _POLL_S)
+            except asyncio.TimeoutError:
+                if RECEIVED.is_contended and is_slow(self._began, self._received):
+                    raise
+        return await receive()
+
+    async def take(self, chunk: bytes, is_more_expected: bool) -> None:
+        """Take the share for a chunk; with the last one, those for decoding and answering it.
+
+        Raises `TimeoutError` if the body has no declared size and there is no room for more of it.
+        """
+        self._received += len(chunk)
+        decoded, reply = size_in_memory(chunk)
+        self._decoded += decoded + size_of_values(chunk)
+        self._reply += reply
+        if self._received <= LARGE:
+            return
+        if not self._received_share:
+            self._began = monotonic()
+        if self._received > self._received_share:
+            # Without a declared size, twice as much each time.
+            wanted = max(self._declared, self._received, 2 * self._received_share)
+            more = wanted - self._received_share
+            # What holds a share does not wait for more without end: others may do the same.
+            timeout_s = _GROWTH_TIMEOUT_S if self._received_share else None
+            await asyncio.wait_for(RECEIVED.wait(more), timeout_s)
+            self._received_share += more
+        if not is_more_expected:
+            decoded = min(self._decoded, DECODED.limit)
+            await DECODED.wait(decoded)
+            self._decoded_share = decoded
+            await REPLIES.room(min(self._reply, REPLIES.limit))
+
+    def give_back(self) -> None:
+        """Give all shares back."""
+        RECEIVED.give_back(self._received_share)
+        DECODED.give_back(self._decoded_share)
+        self._received_share = self._decoded_share = 0

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a JSON text may cost, found before it is parsed.
+
+A parser makes up to a hundred bytes of each byte: `{"":0}` takes seven hundred.
+"""
+
+import re
+from itertools import accumulate
+
+from stepwire.server.errors import MessageError
+from stepwire.server.memory import DECODED, LARGE
+
+# Bytes that a parsed value takes at its peak, by what a text has of it.
+_BYTES_OF = (("{", 500), ("[", 100), (":", 150), (",", 64))
+_BYTES_OF_STRING = 60
+
+_STRING = re.compile(rb'"[^"]*"?')
+_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
+_ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
+
+
+def check_limits(text: str | bytes, most_levels: int) -> None:
+    """Raise `MessageError` for JSON that nests too deep or whose values take too much memory."""
+    if len(text) > LARGE:
+        _check_size(text)
+    # Counting brackets is much cheaper than `_depth`, and rules out almost every message.
+    if _count(text, "{") + _count(text, "[") <= most_levels:
+        return
+    depth = _depth(text)
+    if depth > most_levels:
+        reason = f"JSON may nest {most_levels} levels deep at most (MAX_JSON_DEPTH)"
+        raise MessageError.invalid("json_depth", (), reason, depth)
+
+
+def size_of_values(text: str | bytes) -> int:
+    """Bytes that the values take once they are parsed, without their texts; an upper bound.
+
+    It counts what stands in strings too.
+    """
+    return sum(_count(text, mark) * size for mark, size in _BYTES_OF)
+
+
+def _check_size(text: str | bytes) -> None:
+    limit = DECODED.limit
+    if size_of_values(text) <= limit:
+        return
+    plain = _unescaped(text)
+    size = plain.count(b'"') // 2 * _BYTES_OF_STRING
+    if size <= limit:
+        size += size_of_values(_STRING.sub(b"", plain))
+    if size > limit:
+        reason = (
+            f"The values of the JSON may take at most {limit} bytes of memory: they are too many "
+            "(three times MAX_MESSAGE_BYTES)"
+        )
+        raise MessageError.invalid("json_size", (), reason, size)
+
+
+def _count(text: str | bytes, mark: str) -> int:
+    return text.count(mark) if isinstance(text, str) else text.count(mark.encode())
+
+
+def _unescaped(text: str | bytes) -> bytes:
+    """The text as UTF-8, each of whose quotes begins or ends a string."""
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
+    if b"\\" in text:  # a cheap check that spares most texts two copies
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return text
+
+
+def _depth(text: str | bytes) -> int:
+    """How deep the text nests, found without a parser, which would have a limit of its own.
+
+    Only brackets are looped over in Python, so megabytes of code or prose cost little.
+    """
+    brackets = _STRING.sub(b"", _unescaped(text)).translate(_ONE_UP_OR_DOWN, _OTHERS)
+    return max(accumulate(step - 1 for step in brackets), default=0)

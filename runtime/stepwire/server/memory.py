@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The memory of large messages: each worker has three pools, and a message waits for its share.
+
+Messages up to `LARGE` bytes need none: there is a bound on what a connection holds of them. A
+message takes its shares in the order of the pools, so no two wait for each other. The limits are
+multiples of `MAX_MESSAGE_BYTES`; `docs/limits.md` has the arithmetic.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+
+LARGE = 16 * 1024
+
+_POLL_S = 0.02
+PATIENCE_S = 1.0  # until clients that neither send nor read are disconnected
+_BYPASSED_S = 5.0  # until a share that waits is no longer overtaken by smaller ones
+_LEAST_BYTES_PER_S = 1_000_000  # of a client that others wait for
+_DEFAULT_MESSAGE = 16 * 1024 * 1024
+_WIDEST = 4  # bytes of a character in Python
+_COPIES = 6  # of a message, while an echo of it is encoded: three in the reply, which exists twice
+
+
+class Pool:
+    """Bytes that are in use at once; a share larger than all of them has the pool to itself."""
+
+    def __init__(self, multiple: int) -> None:
+        self._multiple = multiple
+        self._used = 0
+        self._waiting: list[float] = []  # since when
+        self.limit = multiple * _DEFAULT_MESSAGE
+        self.count_further: Callable[[], int] = int
+        """Bytes in use that are not taken as shares."""
+        self.relieve: Callable[[], None] = lambda: None
+        """Called while a share has waited for long."""
+
+    def set_message_limit(self, size: int) -> None:
+        """Adapt to the size of the largest message."""
+        self.limit = self._multiple * size
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether a share waits."""
+        return bool(self._waiting)
+
+    def take(self, size: int) -> bool:
+        """Take a share if there is room for it."""
+        used = self._used + self.count_further()
+        if used and size and used + size > self.limit:
+            return False
+        self._used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self._used -= size
+
+    async def wait(self, size: int) -> None:
+        """Take a share as soon as there is room for it."""
+        if not self._waiting and self.take(size):
+            return
+        began = relieved = monotonic()
+        self._waiting.append(began)
+        try:
+            while not (self._may_pass(began) and self.take(size)):
+                await asyncio.sleep(_POLL_S)
+                if monotonic() - relieved >= PATIENCE_S:
+                    relieved = monotonic()
+                    self.relieve()
+        finally:
+            self._waiting.remove(began)
+
+    def _may_pass(self, began: float) -> bool:
+        first = self._waiting[0]
+        return first == began or monotonic() - first < _BYPASSED_S
+
+    @asynccontextmanager
+    async def share(self, size: int) -> AsyncIterator[None]:
+        """A share for the time of a block."""
+        await self.wait(size)
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
+    async def room(self, size: int) -> None:
+        """Wait for room; the caller uses it at once, without waiting for anything else."""
+        await self.wait(size)
+        self.give_back(size)
+
+
+RECEIVED = Pool(2)
+"""Messages as they arrive, until they are answered."""
+DECODED = Pool(3)
+"""What messages take beyond their bytes once they are decoded, until they are answered."""
+REPLIES = Pool(_COPIES)
+"""Replies that clients have not read, and the one that is being encoded."""
+
+
+def set_message_limit(size: int) -> None:
+    """Adapt all pools to `MAX_MESSAGE_BYTES`."""
+    for pool in (RECEIVED, DECODED, REPLIES):
+        pool.set_message_limit(size)
+
+
+def is_slow(began: float, size: int) -> bool:
+    """Whether a client that has sent `size` bytes since `began` keeps others waiting too long."""
+    return monotonic() - began > PATIENCE_S + size / _LEAST_BYTES_PER_S
+
+
+def size_in_memory(message: str | bytes) -> tuple[int, int]:
+    """Bytes that a message's texts may take: decoded, and in a reply that repeats them."""
+    size = len(message)
+    has_escape = "\\u" in message if isinstance(message, str) else b"\\u" in message
+    if message.isascii() and not has_escape:
+        return 0, _COPIES * size
+    # One wide character, also one written as an escape, makes every character of a text wide.
+    return _WIDEST * size, _COPIES * _WIDEST * size
