@@ -79,7 +79,7 @@ def test_what_an_author_reads_first_stays_small(file: str, lines: int) -> None:
 
 
 def test_echo_is_small() -> None:
-    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 440
+    assert sum(len(p.read_text(encoding="utf-8").splitlines()) for p in _MODULES) <= 450
 
 
 # The root and `server/` are on the path of `uvicorn server.app:app` and `python server/….py`, where

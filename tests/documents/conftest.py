@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from document import ADDRESS, ROOT, Block, Document
+from stepwire.new import create_environment
 from stepwire.testing.servers import without_settings
 
 _PATIENCE_S = 300.0
@@ -106,6 +107,26 @@ def run_block(run_python: Any, run_shell: Any, server: Any) -> Callable[[Block],
 
 
 @pytest.fixture
+def game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The package `guess_number` of `docs/author.md`, where Python finds it."""
+    page = Document("docs/author.md")
+    folder = create_environment("guess_number", tmp_path)
+    for file, name in (
+        ("models.py", "2. Say what goes in and out, 1"),
+        ("server/guess_number_environment.py", "3. Write what happens, 1"),
+        ("tests/test_guess_number.py", "4. Test it, 1"),
+        ("tasks.py", "5. Add a tool and tasks, 1"),
+    ):
+        assert f"`{file}`" in page.text
+        (folder / file).write_text(page.code(name), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.fspath(tmp_path))  # for the server
+    yield folder
+    for module in [name for name in sys.modules if name.split(".")[0] == "guess_number"]:
+        del sys.modules[module]
+
+
+@pytest.fixture
 def serve_block(
     clone: Path, shell_variables: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., str]]:
@@ -153,16 +174,16 @@ def documented_image(clone: Path, shell_variables: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def push_to_stand_in(run_shell: Any, tmp_path: Path) -> Callable[[str], Path]:
+def push_to_stand_in(run_shell: Any, clone: Path, tmp_path: Path) -> Callable[..., Path]:
     """Runs `openenv push` lines against a stand-in for the Hub; returns what it kept."""
 
-    def push(code: str) -> Path:
+    def push(code: str, cwd: Path = clone) -> Path:
         program = tmp_path / "openenv"
         write_program(program, (ROOT / "tests" / "stand_in_hub.py").read_text("utf-8"))
         kept = tmp_path / "uploads"
         kept.mkdir()
         assert "uv run openenv push" in code
-        run_shell(code.replace("uv run openenv", f"'{program}'"), UPLOADS=str(kept))
+        run_shell(code.replace("uv run openenv", f"'{program}'"), cwd, UPLOADS=str(kept))
         return kept
 
     return push

@@ -13,6 +13,7 @@ _FILES = {
     "README.md": "test_readme.py",
     "CONTRIBUTING.md": "test_contributing.py",
     "CHANGELOG.md": "test_documents.py",
+    "docs/author.md": "test_author.py",
     "docs/client.md": "test_client.py",
     "docs/coming-from-stock.md": "test_coming_from_stock.py",
     "docs/compatibility.md": "test_documents.py",
@@ -90,7 +91,10 @@ def _anchors(text: str) -> set[str]:
 def test_python_can_be_pasted_into_a_prompt(name: str) -> None:
     """There an empty line ends what is indented, and nothing else does; the last one is typed."""
     code = _PYTHON[name]
-    if name.startswith("docs/environment.md") or "EnvironmentConformance" in code:
+    if (
+        name.startswith(("docs/author.md", "docs/environment.md"))
+        or "EnvironmentConformance" in code
+    ):
         compile(code, name, "exec")  # a file, not for a prompt
         return
     assert "\n\n " not in code

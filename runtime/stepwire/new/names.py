@@ -113,7 +113,9 @@ def _is_installed(name: str, folder: Path) -> bool:
         return True  # it is there, whatever it is
     if spec is None or spec.origin is None:  # the second is a folder without `__init__.py`
         return False
-    return Path(spec.origin).resolve().parent != folder.resolve()
+    # Python also finds what lies in the working folder, and so the environment of an earlier call.
+    here = Path.cwd()
+    return Path(spec.origin).resolve().parent not in (folder.resolve(), here, here / name)
 
 
 def _suggestions(name: str) -> Iterator[str]:

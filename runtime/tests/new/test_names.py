@@ -102,3 +102,5 @@ def test_a_folder_of_that_name_is_no_installed_package(
     check_name("tower", tmp_path / "tower")  # the very folder: it is refused for what it holds
     with pytest.raises(NewEnvironmentError, match="installed package"):
         check_name("tower", tmp_path / "elsewhere" / "tower")
+    monkeypatch.chdir(tmp_path)
+    check_name("tower", tmp_path / "elsewhere" / "tower")  # found because of where Python runs
