@@ -7,6 +7,7 @@ ends.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -51,7 +52,7 @@ class Sessions:
         self._factory = SessionFactory(factory, action_cls, settings)
         self._capacity = Capacity(factory, capacity, settings.max_concurrent_envs)
         self.draining = False
-        self.give_up_at = 0.0  # when `drain` stops waiting, by `time.monotonic`
+        self.give_up_at = math.inf  # when `drain` stops waiting, by `time.monotonic`
         self._grace_s = settings.shutdown_grace_s
         self._idle_limit = (
             ("SESSION_IDLE_TIMEOUT_S", settings.session_idle_timeout_s)
@@ -194,7 +195,7 @@ class Sessions:
         where there are any.
         """
         self.draining = True
-        self.give_up_at = time.monotonic() + self._grace_s
+        self.give_up_at = min(self.give_up_at, time.monotonic() + self._grace_s)
         for session in list(self._open.values()):
             if not session.is_in_use:
                 self._end(session, 1012, str(StoppingError()))
@@ -204,7 +205,7 @@ class Sessions:
         return False
 
     def abort_drain(self) -> None:
-        """Abandon at once what `drain` waits for."""
+        """Abandon at once what `drain` waits for, or is about to wait for."""
         self.give_up_at = 0.0
 
     async def aclose(self) -> None:

@@ -2,8 +2,8 @@
 """The `server` command: checks options and environment variables, then starts uvicorn."""
 
 import argparse
+import os
 import shutil
-import signal
 import socket
 import sys
 import textwrap
@@ -21,6 +21,7 @@ from stepwire.server.settings import (
     exit_with_error,
     read_settings,
 )
+from stepwire.server.uvicorn_host.early_signals import end_at_once_until_served
 from stepwire.server.uvicorn_host.server_command import server_command_of_dependent
 
 _WEBSOCKET_PROTOCOLS = {
@@ -36,6 +37,8 @@ def serve(application: str, arguments: Sequence[str] | None = None) -> None:
     of the command line. A bad value or a port in use ends the process with one line on stderr and
     exit code 2.
     """
+    end_at_once_until_served()
+    _open_standard_streams()
     if arguments is None and (dependent := server_command_of_dependent(application)):
         dependent.load()()
         return
@@ -48,25 +51,40 @@ def serve(application: str, arguments: Sequence[str] | None = None) -> None:
     # Imported here, so that applications can be built and tested without uvicorn.
     import uvicorn
 
-    from stepwire.server.uvicorn_host.internals import close_health_pipes
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again after it has stopped, but a requested stop is no failure.
-        signal.signal(number, lambda *_: sys.exit(0))
-    close_health_pipes()
-    uvicorn.run(
-        application,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        reload=reload,
-        log_level=settings.log_level,
-        log_config=log_config(settings),
+    how: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "reload": reload,
+        "log_level": settings.log_level,
+        "log_config": log_config(settings),
         # uvicorn kills workers that do not answer; on a busy machine, starting takes its time.
-        timeout_worker_healthcheck=60,
-        ws=_WEBSOCKET_PROTOCOLS[settings.websocket_protocol],
-        ws_per_message_deflate=False,  # costs CPU for each frame and memory for each session
-    )
+        "timeout_worker_healthcheck": 60,
+        "ws": _WEBSOCKET_PROTOCOLS[settings.websocket_protocol],
+        "ws_per_message_deflate": False,  # costs CPU for each frame and memory for each session
+    }
+    if settings.workers > 1:
+        from stepwire.server.uvicorn_host.internals import run_workers
+
+        run_workers(uvicorn.Config(application, **how))
+    else:
+        uvicorn.run(application, **how)
+
+
+def _open_standard_streams() -> None:
+    """Open standard streams that are closed, on the null device.
+
+    Otherwise the server's first files get their numbers: log lines would be written into a socket,
+    and uvloop ends the process with an assertion when it closes such a file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.set_inheritable(opened, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,14 +8,20 @@ before you raise the upper bounds on uvicorn and websockets in `pyproject.toml`.
 import asyncio
 import inspect
 import signal
+import sys
 from enum import Enum
+from multiprocessing.resource_tracker import ensure_running
+from socket import socket
 from typing import Any, Literal
 
 from uvicorn import Config, Server
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.supervisors.multiprocess import Process
+from uvicorn.supervisors import multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from websockets.http11 import Request, Response
+
+from stepwire.server.uvicorn_host.early_signals import end_at_once_until_served
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,18 +33,23 @@ __all__ = [
     "ClientDisconnected",
     "HttpToolsProtocol",
     "Request",
+    "Supervisor",
     "UvicornWebSocketProtocol",
+    "WorkerProcess",
     "awaited_by",
     "awaits_close",
-    "close_health_pipes",
     "default_option",
     "has_begun",
     "is_websocket",
     "mark_as_ended",
     "open_connections",
     "request_exit",
+    "run_workers",
     "running_server",
 ]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_POLL_S = 0.1
 
 
 def running_server() -> Server | None:
@@ -105,20 +116,47 @@ def awaited_by(connection: Any) -> object:
     return cycle if cycle.more_body else Awaited.NOTHING
 
 
-def close_health_pipes() -> None:
-    """Make uvicorn's parent process notice at once that a worker has ended.
+def run_workers(config: Config) -> None:
+    """Run several workers until a signal stops this process, as `uvicorn.run` does."""
+    multiprocess.Process = WorkerProcess  # type: ignore[misc]
+    Supervisor(config, [config.bind_socket()]).run()
 
-    The parent asks each worker through a pipe whether it is alive, but keeps the worker's end of
-    the pipe open. When a worker ends while it is asked, no end of file arrives, and the parent
-    ignores signals until `timeout_worker_healthcheck` has passed.
-    """
-    start = Process.start
 
-    def start_and_close(self: Process) -> None:
-        start(self)
+class Supervisor(Multiprocess):
+    """uvicorn's parent process, which passes on repeated signals to workers that are stopping."""
+
+    def join_all(self) -> None:
+        for worker in self.processes:
+            while worker.process.is_alive():
+                worker.process.join(_POLL_S)
+                while self.signal_queue:
+                    if self.signal_queue.pop() in _SIGNALS:
+                        self.terminate_all()
+
+
+class WorkerProcess(Process):
+    """uvicorn's worker process; this class is used on both sides."""
+
+    def start(self) -> None:
+        """Start the worker with signals held back until `target` can handle them."""
+        if sys.platform == "win32":
+            super().start()
+        else:
+            ensure_running()  # the first start does that, and would let signals through again
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # uvicorn keeps the worker's end of the pipe open. When a worker ends while it is asked
+        # through the pipe whether it is alive, no end of file would arrive, and the parent would
+        # ignore signals until `timeout_worker_healthcheck` has passed.
         self.child_conn.close()
 
-    Process.start = start_and_close  # type: ignore[method-assign]
+    def target(self, sockets: list[socket] | None = None) -> None:
+        """Serve; called in the worker."""
+        end_at_once_until_served()
+        super().target(sockets)
 
 
 class UvicornWebSocketProtocol(WebSocketsSansIOProtocol):

@@ -8,6 +8,9 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -60,6 +63,8 @@ class Lifecycle:
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         self._run(self._close_slow_connections())
+        if parent := parent_process():
+            threading.Thread(target=self._stop_after, args=(parent,), daemon=True).start()
 
     def stop(self) -> None:
         """Cancel the background tasks."""
@@ -77,6 +82,12 @@ class Lifecycle:
         # A parent process passes on the signals that its process group gets, so two can arrive
         # together and one handler can interrupt the other anywhere. The loop handles them in turn.
         self._loop.call_soon_threadsafe(self._handle_signal, number)
+
+    def _stop_after(self, parent: BaseProcess) -> None:
+        """Stop when the parent process has ended without a word, as when it was killed."""
+        parent.join()
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped already
+            self._loop.call_soon_threadsafe(self._handle_signal, signal.SIGTERM)
 
     def _handle_signal(self, number: int) -> None:
         """Drain at the first signal, stop waiting at the second, leave the third to uvicorn.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stepwire.server.logs import announce_pages
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import Settings
+from stepwire.server.uvicorn_host.early_signals import note_serving
 
 if TYPE_CHECKING:
     from stepwire.server.uvicorn_host.lifecycle import Lifecycle
@@ -45,6 +46,7 @@ class Worker:
         server = running_server()
         if server is None:
             return
+        note_serving()
         if server.config.uds is None and server.config.fd is None:
             self.host = server.config.host
         announce_pages(self._settings)

@@ -205,13 +205,34 @@ def test_the_parent_keeps_the_workers_end_of_the_health_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[Process] = []
-    monkeypatch.setattr(Process, "start", started.append)
-    internals.close_health_pipes()
-    process = Process(_config(), [])
+    monkeypatch.setattr(Process, "start", lambda process: started.append(process))
+    process = internals.WorkerProcess(_config(), [])
     process.start()
     assert started == [process]
-    pipe = _require(process, "child_conn", "internals.py: close_health_pipes")
+    pipe = _require(process, "child_conn", "internals.py: WorkerProcess.start")
     assert pipe.closed
+
+
+@pytest.mark.parametrize("name", ["start", "target", "process"])
+def test_a_worker_process_has_what_ours_overrides_and_uses(name: str) -> None:
+    _require(Process(_config(), []), name, "internals.py: WorkerProcess")
+
+
+def test_the_parent_makes_workers_by_the_name_that_is_replaced() -> None:
+    from uvicorn.supervisors import multiprocess
+
+    source = inspect.getsource(multiprocess.Multiprocess)
+    assert "Process(self.config, self.sockets)" in source, _moved(
+        "a global `Process` in uvicorn.supervisors.multiprocess", "internals.py: run_workers"
+    )
+
+
+@pytest.mark.parametrize("name", ["join_all", "terminate_all", "processes", "signal_queue"])
+def test_the_parent_has_what_passes_signals_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from uvicorn.supervisors.multiprocess import Multiprocess
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    _require(Multiprocess(_config(), []), name, "internals.py: Supervisor")
 
 
 def test_the_log_says_where_the_server_runs() -> None:
