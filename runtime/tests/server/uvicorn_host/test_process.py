@@ -99,8 +99,8 @@ def _live(application: Path, seed: int, workers: int, longest_s: float) -> None:
     ("lives", "workers"),
     [
         (4, 1),
-        pytest.param(60, 1, marks=pytest.mark.slow),
-        pytest.param(60, 2, marks=pytest.mark.slow),
+        pytest.param(20, 1, marks=pytest.mark.slow),
+        pytest.param(20, 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_at_any_moment_ends_the_server_without_a_traceback(
