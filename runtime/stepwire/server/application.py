@@ -10,7 +10,7 @@ from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation
 from starlette.routing import Route, Router
 
 from stepwire.server.calling import AnyEnvironment
-from stepwire.server.distribution import metadata_of_factory
+from stepwire.server.description import metadata_of_factory
 from stepwire.server.http_env_server import HTTPEnvServer, read_mode
 from stepwire.server.pages.custom_page import CustomPage, add_custom_page
 from stepwire.server.pages.documentation import add_documentation
@@ -87,7 +87,7 @@ def create_app(
         server.call_at_start_and_stop(web_manager.use_running_loop, web_manager.forget_environment)
         with nullcontext() if is_asked_for else routes_that_yield(app):
             add_web_api(app, web_manager, server.decoder)
-            inspector = add_inspector(app, server.env_name, server.factory, settings, page)
+            inspector = add_inspector(app, server, page)
             add_custom_page(app, page, web_manager)
             if not page.is_at_web:
                 # A mount, as on the framework's server: some authors replace it by their own.

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The distribution that an environment is installed with: its name and version for users."""
+"""The distribution that an environment is installed with: what it says of itself to users."""
 
 import os.path
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from functools import cache
 from importlib import metadata
-from pathlib import Path
-from typing import Any
-
-from openenv.core.env_server.interfaces import Environment
-from openenv.core.env_server.types import EnvironmentMetadata
 
 
 @dataclass(frozen=True)
@@ -21,6 +15,10 @@ class EnvironmentDistribution:
     name: str
     version: str | None = None
     """`None` for a checkout that is not installed; `name` is then that of its package."""
+
+    author: str | None = None
+    documentation_url: str | None = None
+    readme: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version or '(checkout, not installed)'}"
@@ -40,44 +38,31 @@ def distribution_of(module: str) -> EnvironmentDistribution:
         return EnvironmentDistribution(package)
     # Of equally close ones, this is the first on the path, which is also the one that is imported.
     best = max(found, key=lambda entry: _closeness(entry, module))
-    return EnvironmentDistribution(best.name, best.version)
-
-
-def metadata_of(environment: Environment[Any, Any, Any]) -> EnvironmentMetadata:
-    """The environment's own metadata; without a `get_metadata`, its distribution's version."""
-    described: EnvironmentMetadata = environment.get_metadata()
-    if type(environment).get_metadata is Environment.get_metadata:
-        described.version = distribution_of(type(environment).__module__).version
-    return described
-
-
-def metadata_of_factory(
-    make: Callable[[], Environment[Any, Any, Any]], env_name: str | None
-) -> EnvironmentMetadata:
-    """Metadata for the framework's pages: the name, and the README if one is found.
-
-    No environment is made. These are the values of the framework's `load_environment_metadata`,
-    whose module imports Gradio.
-    """
-    function = make.func if isinstance(make, partial) else make
-    name = str(getattr(function, "__name__", type(function).__name__))
-    described = name if isinstance(function, type) else env_name or name
-    return EnvironmentMetadata(
-        name=env_name or name,
-        description=f"{described} environment",
-        version="1.0.0",
-        readme_content=_readme(env_name),
+    return EnvironmentDistribution(
+        best.name, best.version, _author(best), _documentation_url(best), _readme(best)
     )
 
 
-def _readme(env_name: str | None) -> str | None:
-    candidates = [os.environ.get("ENV_README_PATH", "")]
-    if env_name:
-        candidates += [f"envs/{env_name}/README.md", f"src/envs/{env_name}/README.md"]
-    for path in (*candidates, "/app/env/README.md", "/app/README.md"):
-        with suppress(OSError, UnicodeDecodeError):
-            return Path(path).read_text(encoding="utf-8")
-    return None
+def _author(distribution: metadata.Distribution) -> str | None:
+    author, *_ = distribution.metadata.get_all("Author") or [""]
+    if not author:  # an author with an address, `The Authors <authors@example.org>`
+        addressed, *_ = distribution.metadata.get_all("Author-email") or [""]
+        author = next(filter(None, parseaddr(addressed)), "")
+    return author or None
+
+
+def _documentation_url(distribution: metadata.Distribution) -> str | None:
+    urls = {"home-page": (distribution.metadata.get_all("Home-page") or [""])[0]}
+    for entry in distribution.metadata.get_all("Project-URL") or []:
+        label, _, url = entry.partition(",")
+        urls[label.strip().lower()] = url.strip()
+    preferred = ("documentation", "docs", "homepage", "home-page", "repository", "source")
+    return next((urls[label] for label in preferred if urls.get(label)), None)
+
+
+def _readme(distribution: metadata.Distribution) -> str | None:
+    text = str(distribution.metadata.json.get("description", ""))
+    return text if text.strip() else None
 
 
 # `packages_distributions()` parses the file list of everything installed, and misses the editable

@@ -134,7 +134,9 @@ class HTTPEnvServer:
         routes, more = APIRouter(route_class=Route), APIRouter(route_class=Route)
         if mode is ServerMode.SIMULATION:
             EpisodeRoutes(self.sessions, self.decoder, self._episodes).add_to(routes)
-        DescriptionRoutes(self.sessions, self.models).add_to(routes, more)
+        DescriptionRoutes(self.sessions, self.models, self.factory, self.env_name).add_to(
+            routes, more
+        )
         OperationRoutes(self.sessions).add_to(routes, more)
         json_rpc = JsonRpc(self.sessions)
         McpRoute(self.decoder, json_rpc, self._streamable_http).add_to(routes)

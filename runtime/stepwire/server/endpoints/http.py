@@ -24,11 +24,12 @@ from openenv.core.env_server.types import (
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.requests import ClientDisconnect
 
-from stepwire.server.distribution import metadata_of
+from stepwire.server.description import metadata_of, metadata_of_class
 from stepwire.server.encoding import encode_observation, encode_state
 from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
 from stepwire.server.errors import MessageError, StoppingError, describe
+from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.models import Models
 from stepwire.server.scenarios import Scenario
 from stepwire.server.sessions import Sessions
@@ -45,15 +46,18 @@ class ObservationResponse(BaseModel):
     """The answer to `/reset` and `/step`."""
 
     observation: dict[str, Any] = Field(description="Fields of the environment's observation")
-    reward: bool | int | float | None = Field(description="Reward of the step")
-    done: bool = Field(description="Whether the episode is over")
+    reward: bool | int | float | None = Field(description="Reward of the step", examples=[1.0])
+    done: bool = Field(description="Whether the episode is over", examples=[False])
     metadata: dict[str, Any] | None = Field(description="The observation's metadata, unless empty")
 
 
 class InvalidRequestResponse(BaseModel):
     """The errors of a request, in pydantic's form."""
 
-    detail: list[dict[str, Any]] = Field(description="One entry per error: type, loc, msg, input")
+    detail: list[dict[str, Any]] = Field(
+        description="One entry per error: type, loc, msg, input",
+        examples=[[{"type": "missing", "loc": ["body", "action"], "msg": "Field required"}]],
+    )
 
 
 class SessionsResponse(BaseModel):
@@ -72,8 +76,8 @@ class ReadinessResponse(BaseModel):
 class FailureResponse(BaseModel):
     """The environment failed."""
 
-    detail: str = Field(description="What happened")
-    code: str = Field(description="Error code of the wire contract")
+    detail: str = Field(description="What happened", examples=["The environment failed"])
+    code: str = Field(description="Error code of the wire contract", examples=["EXECUTION_ERROR"])
 
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
@@ -164,7 +168,10 @@ class EpisodeRoutes:
             return await self._episodes.keep(request, session, _observation_response(observation))
 
     async def step(self, request: Request) -> Response:
-        """Take one step: in the cookie's episode or, without a cookie, in a fresh environment."""
+        """Take one step: in the cookie's episode or, without a cookie, in a fresh environment.
+
+        Some environments refuse a step before the first reset.
+        """
         body = self._decoder.decode_step(await request.body())
         action: Any = body.action
         async with self._sessions.temporary() as session:
@@ -186,9 +193,13 @@ class EpisodeRoutes:
 class DescriptionRoutes:
     """`/schema`, `/schema/scenario` and `/metadata`."""
 
-    def __init__(self, sessions: Sessions, models: Models) -> None:
+    def __init__(
+        self, sessions: Sessions, models: Models, factory: EnvironmentFactory, env_name: str
+    ) -> None:
         self._sessions = sessions
         self._models = models
+        self._factory = factory
+        self._env_name = env_name
 
     def add_to(self, router: APIRouter, more: APIRouter) -> None:
         """`more` gets the routes that the framework's servers do not have."""
@@ -219,10 +230,14 @@ class DescriptionRoutes:
         return Scenario.model_json_schema()
 
     async def metadata(self) -> EnvironmentMetadata:
-        """Return the environment's name, description and version."""
-        async with self._sessions.temporary() as session:
-            described: EnvironmentMetadata = await session.call(metadata_of, session.environment)
+        """Return the environment's name, description, version, author and README."""
+        described = metadata_of_class(self._factory.environment_cls, self._env_name)
+        if described is not None:
             return described
+        async with self._sessions.temporary() as session:
+            own: EnvironmentMetadata
+            own = await session.call(metadata_of, session.environment, self._env_name)
+            return own
 
 
 class OperationRoutes:

@@ -17,7 +17,7 @@ from openenv.core.env_server.mcp_types import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stepwire.server.distribution import metadata_of
+from stepwire.server.description import metadata_of
 from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.endpoints.mcp import read_request
 from stepwire.server.errors import MessageError, log_failure

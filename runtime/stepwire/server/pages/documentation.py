@@ -7,6 +7,7 @@ Addresses are relative, so the page and its "Execute" buttons work behind a path
 
 import json
 import logging
+from contextlib import suppress
 from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
@@ -17,13 +18,14 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse
 from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObservation
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from starlette.routing import BaseRoute
 
 from stepwire.protocol.examples import NoExample, example_of
 from stepwire.server.distribution import distribution_of
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.models import Models
+from stepwire.server.pages.action_example import action_example
 from stepwire.server.pages.security import FILES, inline_digests, page_headers
 from stepwire.server.scenarios import Scenario
 from stepwire.server.settings import Settings
@@ -55,6 +57,8 @@ continues its episode from one request to the next. Without the cookie, each req
 environment.
 """
 _INSPECTOR = "[`/web`](web) shows every frame as it is sent."
+_TASKS = "Only environments with tasks answer these; the others answer 501."
+_UNFINISHED = "**The example action has to be completed before it is sent.** {}"
 _NO_INSPECTOR = "`/web`, a page that shows every frame, is turned off on this server."
 
 
@@ -65,17 +69,6 @@ def _reference(name: str) -> dict[str, Any]:
 _OBSERVATION = _reference("ObservationResponse")
 _STATE = _reference("State")
 _REPLIES = {"reset": "observation", "step": "observation", "state": "state", "mcp": "mcp"}
-
-
-def example_action(action_cls: Any) -> dict[str, Any] | None:
-    """An action made of the model's required fields; None when no valid one is found."""
-    model = TypeAdapter[Any](action_cls)
-    try:
-        example: dict[str, Any] = example_of(model.json_schema())
-        model.validate_python(example)
-    except (NoExample, ValidationError):
-        return None
-    return example
 
 
 def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> None:
@@ -137,7 +130,7 @@ def _examples(action_cls: Any) -> dict[str, Any]:
     """An example of `data` for each message that has any."""
     return {
         "reset": {"seed": 7, "episode_id": "demo"},
-        "step": example_action(action_cls),
+        "step": action_example(action_cls).action,
         "mcp": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
     }
 
@@ -175,6 +168,7 @@ def _complete(
         content = body.get("content", {}).get("application/json")
         if example is not None and content is not None:
             content["example"] = {"action": example} if name == "step" else example
+    _say_what_the_step_needs(paths, models)
     for path, model in (("/reset", models.reset_observation), ("/step", models.observation)):
         classes = (
             (model,) if path == "/reset" else (model, CallToolObservation, ListToolsObservation)
@@ -183,6 +177,18 @@ def _complete(
         more = {"type": "object", "properties": {"observation": observation}}
         _set_answer(paths, path, "post", _OBSERVATION, {"allOf": [_OBSERVATION, more]})
     _set_answer(paths, "/state", "get", _STATE, _component(schemas, models.state))
+    _add_answer_examples(document, models)
+    names = ("Episode", "Description", "Operation", "Tools")
+    tags = [*({"name": name} for name in names), {"name": "Task API", "description": _TASKS}]
+    document["tags"] = tags + document.get("tags", [])
+
+
+def _say_what_the_step_needs(paths: dict[str, Any], models: Models) -> None:
+    """Where the example cannot be sent as it is, the description says why."""
+    problem = action_example(models.action).problem
+    if problem is not None and "post" in paths.get("/step", {}):
+        step = paths["/step"]["post"]
+        step["description"] = f"{step.get('description', '')}\n\n{_UNFINISHED.format(problem)}"
 
 
 def _component(schemas: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -201,6 +207,49 @@ def _set_answer(paths: dict[str, Any], path: str, method: str, old: Any, new: An
         content["schema"] = new
 
 
+def _add_answer_examples(document: dict[str, Any], models: Models) -> None:
+    """An example for each answer: those that Swagger UI makes have invented names and values."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation.get("responses", {}).items():
+                content = answer.get("content", {}).get("application/json")
+                if content is None or "example" in content or "examples" in content:
+                    continue
+                if status == "200" and path in ("/reset", "/step"):
+                    model = models.reset_observation if path == "/reset" else models.observation
+                    content["example"] = _observation_example(model)
+                else:
+                    root = {**content.get("schema", {}), "components": document["components"]}
+                    with suppress(NoExample):
+                        content["example"] = example_of(root, optional=True)
+
+
+def _observation_example(model: type[BaseModel]) -> dict[str, Any]:
+    """An answer with an observation: its defaults, and examples where it has none."""
+    schema = model.model_json_schema()
+    observation = {}
+    for name, described in schema.get("properties", {}).items():
+        if name in ("reward", "done", "metadata"):
+            continue
+        with suppress(NoExample):
+            root = {**described, "$defs": schema.get("$defs", {})}
+            default = described.get("default")
+            observation[name] = default if default is not None else example_of(root)
+    return {"observation": observation, "reward": 1.0, "done": False, "metadata": {}}
+
+
+# Swagger UI has dark colours, for a class that it leaves to the page to set.
+_COLOURS = """\
+<meta name="color-scheme" content="light dark">
+<script>
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const show = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", show);
+show();
+</script>
+"""
+
+
 def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
@@ -210,20 +259,19 @@ def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
         swagger_favicon_url="favicon.ico",
         swagger_ui_parameters={"tryItOutEnabled": True, "validatorUrl": None},
     )
-    page.headers.update(
-        page_headers(
-            settings,
-            # The page has one inline script of its own; Swagger UI makes styles as it runs.
-            script_src=f"'self' {inline_digests(bytes(page.body).decode(), 'script')}",
-            style_src="'self' 'unsafe-inline'",
-            img_src="'self' data:",
-            connect_src="'self'",
-        )
+    text = bytes(page.body).decode().replace("</head>", f"{_COLOURS}</head>")
+    headers = page_headers(
+        settings,
+        # The page has two inline scripts; Swagger UI makes styles as it runs.
+        script_src=f"'self' {inline_digests(text, 'script')}",
+        style_src="'self' 'unsafe-inline'",
+        img_src="'self' data:",
+        connect_src="'self'",
     )
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def swagger_ui() -> HTMLResponse:
-        return page
+        return HTMLResponse(text, headers=headers)
 
     # These two names and no others: an author may have pages below /docs.
     @app.get("/docs/swagger-ui-bundle.js", include_in_schema=False)

@@ -7,9 +7,11 @@ import html
 import re
 from pathlib import Path
 from string import Template
+from typing import Any
 from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
+from pydantic_core import to_json
 
 from stepwire.server.settings import Settings
 
@@ -37,11 +39,13 @@ def inline_digests(page: str, tag: str) -> str:
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
-def render_page(file: str, **values: str) -> str:
-    """A page of `web/` with the values filled in, escaped."""
+def render_page(file: str, data: Any = None, **values: str) -> str:
+    """A page of `web/` with the values filled in, escaped, and `data` as JSON for its script."""
     icon = quote((FILES / "favicon.svg").read_text("utf-8"))
     escaped = {name: html.escape(value) for name, value in values.items()}
-    return Template((FILES / file).read_text("utf-8")).substitute(escaped, icon=icon)
+    # `<` would end the script; JavaScript has no NaN in JSON.
+    json = to_json(data, inf_nan_mode="null").decode().replace("<", "\\u003c")
+    return Template((FILES / file).read_text("utf-8")).substitute(escaped, icon=icon, data=json)
 
 
 def token_page(settings: Settings, is_wrong: bool) -> HTMLResponse:

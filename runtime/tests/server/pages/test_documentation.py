@@ -4,17 +4,18 @@
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
 import requests
+from openenv.core.env_server.mcp_types import CallToolAction
 from openenv.core.env_server.types import Action
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from notes_env.models import NoteAction
-from stepwire.server.pages.documentation import example_action
+from stepwire.server.pages.action_example import action_example
 
 _TIMEOUT = 60
 
@@ -149,13 +150,66 @@ class Impossible(Action):
     code: str = Field(pattern=r"\bcode\b")
 
 
+class Unschematic(Action):
+    call: Callable[[], None]
+
+
+class Even(Action):
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def _is_negative(cls, number: int) -> int:
+        if number >= 0:
+            raise ValueError("a number below 0")
+        return number
+
+
 def test_an_example_is_a_valid_action() -> None:
-    example = example_action(Everything)
-    assert example is not None
+    example, problem = action_example(Everything)
+    assert problem is None
     assert "optional" not in example
     Everything.model_validate_json(json.dumps(example))
-    assert example_action(NoteAction) == {"text": "Buy milk"}
+    assert action_example(NoteAction) == ({"text": "Buy milk"}, None)
 
 
-def test_no_example_is_better_than_an_invalid_one() -> None:
-    assert example_action(Impossible) is None
+def test_an_example_of_tools_alone_lists_them() -> None:
+    assert action_example(CallToolAction) == ({"type": "list_tools"}, None)
+
+
+def test_an_example_that_cannot_be_sent_says_why() -> None:
+    action, problem = action_example(Impossible)
+    assert action is None
+    assert "code" in str(problem)
+    assert action_example(Even) == (
+        {"number": 0},
+        "number: Value error, a number below 0",
+    )
+    assert action_example(Unschematic).problem is not None
+
+
+def _operations(openapi: Any) -> Iterator[tuple[str, Any]]:
+    for path, operations in openapi["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def test_every_answer_has_an_example_of_its_own(openapi: Any) -> None:
+    for path, operation in _operations(openapi):
+        for status, answer in operation["responses"].items():
+            for content in answer.get("content", {}).values():
+                assert "example" in content, (path, status)
+                assert "additionalProp" not in json.dumps(content["example"])
+    step = openapi["paths"]["/step"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert step["example"] == {
+        "observation": {"text": "", "length": 0},
+        "reward": 1.0,
+        "done": False,
+        "metadata": {},
+    }
+
+
+def test_operations_and_schemas_have_names_for_readers(openapi: Any) -> None:
+    # FastAPI makes titles of the names of functions.
+    assert not [path for path, each in _operations(openapi) if each["summary"].istitle()]
+    assert not [name for name in openapi["components"]["schemas"] if name.startswith("_")]

@@ -17,7 +17,7 @@ from pydantic import field_serializer
 
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.server.distribution import metadata_of_factory
+from stepwire.server.description import metadata_of_factory
 from stepwire.server.http_env_server import HTTPEnvServer
 from stepwire.server.pages.web_manager import WebInterfaceManager
 

@@ -2,10 +2,16 @@
 
 import { composition } from "./composer.js";
 import { copyButton, node } from "./dom.js";
+import { environment, isEcho } from "./environment.js";
 import { address } from "./session.js";
 
-const LONGEST_MESSAGE = 20_000; // a command line has a limit
+const LONGEST_ACTION = 20_000, LONGEST_TEXT = 1000; // a command line has a limit
 const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const TOKEN = /"(?:[^"\\]|\\.)*"|true|false|null|[:,]\s*|\s+/g;
+const WORDS = { true: "True", false: "False", null: "None" };
+// What no keyword argument can be called.
+const RESERVED = /^(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|False|finally|for|from|global|if|import|in|is|lambda|None|nonlocal|not|or|pass|raise|return|self|True|try|while|with|yield)$/;
+const isName = (name) => /^[A-Za-z_]\w*$/.test(name) && !RESERVED.test(name);
 
 // A JSON string is a Python string too. Invisible characters are written as escapes.
 const escaped = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
@@ -14,68 +20,121 @@ const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const base = () => address(".").replace(/\/$/, "");
 const needsToken = document.body.dataset.token === "required";
 
-const WORDS = { true: "True", false: "False", null: "None" };
+/** JSON text, one token at a time; numbers stay as they are. */
+const written = (text, words) => text.replace(TOKEN, (token) => {
+  if (token[0] === '"') return literal(JSON.parse(token));
+  return words[token] ?? (/^[:,]/.test(token) ? `${token[0]} ` : token.trim());
+});
+const python = (text) => written(text, WORDS);
+const json = (text) => written(text, {});
 
-/** A JSON value as Python writes it. */
-function python(value) {
-  if (typeof value === "string") return literal(value);
-  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
-  if (value && typeof value === "object") return `{${Object.entries(value).map(([key, item]) => `${literal(key)}: ${python(item)}`).join(", ")}}`;
-  return WORDS[value] ?? String(value);
+/** The members of a JSON object as `[name, JSON text]`: the text keeps digits that a number would lose. */
+function membersOf(text) {
+  const members = [];
+  let depth = 0, start, name;
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}:,]/g)) {
+    if (depth === 1 && token[0] === '"' && name === undefined) name = JSON.parse(token);
+    else if (depth === 1 && token === ":") start = index + 1;
+    else if ("[{".includes(token)) depth += 1;
+    else if ("]}".includes(token)) depth -= 1;
+    if (name !== undefined && start !== undefined && (depth === 0 || (depth === 1 && token === ","))) {
+      members.push([name, text.slice(start, index).trim()]);
+      name = start = undefined;
+    }
+  }
+  return [...new Map(members)]; // of equal names, the last one counts
 }
 
-const json = (value) => JSON.stringify(value).replace(UNSEEN, escaped);
+const isJson = (text) => { try { JSON.parse(text); return true; } catch { return false; } };
+const isObject = (text) => isJson(text) && text.trim().startsWith("{");
 
-/** The arguments of a reset, each as `write(name, text)`; `encode` makes a value's text. */
-function resetArguments({ seed, episodeId, more }, encode, write) {
-  const parts = [];
-  if (seed) parts.push(write("seed", seed));
-  if (episodeId) parts.push(write("episode_id", literal(episodeId)));
-  let further = {};
-  try { further = JSON.parse(more || "{}"); } catch { /* the server refuses it */ }
-  for (const [name, value] of Object.entries(further)) parts.push(write(name, encode(value)));
-  return parts.join(", ");
+/** The members of a reset's arguments. */
+function resetMembers({ seed, episodeId, more }) {
+  const members = [];
+  if (seed) members.push(["seed", seed]);
+  if (episodeId) members.push(["episode_id", JSON.stringify(episodeId)]);
+  return [...new Map([...members, ...(isObject(more) ? membersOf(more) : [])])]; // the server refuses others
 }
 
-const keywords = (input) => resetArguments(input, python, (name, text) => (/^[a-z_]\w*$/i.test(name) ? `${name}=${text}` : `**{${literal(name)}: ${text}}`));
-const members = (input) => `{${resetArguments(input, json, (name, text) => `${literal(name)}: ${text}`)}}`;
-const step = ({ message }) => `{"type": "step", "data": {"message": ${literal(message)}}}`;
-const client = () => `EchoEnv(base_url=${literal(base())}${needsToken ? ', token=os.environ["API_TOKEN"]' : ""})`;
-const imports = (...names) => [...names, ...(needsToken ? ["os"] : [])].sort().map((name) => `import ${name}\n`).join("");
-const spaced = (text) => (text ? `${text}\n` : "");
+const keywords = (members) => {
+  const others = members.filter(([name]) => !isName(name)).map(([name, text]) => `${literal(name)}: ${python(text)}`);
+  const parts = members.filter(([name]) => isName(name)).map(([name, text]) => `${name}=${python(text)}`);
+  return [...parts, ...(others.length ? [`**{${others.join(", ")}}`] : [])].join(", ");
+};
+const object = (members) => `{${members.map(([name, text]) => `${literal(name)}: ${json(text)}`).join(", ")}}`;
+const step = ({ action }) => `{"type": "step", "data": ${json(action)}}`;
+
+// --- Classes --------------------------------------------------------------------------------------
+
+// A client for whatever a server takes and answers.
+const ANY = `class AnyAction(Action, extra="allow"):
+    pass
+
+
+class AnyObservation(Observation, extra="allow"):
+    pass
+
+
+class AnyEnv(SessionClient[AnyAction, AnyObservation, State]):
+    pass
+`;
+
+/** The classes for an action: their imports, and `AnyEnv` where the environment's own are not known. */
+function classesFor(action) {
+  const { client, actions } = environment;
+  const names = Object.keys(actions), type = isObject(action) && JSON.parse(action).type;
+  const name = names.length === 1 ? names[0] : undefined;
+  const tool = { call_tool: "CallToolAction", list_tools: "ListToolsAction" }[type];
+  const chosen = tool ? [tool, "openenv.core.env_server.mcp_types"] : [name, actions[name]];
+  if (!client || !chosen[0] || (needsToken && client.isStock)) {
+    const lines = ["from openenv.core.env_server.types import Action, Observation, State", "from stepwire.client import SessionClient"];
+    return { action: "AnyAction", client: "AnyEnv", lines, own: `\n\n${ANY}`, sync: "" };
+  }
+  const modules = new Map();
+  for (const [each, module] of [[client.name, client.module], chosen]) modules.set(module, [...(modules.get(module) ?? []), each].sort());
+  const lines = [...modules].sort(([a], [b]) => (a < b ? -1 : 1)).map(([module, each]) => `from ${module} import ${each.join(", ")}`);
+  return { action: chosen[0], client: client.name, lines, own: "", sync: client.isStock ? ".sync()" : "" };
+}
+
+const shownResult = () => `print(result.observation${isEcho ? ".echoed_message" : ""}, result.reward)`;
+const opened = (client) => `${client}(base_url=${literal(base())}${needsToken ? ', token=os.environ["API_TOKEN"]' : ""})`;
+const head = (standard, { lines, own }) => `${[...standard, ...(needsToken ? ["os"] : [])].sort().map((name) => `import ${name}\n`).join("")}${standard.length || needsToken ? "\n" : ""}${lines.join("\n")}\n${own}`;
 
 const SNIPPETS = {
   Python: {
-    note: "In a Python that has this package, such as a clone's uv run python.",
-    code: (input) => `${spaced(imports())}from echo_env import EchoAction, EchoEnv
-
-with ${client()} as env:
-    env.reset(${keywords(input)})
-    result = env.step(EchoAction(message=${literal(input.message)}))
-    print(result.observation.echoed_message, result.reward)
-`,
+    note: "In a Python that has the environment's package, such as its project's uv run python.",
+    code(input) {
+      const classes = classesFor(input.action);
+      return `${head([], classes)}${classes.own && "\n"}
+with ${opened(classes.client)}${classes.sync} as env:
+    env.reset(${keywords(resetMembers(input))})
+    result = env.step(${classes.action}(${keywords(membersOf(input.action))}))
+    ${shownResult()}
+`;
+    },
   },
   "Python, async": {
     note: "As a file. In a notebook, await main() in place of the last line.",
-    code: (input) => `${imports("asyncio")}
-from echo_env import EchoAction, EchoEnv
-
+    code(input) {
+      const classes = classesFor(input.action);
+      return `${head(["asyncio"], classes)}
 
 async def main() -> None:
-    async with ${client()} as env:
-        await env.reset(${keywords(input)})
-        result = await env.step(EchoAction(message=${literal(input.message)}))
-        print(result.observation.echoed_message, result.reward)
+    async with ${opened(classes.client)} as env:
+        await env.reset(${keywords(resetMembers(input))})
+        result = await env.step(${classes.action}(${keywords(membersOf(input.action))}))
+        ${shownResult()}
 
 
 asyncio.run(main())
-`,
+`;
+    },
   },
   curl: {
-    note: "The cookie jar holds the episode: without it each request has a fresh environment.",
+    note: "The cookie jar holds the episode of an environment that can keep one. Otherwise each request has a fresh environment.",
     code: (input) => [
-      ["reset", members(input)],
-      ["step", `{"action": {"message": ${literal(input.message)}}}`],
+      ["reset", object(resetMembers(input))],
+      ["step", `{"action": ${json(input.action)}}`],
       ["state"],
     ].map(([path, body]) => [
       `curl -s -b cookies.txt -c cookies.txt -w '\\n' ${shell(`${base()}/${path}`)}`,
@@ -84,22 +143,24 @@ asyncio.run(main())
     ].join(" \\\n") + "\n").join(""),
   },
   WebSocket: {
-    note: "The frame itself, sent with Python's websockets package.",
-    code: (input) => {
+    note: "The frames themselves, sent with Python's websockets package.",
+    code(input) {
       const options = needsToken ? ', additional_headers={"Authorization": f"Bearer {os.environ[\'API_TOKEN\']}"}' : "";
       const program = `import ${needsToken ? "os, " : ""}sys
 from websockets.sync.client import connect
 
 with connect(sys.argv[1]${options}) as connection:
-    connection.send(sys.argv[2])
-    print(connection.recv())`;
-      return `python3 -c ${shell(program)} \\\n  ${shell(address("ws"))} \\\n  ${shell(step(input))}\n`;
+    for frame in sys.argv[2:]:
+        connection.send(frame)
+        print(connection.recv())`;
+      const reset = `{"type": "reset", "data": ${object(resetMembers(input))}}`;
+      return `python3 -c ${shell(program)} \\\n  ${[address("ws"), reset, step(input)].map(shell).join(" \\\n  ")}\n`;
     },
   },
 };
 
 export function showCode(panel) {
-  const warning = node("p", { className: "bad", hidden: true }, "The message is too long to paste: here is its beginning.");
+  const warning = node("p", { className: "bad", hidden: true });
   const blocks = Object.entries(SNIPPETS).map(([name, { note, code }]) => {
     const text = node("pre", { className: "well", tabIndex: 0, ariaLabel: name });
     const copy = copyButton("Copy", () => text.textContent);
@@ -108,10 +169,16 @@ export function showCode(panel) {
     return { text, code, block: node("article", { className: "snippet" }, heading, text, node("p", { className: "quiet" }, note)) };
   });
   function show() {
-    const { message, ...rest } = composition();
-    warning.hidden = message.length <= LONGEST_MESSAGE;
-    const kept = warning.hidden ? message : message.slice(0, 1000).replace(/[\ud800-\udbff]$/, "");
-    for (const { text, code } of blocks) text.textContent = code({ message: kept, ...rest });
+    let { action, ...rest } = composition();
+    const isLong = action.length > LONGEST_ACTION;
+    if (isLong) action = action.replace(/"(?:[^"\\]|\\.)*"/g, (text) => (text.length > LONGEST_TEXT ? literal(JSON.parse(text).slice(0, LONGEST_TEXT).replace(/[\ud800-\udbff]$/, "")) : text));
+    const isUsable = isObject(action);
+    warning.textContent = isUsable ? "The action is too long to paste: here are the beginnings of its texts." : "The action is not a JSON object: it has no form in code.";
+    warning.hidden = isUsable && !isLong;
+    for (const { text, code, block } of blocks) {
+      block.hidden = !isUsable;
+      if (isUsable) text.textContent = code({ action, ...rest });
+    }
   }
   panel.append(warning, ...blocks.map(({ block }) => block));
   document.addEventListener("composed", show);

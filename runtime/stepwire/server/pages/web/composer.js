@@ -1,50 +1,89 @@
 // What the page sends: steps, resets, requests for the state, presets and provoked errors.
 
-import { announce, count, element, node, setBusy } from "./dom.js";
-import { showObservation } from "./observation.js";
-import { ask, drop, isOpen, send } from "./session.js";
+import { announce, count, element, json, node, parse, setBusy } from "./dom.js";
+import { addStep, clearSteps } from "./episode.js";
+import { environment, isEcho } from "./environment.js";
+import { alternatives, callsTool, resolve, schemaForm } from "./form.js";
+import { clearObservation, showObservation } from "./observation.js";
+import { ask, drop, isOpen, on, send } from "./session.js";
+import { listTools } from "./tools.js";
 
-const RUN_STEPS = 100;
+const RUN_STEPS = 100, LONGEST_EDITED = 20_000;
 const FRAME_LIMIT = Number(document.body.dataset.limit); // the server's
 
-const PRESETS = {
-  Empty: "",
-  Blank: " \t ",
-  Emoji: "Hi 👩‍🚀 🎉 e\u0301",
-  "Right to left": "שלום, עולם! مرحبا",
-  CRLF: "first line\r\nsecond line\r\n",
-  Markup: "<b onclick=alert(1)>&lt;not bold</b>",
-  "1 MB": "x".repeat(1_000_000),
-};
-const nested = (levels) => "[".repeat(levels) + "]".repeat(levels);
-// Each is answered by an error, or by the end of the session.
-const FAULTS = {
-  "Broken JSON": () => send('{"type": "step", "data": {"message": "Hi"'),
-  "Unknown type": () => send('{"type": "jump"}'),
-  "Missing field": () => send('{"type": "step", "data": {}}'),
-  "Wrong value": () => send('{"type": "step", "data": {"message": 7}}'),
-  "Too deep": () => send(`{"type": "reset", "data": {"option": ${nested(500)}}}`),
-  Oversize: () => send(`{"type": "step", "data": {"message": "${"x".repeat(FRAME_LIMIT)}"}}`),
-  "Failing step": async () => {
-    if (await reset('"scenario": {"fail_at": 1}')) await ask({ type: "step", data: { message: "Hi" } });
-  },
-  "Drop the connection": drop,
-};
+const { schema } = environment;
 
 // --- What is composed -----------------------------------------------------------------------------
 
-let composed = element("message").value; // a preset may be text that no text area can hold
+// The JSON of the next step's `data`. It is what is sent: the form writes it, and shows it if it can.
+let composed = "{}";
+let form;
 
 /** The arguments of the next step and reset. A change is a `composed` event of the document. */
 export function composition() {
   const [seed, more] = [element("seed").value.trim(), element("more").value.trim()];
-  return { message: composed, seed: seed.replace(/^0+(?=\d)/, ""), episodeId: element("episode-id").value, more };
+  return { action: composed, seed: seed.replace(/^0+(?=\d)/, ""), episodeId: element("episode-id").value, more };
 }
 
-export function compose(message = composed) {
-  composed = message;
-  document.dispatchEvent(new Event("composed"));
+export const announceComposition = () => document.dispatchEvent(new Event("composed"));
+
+function compose(text, note = "") {
+  composed = text;
+  showJson();
+  element("json-note").textContent = note;
+  announceComposition();
 }
+
+/** Shows the JSON, unless it is being edited or hidden. */
+function showJson() {
+  const area = element("json"), isLong = composed.length > LONGEST_EDITED;
+  if (document.activeElement === area || !element("raw").open) return;
+  area.value = isLong ? "" : composed;
+  area.placeholder = isLong ? `${count(composed.length, "character")} of JSON` : "";
+}
+
+function composeFromJson(text) {
+  let note = "";
+  try {
+    if (!form.write(parse(text))) note = "The form cannot show this. The JSON is sent as it is.";
+  } catch (error) {
+    note = `Not JSON: ${error.message}. It is sent as it is.`;
+  }
+  compose(text, note);
+}
+
+function showForm(tools) {
+  form = schemaForm(schema, tools);
+  element("fields").replaceChildren(form.node);
+  element("fields").classList.toggle("echo", isEcho);
+}
+
+const takesTools = alternatives(resolve(schema, schema), schema).some(callsTool);
+
+async function offerTools() {
+  const tools = await listTools();
+  if (!tools) return;
+  showForm(tools);
+  try {
+    if (!form.write(parse(composed))) compose(form.read());
+  } catch { /* what is being edited is not JSON yet */ }
+}
+
+export function prepare() {
+  showForm(takesTools ? [] : undefined);
+  if (environment.example !== null) form.write(environment.example);
+  compose(form.read());
+  element("fields").addEventListener("input", () => compose(form.read()));
+  element("json").addEventListener("input", ({ target }) => composeFromJson(target.value));
+  element("raw").addEventListener("toggle", showJson);
+  for (const id of ["seed", "episode-id", "more"]) element(id).addEventListener("input", announceComposition);
+  if (takesTools) on("status", ({ status }) => { if (status === "open") offerTools(); });
+  addButtons("presets", isEcho ? PRESETS : {}, takePreset);
+  addButtons("faults", FAULTS, (provoke) => provoke());
+}
+
+/** The first control of the form. */
+export const focusForm = () => element("fields").querySelector("input, textarea, select")?.focus();
 
 /** The arguments of a reset, as members of a JSON object. */
 function resetArguments() {
@@ -59,20 +98,20 @@ function resetArguments() {
 
 // --- The episode ----------------------------------------------------------------------------------
 
-let stepsModule, clearings = 0; // a step that began before a reset belongs to no row
-let running = false, observed; // a run shows its last observation only
+let clearings = 0; // a step that began before a reset belongs to no row
+let taken = 0; // steps since then
+let running = false, isOver = false, observed; // a run shows its last observation only
 
-export async function step(message = composed) {
-  const clearing = clearings;
-  const frame = JSON.stringify({ type: "step", data: { message } });
+export async function step(action = composed) {
+  const clearing = clearings, frame = `{"type":"step","data":${action.trim() || "null"}}`;
   const reply = await send(frame);
   if (reply?.type !== "observation") return false;
-  const { observation, reward, metadata } = reply.data;
-  if (running) observed = [reply, message];
-  else showObservation(reply, message);
-  const { addStep } = await (stepsModule ??= import("./episode.js"));
-  const row = { number: metadata?.step, message, length: observation.message_length, reward, ms: reply.ms, sent: frame, received: reply.text };
-  if (clearing === clearings) addStep(row);
+  const { observation, reward, done } = reply.data, number = clearing === clearings ? ++taken : 0;
+  isOver = done;
+  if (running) observed = [reply, action, number];
+  else showObservation(reply, action, number);
+  const row = { number, action, length: observation.message_length, reward, done, ms: reply.ms, sent: frame, received: reply.text };
+  if (number) addStep(row);
   return true;
 }
 
@@ -86,37 +125,41 @@ export async function reset(data = resetArguments()) {
 
 export function clearEpisode() {
   clearings += 1;
-  element("state-answer").textContent = "";
-  stepsModule?.then(({ clearSteps }) => clearSteps());
+  taken = 0;
+  isOver = false;
+  clearObservation();
+  clearSteps();
 }
 
 export async function askForState() {
   const reply = await ask({ type: "state" });
   if (reply?.type !== "state") return;
-  const { episode_id, step_count, ...more } = reply.data;
-  const rest = Object.entries(more).map(([name, value]) => `, ${name} ${JSON.stringify(value)}`);
-  element("state-answer").textContent = `${count(step_count, "step")} in episode ${episode_id}${rest.join("")}`;
+  const { episode_id, step_count, ...more } = parse(reply.text).data;
+  const rest = Object.entries(more).map(([name, value]) => `, ${name} ${json(value)}`);
+  const steps = typeof step_count === "number" ? count(step_count, "step") : "A state";
+  element("state-answer").textContent = `${steps}${episode_id == null ? "" : ` in episode ${episode_id}`}${rest.join("")}`.slice(0, 5000);
 }
 
 export async function run() {
-  const message = composed, bar = element("progress-bar");
-  let taken = 0;
+  const action = composed, bar = element("progress-bar");
+  let made = 0;
   setRunning(true);
   observed = undefined;
   bar.value = 0;
   element("progress").hidden = false;
   element("run").hidden = true;
-  while (running && taken < RUN_STEPS && isOpen() && (await step(message))) {
-    taken += 1;
-    if (taken % 10 === 0) bar.value = taken;
+  while (running && made < RUN_STEPS && isOpen() && (await step(action))) {
+    made += 1;
+    if (made % 10 === 0) bar.value = made;
+    if (isOver) break;
   }
   const stopped = document.activeElement === element("stop");
   setRunning(false);
-  if (observed) showObservation(...observed);
+  if (observed && element("error").hidden) showObservation(...observed);
   element("progress").hidden = true;
   element("run").hidden = false;
   if (stopped) element("run").focus();
-  announce(`${count(taken, "step")} taken`);
+  announce(`${count(made, "step")} taken`);
 }
 
 export const stop = () => setRunning(false);
@@ -128,22 +171,45 @@ function setRunning(value) {
 
 // --- Presets and errors ---------------------------------------------------------------------------
 
-export function addPresets() {
-  const message = element("message");
-  addButtons("presets", PRESETS, (preset, label) => {
-    // A text area turns \r\n into \n, and a megabyte makes it slow.
-    message.value = preset.includes("\r") || preset.length > 1e4 ? "" : preset;
-    message.placeholder = message.value === preset ? "" : `${label}, as sent`;
-    compose(preset);
-    step();
-  });
-  addButtons("faults", FAULTS, (provoke) => provoke());
+const PRESETS = {
+  Empty: "",
+  Blank: " \t ",
+  Emoji: "Hi 👩‍🚀 🎉 e\u0301",
+  "Right to left": "שלום, עולם! مرحبا",
+  CRLF: "first line\r\nsecond line\r\n",
+  Markup: "<b onclick=alert(1)>&lt;not bold</b>",
+  "1 MB": "x".repeat(1_000_000),
+};
+
+function takePreset(message) {
+  form.write({ message });
+  compose(JSON.stringify({ message }));
+  step();
 }
+
+const nested = (levels) => "[".repeat(levels) + "]".repeat(levels);
+const [needed] = schema.required ?? [];
+// A text refuses a number, most others refuse a list.
+const wrong = () => JSON.stringify(needed === undefined ? 7 : { [needed]: ["array", undefined].includes(schema.properties?.[needed]?.type) ? 7 : [] });
+// Each is answered by an error, or by the end of the session.
+const FAULTS = {
+  "Broken JSON": () => send('{"type": "step", "data": {"message": "Hi"'),
+  "Unknown type": () => send('{"type": "jump"}'),
+  ...(needed !== undefined && { "Missing field": () => send('{"type": "step", "data": {}}') }),
+  "Wrong value": () => send(`{"type": "step", "data": ${wrong()}}`),
+  "Too deep": () => send(`{"type": "reset", "data": {"option": ${nested(500)}}}`),
+  Oversize: () => send(`{"type": "step", "data": {"message": "${"x".repeat(FRAME_LIMIT)}"}}`),
+  "Failing step": async () => {
+    if (await reset('"scenario": {"fail_at": 1}')) await send(`{"type":"step","data":${composed}}`);
+  },
+  "Drop the connection": drop,
+};
 
 function addButtons(id, choices, choose) {
   for (const [label, choice] of Object.entries(choices)) {
     const button = node("button", { type: "button" }, label);
-    button.onclick = () => choose(choice, label);
+    button.onclick = () => choose(choice);
     element(id).append(button);
   }
+  element(id).hidden = element(`${id}-heading`).hidden = Object.keys(choices).length === 0;
 }

@@ -13,10 +13,17 @@ export function node(tag, properties = {}, ...children) {
 /** Has screen readers say `text`. */
 export const announce = (text) => { element("announcement").textContent = text; };
 
+/** Enter submits from one-line fields and from texts, where Shift+Enter starts a line. */
 export function onSubmit(form, action) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     action();
+  });
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.target.tagName !== "TEXTAREA") return;
+    if (event.target.classList.contains("json") && !event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    form.requestSubmit();
   });
 }
 
@@ -33,10 +40,23 @@ export const byteSize = (text) => new Blob([text]).size;
 export const shortened = (text, limit) =>
   text.length > limit ? `${text.slice(0, limit)}… (${count(text.length, "character")} in all)` : text;
 
-/** Indented JSON; any other text as it is. For display only: large numbers lose digits. */
+/** A number as people write it: 0.1 + 0.2 is 0.3. */
+export const rounded = (number) => (typeof number === "number" ? String(Number(number.toPrecision(12))) : String(number));
+
+/** Parses JSON. Large whole numbers become BigInts, which keep all their digits. */
+export const parse = (text) => JSON.parse(text, (_, value, context) => {
+  const isLarge = typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source);
+  return isLarge ? BigInt(context.source) : value;
+});
+
+/** The JSON text of a value that `parse` returned. */
+export const json = (value, indent) =>
+  JSON.stringify(value, (_, item) => (typeof item === "bigint" ? JSON.rawJSON?.(item) ?? Number(item) : item), indent);
+
+/** Indented JSON; any other text as it is. */
 export function pretty(text) {
   if (text.length >= 1e5) return text;
-  try { return JSON.stringify(JSON.parse(text), null, 2); } catch { return text; }
+  try { return json(parse(text), 2); } catch { return text; }
 }
 
 // --- Copying ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The steps of an episode: a table whose rows open their frames, and three small charts.
 
-import { count, element, node, pretty, shortened, soon } from "./dom.js";
+import { count, element, node, pretty, rounded, shortened, soon } from "./dom.js";
+import { isEcho } from "./environment.js";
 
 const MOST_DRAWN = 200, MOST_ROWS = 1000, LONGEST_CELL = 300, LONGEST_FRAME = 20_000;
 const WIDTH = 200, HEIGHT = 50;
@@ -9,9 +10,8 @@ let steps = [], undrawn = [], total = 0, drawing = false;
 
 export function addStep(step) {
   steps.push(step);
-  total += step.reward ?? 0;
+  total += Number(step.reward ?? 0); // a reward may be true or false
   step.total = total;
-  step.number ??= steps.length;
   undrawn.push(step);
   draw();
 }
@@ -24,18 +24,19 @@ export function clearSteps() {
   draw();
 }
 
-const rounded = (number) => String(Number((number ?? 0).toPrecision(6)));
+/** What the table says of an action. */
+const title = (action) => (isEcho ? JSON.parse(action).message : shortened(action, LONGEST_CELL));
 
 function row(step) {
   const opener = node("button", { type: "button", ariaExpanded: "false" }, String(step.number));
   opener.ariaLabel = `Frames of step ${opener.textContent}`;
+  const text = title(step.action);
   const made = node("tr", { className: "step" },
     node("td", {}, opener),
-    node("td", { className: "text", dir: "auto" }, step.message.slice(0, LONGEST_CELL) || "(empty)"),
-    node("td", { className: "number" }, String(step.length)),
-    node("td", { className: "number" }, rounded(step.reward)),
+    node("td", { className: text ? "text" : "text placeholder", dir: "auto" }, text.slice(0, LONGEST_CELL) || "(empty)"),
+    ...(isEcho ? [node("td", { className: "number wide" }, String(step.length))] : []),
+    node("td", { className: "number" }, rounded(step.reward ?? "none")),
     node("td", { className: "number" }, step.ms.toFixed(1)));
-  if (!step.message) made.children[1].classList.add("placeholder");
   made.onclick = () => {
     const open = opener.ariaExpanded === "true";
     opener.ariaExpanded = String(!open);
@@ -66,13 +67,13 @@ function draw() {
     while (rows.children.length > MOST_ROWS) rows.lastChild.remove();
     element("no-steps").hidden = steps.length > 0;
     element("steps").hidden = steps.length === 0;
-    element("episode-note").textContent = steps.length ? `${count(steps.length, "step")}, reward ${rounded(total)} in all` : "";
+    element("episode-note").textContent = steps.length ? `${count(steps.length, "step")}, total reward ${rounded(total)}${steps.at(-1).done ? ", done" : ""}` : "";
     if (steps.length) drawCharts();
   });
 }
 
 function drawCharts() {
-  const recent = steps.slice(-MOST_DRAWN), rewards = recent.map(({ reward }) => reward ?? 0);
+  const recent = steps.slice(-MOST_DRAWN), rewards = recent.map(({ reward }) => Number(reward ?? 0));
   const before = recent[0].total - rewards[0], totals = [before, ...recent.map((step) => step.total)], latencies = recent.map(({ ms }) => ms);
   const sorted = steps.map(({ ms }) => ms).sort((a, b) => a - b);
   const percentile = (share) => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)];

@@ -30,13 +30,32 @@ function isWanted({ sent, type, text }) {
 
 const wanted = () => frames.filter(isWanted);
 
+// The list follows new frames until it is scrolled up. Only that ends it: the list's height changes
+// with the page around it, which moves its end away without any scrolling.
+let follows = true, lastTop = 0;
+
+function scrollToEnd() {
+  const list = element("frames");
+  list.scrollTop = list.scrollHeight;
+  lastTop = list.scrollTop;
+}
+
+export function followFrames() {
+  const list = element("frames");
+  list.addEventListener("scroll", () => {
+    if (list.scrollHeight - list.scrollTop - list.clientHeight < 40) follows = true;
+    else if (list.scrollTop < lastTop - 1) follows = false;
+    lastTop = list.scrollTop;
+  });
+  new ResizeObserver(() => { if (follows) scrollToEnd(); }).observe(list);
+}
+
 function appendFrames(added) {
   const list = element("frames");
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   if (added.length) list.querySelector(".none")?.remove();
   list.append(...added.slice(-MOST_ROWS).map(frameRow));
   while (list.children.length > MOST_ROWS) list.firstChild.remove();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  if (follows) scrollToEnd();
   showFrameCount();
 }
 
@@ -66,7 +85,8 @@ export function listFrames() {
   unlisted = [];
   list.replaceChildren(...rows);
   if (!rows.length) list.append(node("li", { className: "none" }, frames.length ? "No frame matches." : "Nothing has been sent yet."));
-  list.scrollTop = list.scrollHeight;
+  follows = true;
+  scrollToEnd();
   showFrameCount();
 }
 

@@ -1,13 +1,16 @@
 // The protocol inspector: one tab is one WebSocket is one session with an environment of its own.
 //
-// This module connects the page's controls and the session's events to the other modules. `code`,
-// `tools` and `episode` are loaded when they are first used.
+// This module connects the page's controls and the session's events to the other modules.
 
-import { addPresets, askForState, clearEpisode, compose, reset, run, step, stop } from "./composer.js";
+import { describe, showAbout } from "./about.js";
+import { showCode } from "./code.js";
+import { askForState, clearEpisode, focusForm, prepare, reset, run, step, stop } from "./composer.js";
 import { copyFrom, count, element, onSubmit } from "./dom.js";
-import { asLines, clearFrames, download, listFrames, record } from "./frames.js";
-import { showEcho, showError } from "./observation.js";
+import { isEcho } from "./environment.js";
+import { asLines, clearFrames, download, followFrames, listFrames, record } from "./frames.js";
+import { showError, showResult } from "./observation.js";
 import { close, connect, isOpen, on } from "./session.js";
+import { showTools } from "./tools.js";
 
 // --- The session -------------------------------------------------------------------------------
 
@@ -35,34 +38,44 @@ on("status", showStatus);
 on("capacity", showCapacity);
 on("frame", record);
 on("reply", showError);
+on("waiting", showWaiting);
 element("close").onclick = close;
 element("reconnect").onclick = () => {
   if (needsToken) return location.reload();
   connect();
-  element("message").focus();
+  focusForm();
 };
+
+const SOON_MS = 300; // an answer that comes sooner needs no sign
+
+let nextSign;
+
+function showWaiting(isWaiting) {
+  const sign = element("waiting"), since = performance.now();
+  clearTimeout(nextSign);
+  sign.hidden = true;
+  const show = () => {
+    sign.hidden = false;
+    sign.textContent = `Waiting for the answer, ${Math.floor((performance.now() - since) / 1000)} s`;
+    nextSign = setTimeout(show, 1000);
+  };
+  if (isWaiting) nextSign = setTimeout(show, SOON_MS);
+}
 
 // --- Sending ------------------------------------------------------------------------------------
 
-const message = element("message");
-onSubmit(message.form, () => {
+onSubmit(element("step-form"), () => {
   if (!isOpen()) return;
   step();
-  message.select();
+  if (isEcho) element("fields").querySelector("textarea").select();
 });
 onSubmit(element("reset-form"), () => { if (isOpen()) reset(); });
-message.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  message.form.requestSubmit();
-});
-message.addEventListener("input", () => compose(message.value));
-for (const id of ["seed", "episode-id", "more"]) element(id).addEventListener("input", () => compose());
 element("run").onclick = run;
 element("stop").onclick = stop;
 element("state").onclick = askForState;
-element("whitespace").onchange = showEcho;
-addPresets();
+element("whitespace").onchange = element("as-json").onchange = showResult;
+for (const part of document.querySelectorAll(isEcho ? ".not-echo" : ".only-echo")) part.remove();
+prepare();
 
 // --- Frames -------------------------------------------------------------------------------------
 
@@ -75,8 +88,9 @@ element("clear").onclick = clearFrames;
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const LOADERS = {
-  "code-panel": async (panel) => (await import("./code.js")).showCode(panel),
-  "tools-panel": async (panel) => (await import("./tools.js")).showTools(panel),
+  "code-panel": showCode,
+  "tools-panel": showTools,
+  "about-panel": showAbout,
 };
 
 function selectTab(chosen) {
@@ -108,5 +122,7 @@ for (const tab of tabs) {
 }
 
 listFrames();
-if (self === top) message.focus(); // an embedding page keeps its focus
+followFrames();
+if (self === top) focusForm(); // an embedding page keeps its focus
 connect();
+describe();

@@ -2,6 +2,7 @@
 //   status    {status: "connecting" | "open" | "closed", text, button, needsToken}
 //   capacity  {active_sessions, max_sessions}
 //   frame     {sent, type, text, ms}: every frame, `ms` for an answer
+//   waiting   whether the server owes an answer
 //   reply     {type, data, text, ms}: the answer to a frame; null when the session ended before it
 
 const events = new EventTarget();
@@ -30,11 +31,12 @@ export function connect() {
   socket.onopen = () => {
     wasOpen = true;
     emit("status", { status: "open", text: "Connected" });
-    askForCapacity();
+    showCapacity();
   };
   socket.onmessage = ({ data: text }) => {
     const { type, data } = JSON.parse(text);
     const asked = waiting.shift();
+    if (asked) emit("waiting", waiting.length > 0);
     const ms = asked && performance.now() - asked.started;
     emit("frame", { sent: false, type, text, ms });
     if (type === "error") refusal = data;
@@ -42,6 +44,7 @@ export function connect() {
   };
   socket.onclose = async ({ code, reason }) => {
     for (const { resolve } of waiting.splice(0)) resolve(null);
+    emit("waiting", false);
     if (opened !== socket) return;
     if (refusal?.code === "CAPACITY_REACHED") emit("capacity", refusal);
     const explanation = await explain(code, reason, wasOpen);
@@ -49,13 +52,26 @@ export function connect() {
   };
 }
 
+const CLOSINGS = {
+  1001: "the server is going away",
+  1002: "a frame broke the protocol",
+  1005: "the connection was closed without a reason",
+  1006: "the connection broke",
+  1008: "the server refused it",
+  1009: "the frame was too large",
+  1011: "the server failed",
+  1012: "the server restarts",
+  1013: "the server is busy",
+};
+
 async function explain(code, reason, wasOpen) {
   if (refusal?.code === "CAPACITY_REACHED") {
     return { text: `The server is full: ${refusal.active_sessions} of ${refusal.max_sessions} sessions are in use`, button: "Try again" };
   }
   if (wasOpen) {
-    const why = reason || (refusal?.code === "SESSION_ERROR" && refusal.message) || `code ${code}`;
-    return { text: code === 1000 ? "Closed: the session and its episode are over" : `Disconnected (${why}): the episode is lost` };
+    if (code === 1000) return { text: "Closed: the session and its episode are over" };
+    const why = reason || (refusal?.code === "SESSION_ERROR" && refusal.message) || CLOSINGS[code] || `close code ${code}`;
+    return { text: `Disconnected: ${why}. The episode is lost` };
   }
   if (await isRefused()) return { text: "The server needs a token", button: "Enter it", needsToken: true };
   return { text: "No connection: is the server running?" };
@@ -65,7 +81,13 @@ const isRefused = async () => {
   try { return (await fetch(address("sessions"))).status === 401; } catch { return false; }
 };
 
-async function askForCapacity() {
+// The page itself says how many sessions there were before this tab's first one.
+let counted = document.body.dataset;
+
+async function showCapacity() {
+  const { active, capacity } = counted;
+  counted = {};
+  if (capacity) return emit("capacity", { active_sessions: Number(active) + 1, max_sessions: Number(capacity) });
   try { emit("capacity", await (await fetch(address("sessions"))).json()); } catch { /* disconnected meanwhile */ }
 }
 
@@ -73,6 +95,7 @@ async function askForCapacity() {
 export async function send(text) {
   emit("frame", { sent: true, type: /"type": ?"(\w+)"/.exec(text.slice(0, 100))?.[1], text });
   const answered = new Promise((resolve) => { waiting.push({ resolve, started: performance.now() }); });
+  emit("waiting", true);
   socket.send(text);
   const reply = await answered;
   emit("reply", reply);
