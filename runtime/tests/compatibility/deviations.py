@@ -47,7 +47,9 @@ def _explanations(value: Object) -> Object:
 
 
 def _version(value: Object) -> Object:
-    return _without(value, "version") if {"readme_content", "author"} <= value.keys() else value
+    if {"readme_content", "author"} <= value.keys():
+        return _without(value, "version", "description", "readme_content")
+    return value
 
 
 def _state_fields(value: Object) -> Object:
@@ -96,7 +98,8 @@ DEVIATIONS = (
     ),
     Deviation(
         "version",
-        "`/metadata` has the version of the installed environment; stock always says 1.0.0",
+        "`/metadata` has the installed environment's version, docstring and README; stock always "
+        "says 1.0.0 and repeats the name",
         _version,
     ),
     Deviation(
