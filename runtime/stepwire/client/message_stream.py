@@ -98,9 +98,6 @@ class MessageStream:
         if is_continued or not first & _FIN:
             if self._fragments is None:
                 self._fragments = bytearray()
-            if len(self._fragments) + len(message) > self._max_size:
-                self.fail(CloseCode.MESSAGE_TOO_BIG, f"over size limit ({self._max_size} bytes)")
-                return
             self._fragments += message
             if not first & _FIN:
                 return
@@ -119,9 +116,13 @@ class MessageStream:
             if size > 125:
                 form = "!H" if size == 126 else "!Q"
                 (size,) = struct.unpack_from(form, received, begin + 2)
-            if size <= self._max_size:
+            known = len(self._fragments or b"")
+            if known + size <= self._max_size:
                 end = payload + size
                 return (True, payload, end) if end <= len(received) else None
+            if known:  # which the protocol does not know
+                self.fail(CloseCode.MESSAGE_TOO_BIG, f"over size limit ({self._max_size} bytes)")
+                return None
         self._is_invalid = True
         return None
 
