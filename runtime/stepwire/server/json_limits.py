@@ -13,6 +13,7 @@ from stepwire.server.memory import DECODED, LARGE
 # Bytes that a parsed value takes at its peak, by what a text has of it.
 _BYTES_OF = (("{", 500), ("[", 100), (":", 150), (",", 64))
 _BYTES_OF_STRING = 60
+_MANY = 256 * 1024
 
 _STRING = re.compile(rb'"[^"]*"?')
 _OTHERS = bytes(set(range(256)) - set(b"[{]}"))
@@ -38,6 +39,11 @@ def size_of_values(text: str | bytes) -> int:
     It counts what stands in strings too.
     """
     return sum(_count(text, mark) * size for mark, size in _BYTES_OF)
+
+
+def has_many_values(text: str | bytes) -> bool:
+    """Whether a text may have so many values that an error for each would be too much."""
+    return len(text) > LARGE and size_of_values(text) > _MANY
 
 
 def _check_size(text: str | bytes) -> None:

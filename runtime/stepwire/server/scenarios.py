@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from openenv.core.env_server.types import Action, Observation
@@ -31,6 +32,7 @@ from stepwire.server.session import Session
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
+_MOST_KEYS = 50  # of a scenario, which has fewer
 _COPIES = 6  # of the padding, while an observation is encoded
 _STAMPED = ("episode_id", "step_count")
 _STATE_KEY = "scenario"  # beside the keys of the environment's own state
@@ -98,6 +100,13 @@ class Scenario(BaseModel):
         0.0, ge=0, le=1, description="Share of the steps at which the environment fails"
     )
     fault: Fault | None = Field(None, description="What happens to the connection, and when")
+
+
+def _few_keys(requested: Any) -> Any:
+    """A scenario, or one that is as invalid, with few keys: each unknown one is an error."""
+    if not isinstance(requested, dict):
+        return requested
+    return {key: _few_keys(requested[key]) for key in islice(requested, _MOST_KEYS)}
 
 
 def draw(seed: int, what: str, step: int) -> float:
@@ -243,6 +252,6 @@ class ScenarioSession(Session):
             reason = "Scenarios are off on this server (SCENARIOS=off)"
             raise MessageError.invalid("scenarios_off", ("scenario",), reason, requested)
         try:
-            return Scenario.model_validate(requested)
+            return Scenario.model_validate(_few_keys(requested))
         except ValidationError as error:
             raise MessageError.from_validation(error, ("scenario",)) from None

@@ -6,7 +6,8 @@ decoded again, step by step, to explain what is wrong with it in the form of the
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
 from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, ListToolsAction
@@ -21,10 +22,11 @@ from openenv.core.env_server.types import (
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic.json_schema import models_json_schema
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
+from stepwire.server.error_limits import ErrorLimit
 from stepwire.server.errors import MessageError
-from stepwire.server.json_limits import check_limits
+from stepwire.server.json_limits import check_limits, has_many_values
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -74,6 +76,14 @@ _LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step"
 _MOST_DIGITS = 4300
 
 
+class _Kind:
+    """A kind of messages: how they are validated, with and without an end to their errors."""
+
+    def __init__(self, adapter: "TypeAdapter[Any]") -> None:
+        self.validator = adapter.validator
+        self.limit = ErrorLimit(adapter.core_schema)
+
+
 class MessageDecoder:
     """Decodes the messages of one environment: WebSocket frames and HTTP bodies.
 
@@ -100,35 +110,37 @@ class MessageDecoder:
             Union[tuple(self.messages.values())],  # noqa: UP007 - made at run time
             Field(discriminator="type"),
         ]
-        self._frame_validator = TypeAdapter[BaseMessage](frame).validator
-        self._reset_validator = TypeAdapter(ResetRequest).validator
+        self._frames = _Kind(TypeAdapter[BaseMessage](frame))
+        self._resets = _Kind(TypeAdapter(ResetRequest))
         self.step_request: type[StepRequest] = create_model(
             "StepRequest", __base__=StepRequest, action=(action, ...)
         )
-        self._step_validator = TypeAdapter(self.step_request).validator
+        self._steps = _Kind(TypeAdapter(self.step_request))
 
     def decode_frame(self, text: str | None) -> BaseMessage:
         """Decode one WebSocket frame; `None` stands for a binary frame, which is invalid."""
         if text is None:
             raise MessageError.invalid("text_type", (), "A message is a text frame", None)
         check_limits(text, self._max_json_depth)
+        if has_many_values(text) and not self._frames.limit.accepts(text):
+            raise self._explain_many(text, self._frames, self._explain_frame)
         try:
-            message: BaseMessage = self._frame_validator.validate_json(text)
+            message: BaseMessage = self._frames.validator.validate_json(text)
             return message
         except ValidationError as error:
             raise self._explain_frame(text, error) from None
 
     def decode_reset(self, body: bytes) -> ResetRequest:
         """Decode the body of `POST /reset`; an empty body means no arguments."""
-        return self._decode_body(body or b"{}", self._reset_validator, ResetRequest)
+        return self._decode_body(body or b"{}", self._resets, ResetRequest)
 
     def decode_step(self, body: bytes) -> StepRequest:
         """Decode the body of `POST /step`: an action of the environment, or a tool-style action."""
-        return self._decode_body(body, self._step_validator, StepRequest)
+        return self._decode_body(body, self._steps, StepRequest)
 
     def decode_body(self, body: bytes, model: type[ModelT]) -> ModelT:
         """Decode the body of another route."""
-        return self._decode_body(body, TypeAdapter(model).validator, model)
+        return self._decode_body(body, _Kind(TypeAdapter(model)), model)
 
     def decode_json(self, body: str | bytes) -> Any:
         """Decode JSON of any shape, within the limits."""
@@ -145,14 +157,16 @@ class MessageDecoder:
         schemas["StepRequest"].pop("examples", None)
         return schemas
 
-    def _decode_body(self, body: bytes, validator: Any, model: type[ModelT]) -> ModelT:
+    def _decode_body(self, body: bytes, kind: "_Kind", model: type[ModelT]) -> ModelT:
         body = as_utf_8(body)
         check_limits(body, self._max_json_depth)
+        if has_many_values(body) and not kind.limit.accepts(body):
+            raise self._explain_many(body, kind, partial(self._explain_body, model))
         try:
-            decoded: ModelT = validator.validate_json(body)
+            decoded: ModelT = kind.validator.validate_json(body)
             return decoded
         except ValidationError as error:
-            raise self._explain_body(body, model, error) from None
+            raise self._explain_body(model, body, error) from None
 
     def _load(self, text: str | bytes) -> Any:
         """Parse JSON within the limits; the result can always be encoded again."""
@@ -173,6 +187,23 @@ class MessageDecoder:
         return value
 
     # Everything below runs only for messages that are refused.
+
+    def _explain_many(
+        self,
+        text: str | bytes,
+        kind: "_Kind",
+        explain: Callable[[str, ValidationError], MessageError],
+    ) -> MessageError:
+        """Explain the first errors of a message that may have any number of them."""
+        try:
+            short = to_json(kind.limit.shortened(self._load(text))).decode()
+            kind.validator.validate_json(short)
+        except ValidationError as error:
+            return explain(short, error)
+        except MessageError as error:
+            return error
+        reason = "Values of the message are invalid; they are too many to list"
+        return MessageError.invalid("too_many_errors", (), reason, None)
 
     def _explain_frame(self, text: str, error: ValidationError) -> MessageError:
         try:
@@ -202,7 +233,7 @@ class MessageDecoder:
         return MessageError.from_validation(error)
 
     def _explain_body(
-        self, body: bytes, model: type[BaseModel], error: ValidationError
+        self, model: type[BaseModel], body: str | bytes, error: ValidationError
     ) -> MessageError:
         location: tuple[str, ...] = ("body",)
         try:

@@ -3,6 +3,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any
 
 from openenv.core.env_server.exceptions import OpenEnvError
@@ -19,6 +20,8 @@ from stepwire.server.json_values import as_known, jsonable
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.tools import ToolFailure, result_of
+
+_MOST_KEYS = 50  # of a request, which has four
 
 
 class JsonRpc:
@@ -142,6 +145,8 @@ async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
 
 def read_request(payload: Any) -> JsonRpcRequest:
     """The request as a model; raises `MessageError` for what is none."""
+    if isinstance(payload, dict) and len(payload) > _MOST_KEYS:
+        payload = {key: payload[key] for key in islice(payload, _MOST_KEYS)}  # as invalid
     try:
         request = JsonRpcRequest.model_validate(payload)
     except ValidationError as error:
