@@ -31,7 +31,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "server": {"protocol"},
     "conformance": {"protocol"},
     "testing": {"conformance", "protocol", "server"},
-    "integrations": {"client"},
+    "integrations": {"client", "protocol"},
     "new": set(),
 }
 # What is installed with the runtime or, as `openenv` is, by the environment that depends on it.

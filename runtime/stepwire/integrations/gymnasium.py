@@ -12,7 +12,10 @@ Without `base_url`, each of these starts the client's `server_module` on this ma
 in `close()`.
 """
 
+import warnings
 from collections.abc import Sequence
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import gymnasium
@@ -27,10 +30,11 @@ from stepwire.client.errors import UsageError
 from stepwire.client.launch import module_server
 from stepwire.integrations.gymnasium_spaces import (
     INHERITED,
-    space_of,
+    Spaces,
     to_element,
     to_elements,
     to_value,
+    validated,
 )
 
 __all__ = ["SessionEnv", "SessionVectorEnv", "register"]
@@ -46,19 +50,38 @@ def register(env_id: str, client: Client, max_episode_steps: int | None = None) 
     Its spaces come from the models that the client class declares. An episode is truncated after
     `max_episode_steps`, unless the call of `make` gives another limit.
     """
+    name = f"{client.__module__}:{client.__qualname__}"
+    _REGISTERED[name] = client
     gymnasium.register(
         env_id,
         entry_point=f"{__name__}:{SessionEnv.__name__}",
         vector_entry_point=f"{__name__}:{SessionVectorEnv.__name__}",
         max_episode_steps=max_episode_steps,
-        kwargs={"client": client},
+        kwargs={"client": name},  # a text, so that the specification can be JSON
     )
+
+
+# Classes that cannot be imported, such as those of a notebook.
+_REGISTERED: dict[str, Client] = {}
+
+
+def _client_class(client: Client | str) -> Client:
+    """The class itself, or the one of that name: `my_env.client:MyEnv`."""
+    if not isinstance(client, str):
+        return client
+    if client in _REGISTERED:
+        return _REGISTERED[client]
+    module, _, name = client.partition(":")
+    found: Client = attrgetter(name)(import_module(module))
+    return found
 
 
 class _Models:
     """The models of a client as spaces.
 
     An action with a single field is that field's element, such as a text, and not a dictionary.
+    A field without a space is left out where it can be: a field of an action has its default value,
+    and one of an observation is in `info`.
     """
 
     def __init__(self, client: Client) -> None:
@@ -69,20 +92,34 @@ class _Models:
                 f"{client.__name__} declares no models. Declare them as its generic arguments: "
                 f"`class {client.__name__}(SessionClient[MyAction, MyObservation, MyState])`."
             )
-        fields = space_of(self._action)
+        actions, observations = Spaces(self._action), Spaces(observation)
+        for name, refusal in actions.refused.items():
+            if name in actions.required:
+                raise refusal
+            warnings.warn(f"{refusal}. Actions have its default value.", stacklevel=5)
+        if actions.rule:
+            warnings.warn(
+                f"Some samples of the actions are not valid: {actions.rule}", stacklevel=5
+            )
+        for refusal in observations.refused.values():
+            warnings.warn(f"{refusal}. It is in `info`.", stacklevel=5)
+        self._in_info = observations.refused.keys()
+        fields = actions.space
         self._only_field = next(iter(fields)) if len(fields) == 1 else None
         self.action_space = fields if self._only_field is None else fields[self._only_field]
-        self.observation_space = space_of(observation)
+        self.observation_space = observations.space
 
     def to_action(self, element: Any) -> Action:
         value = to_value(self.action_space, element)
         fields = value if self._only_field is None else {self._only_field: value}
-        action: Action = self._action(**fields)
+        action: Action = validated(self._action, fields)
         return action
 
     def from_observation(self, observation: Observation) -> tuple[dict[str, Any], dict[str, Any]]:
         """The values of the observation's own fields, and the `info` beside them."""
-        return observation.model_dump(exclude=INHERITED), {"metadata": observation.metadata}
+        values = observation.model_dump(mode="json", by_alias=True, exclude=INHERITED)
+        info = {name: values[name] for name in self._in_info if name in values}
+        return values, {"metadata": observation.metadata, **info}
 
 
 class SessionEnv(gymnasium.Env[Any, Any]):
@@ -95,7 +132,10 @@ class SessionEnv(gymnasium.Env[Any, Any]):
 
     metadata = {"render_modes": []}  # noqa: RUF012 - declared the way Gymnasium does
 
-    def __init__(self, client: Client, base_url: str | None = None, **client_options: Any) -> None:
+    def __init__(
+        self, client: Client | str, base_url: str | None = None, **client_options: Any
+    ) -> None:
+        client = _client_class(client)
         self._models = _Models(client)
         self.action_space = self._models.action_space
         self.observation_space = self._models.observation_space
@@ -139,10 +179,12 @@ class _Episodes:
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._steps: _Array = np.zeros(num_envs, dtype=np.int64)
         self.ended: _Array = np.zeros(num_envs, dtype=np.bool_)
+        self.begun: _Array = np.zeros(num_envs, dtype=np.bool_)  # at least once
 
     def begin(self, indices: Sequence[int]) -> None:
         self._steps[indices] = 0
         self.ended[indices] = False
+        self.begun[indices] = True
 
     def count(self, stepped: _Array, terminations: _Array) -> _Array:
         """Count a step of each of these sessions; returns the truncations."""
@@ -166,7 +208,7 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        client: Client,
+        client: Client | str,
         num_envs: int = 1,
         base_url: str | None = None,
         max_episode_steps: int | None = None,
@@ -174,6 +216,9 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
         **client_options: Any,
     ) -> None:
         self.closed = True  # until the end of this method: `close` has nothing to close
+        if num_envs < 1:
+            raise ValueError(f"num_envs is a number above 0, not {num_envs}")
+        client = _client_class(client)
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode(autoreset_mode)}
         self._models = _Models(client)
@@ -206,9 +251,13 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
         With one `seed`, session i gets seed + i; a list has a seed for each session.
         """
         options = dict(options or {})
-        mask = options.pop("reset_mask", np.ones(self.num_envs, dtype=np.bool_))
+        mask = self._mask(options.pop("reset_mask", None))
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise AssertionError(f"There are {len(seed)} seeds for {self.num_envs} sessions.")
+        if not (mask | self._episodes.begun).all():
+            raise gymnasium.error.ResetNeeded("The first `reset` is for all sessions.")
         infos: _Infos = [{} for _ in range(self.num_envs)]
         self._begin_episodes(mask, infos, seed, options)
         return self._batched(infos)
@@ -219,6 +268,8 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
         This is `AutoresetMode.NEXT_STEP`; Gymnasium describes the other modes.
         """
         mode = self.metadata["autoreset_mode"]
+        if not self._episodes.begun.all():
+            raise gymnasium.error.ResetNeeded("Call `reset` before `step`.")
         resetting = self._episodes.ended.copy()
         if mode is AutoresetMode.DISABLED and resetting.any():
             raise gymnasium.error.ResetNeeded(
@@ -238,6 +289,19 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
         observations, batched_infos = self._batched(infos)
         return observations, rewards, terminations, truncations, batched_infos
 
+    def _mask(self, mask: Any) -> _Array:
+        """Which sessions to reset; raises `AssertionError` for what `SyncVectorEnv` refuses."""
+        if mask is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise AssertionError(f"`reset_mask` is an array of booleans, not {mask!r:.100}.")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise AssertionError(
+                f"`reset_mask` has {self.num_envs} booleans, at least one of them True, "
+                f"not {mask!r:.100}."
+            )
+        return mask
+
     def states(self) -> list[State]:
         """The state of each session; not part of Gymnasium's interface."""
         return [session.state() for session in self._pool.sessions]
@@ -252,6 +316,8 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
         rewards: _Array = np.zeros(self.num_envs)
         terminations: _Array = np.zeros(self.num_envs, dtype=np.bool_)
         elements = list(iterate(self.action_space, actions))
+        if len(elements) != self.num_envs:
+            raise ValueError(f"There are {len(elements)} actions for {self.num_envs} sessions.")
         indices = np.flatnonzero(mask).tolist()
         results = self._pool.step(
             [self._models.to_action(elements[index]) for index in indices], only=indices

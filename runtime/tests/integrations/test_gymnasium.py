@@ -2,6 +2,7 @@
 """Gymnasium's own checks pass without a warning, and the pool behaves like `SyncVectorEnv`."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import gymnasium
 import numpy as np
 import pytest
 import requests
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
@@ -136,6 +138,49 @@ def test_without_an_address_it_runs_a_server_of_its_own() -> None:
         assert env.step("Hi")[1] == 0.2
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
+
+
+def test_a_specification_becomes_json_and_an_environment_again(server: Any, env: Any) -> None:
+    text = env.spec.to_json()
+    assert json.loads(text)["kwargs"]["base_url"] == server.url
+    again = gymnasium.make(EnvSpec.from_json(text))
+    again.reset()
+    assert again.step("Hi")[1] == 0.2
+    again.close()
+    envs = gymnasium.make_vec(EnvSpec.from_json(text), num_envs=2)
+    envs.reset()
+    envs.close()
+    assert json.loads(gymnasium.spec(_NOTES).to_json())["kwargs"] == {
+        "client": "notes_env.client:NotesEnv"
+    }
+
+
+def test_an_environment_is_made_from_json_in_another_process(server: Any, run: Any) -> None:
+    with gymnasium.make(_NOTES, base_url=server.url) as env:
+        text = env.spec.to_json()
+    code = f"""
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+env = gymnasium.make(EnvSpec.from_json({text!r}))
+env.reset()
+print(env.step({{"text": "Hi", "weight": 0.5}})[1])
+env.close()
+"""
+    done = run("-c", code)
+    assert (done.returncode, done.stdout) == (0, "1.0\n"), done.stderr
+
+
+def test_importing_the_integration_registers_nothing(execute: Any) -> None:
+    code = """
+import gymnasium
+before = set(gymnasium.registry)
+from notes_env.client import NotesEnv
+from stepwire.integrations.gymnasium import register
+assert set(gymnasium.registry) == before
+register("tests/One-v0", NotesEnv)
+print(set(gymnasium.registry) - before)
+"""
+    assert execute(code) == "{'tests/One-v0'}\n"
 
 
 # Many, stepped together
