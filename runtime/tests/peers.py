@@ -3,7 +3,6 @@
 
 import importlib.util
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -22,7 +21,6 @@ from stepwire.testing.servers import (
     PATIENCE_S,
     Server,
     reserved_port,
-    wait_until_healthy,
     without_settings,
 )
 from suite import starter
@@ -192,52 +190,3 @@ def execute(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..
         return done.stdout
 
     return run_lines
-
-
-@pytest.fixture
-def behind_nginx(root: Path, tmp_path: Path) -> Iterator[Callable[[Server], str]]:
-    """Puts a server behind nginx like `docs/operating.md`: `behind_nginx(server)` is its address.
-
-    Only for tests with the marker `operating` or `browser`, which have nginx.
-    """
-    page = (root / "docs" / "operating.md").read_text()
-    documented = page.split("```nginx\n")[1].split("```")[0]
-    with ExitStack() as running:
-
-        def serve(server: Server) -> str:
-            port = running.enter_context(reserved_port())
-            folder = tmp_path / f"nginx-{port}"
-            folder.mkdir()
-            (folder / "echo-env.conf").write_text(
-                documented.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
-                    "server 127.0.0.1:8000;", f"server 127.0.0.1:{server.port};"
-                )
-            )
-            (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
-            command = ["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
-            # Debian installs it in a folder that only root's PATH has.
-            path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
-            process = subprocess.Popen(command, env=os.environ | {"PATH": path})
-            running.callback(process.wait)
-            running.callback(process.terminate)
-            proxied = Server(port, process, folder / "error.log")
-            wait_until_healthy(proxied, "/echo/health")
-            return f"{proxied.url}/echo"
-
-        yield serve
-
-
-_NGINX = """
-daemon off;
-pid nginx.pid;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    scgi_temp_path {folder}/scgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    include echo-env.conf;
-}}
-"""

@@ -116,7 +116,7 @@ class Settings(BaseModel):
         60, ge=1, le=3600, description="Seconds within which an HTTP request must arrive"
     )
     keep_alive_timeout_s: int = Field(
-        5, ge=1, le=3600, description="Seconds until an HTTP connection without requests is closed"
+        75, ge=1, le=3600, description="Seconds until an HTTP connection without requests is closed"
     )
     ws_ping_interval_s: int = Field(
         20, ge=1, le=3600, description="Seconds between pings to a WebSocket client"

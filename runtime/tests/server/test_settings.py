@@ -18,7 +18,7 @@ _NUMBERS = {
     "max_message_bytes": (16 * 1024 * 1024, 1024, 100 * 1024 * 1024),
     "max_json_depth": (100, 8, 200),
     "request_timeout_s": (60, 1, 3600),
-    "keep_alive_timeout_s": (5, 1, 3600),
+    "keep_alive_timeout_s": (75, 1, 3600),
     "ws_ping_interval_s": (20, 1, 3600),
     "ws_ping_timeout_s": (20, 1, 3600),
     "shutdown_grace_s": (5, 1, 3600),
