@@ -86,6 +86,10 @@ class McpTools(Tools):
         ]
 
     async def _call(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
+        # FastMCP calls a function in a thread, which a cancellation does not reach.
+        return await user.finish(self._call_to_the_end(user, name, arguments))
+
+    async def _call_to_the_end(self, user: ToolUser, name: str, arguments: dict[str, Any]) -> Any:
         try:
             async with _connected(user.environment) as client:
                 if client:

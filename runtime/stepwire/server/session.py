@@ -48,6 +48,7 @@ class Session:
         "_held_open",
         "_idle_since",
         "_is_ending",
+        "_left",
         "_turn",
         "ends_with_connection",
         "environment",
@@ -73,6 +74,7 @@ class Session:
         self._connection: Connection | None = None
         self._calls = 0  # in flight or waiting for their turn
         self._turn = turn or asyncio.Lock()
+        self._left: asyncio.Task[Any] | None = None  # goes on though its caller was cancelled
         self._idle_since: float | None = None
         self._is_ending = False
         self._episode_id: str | None = None
@@ -167,10 +169,28 @@ class Session:
             raise
 
     def end_call(self) -> None:
-        """End what `begin_call` began."""
+        """End what `begin_call` began; a call that goes on keeps its turn until it returns."""
+        if self._left is None:
+            self._end_call()
+        else:
+            self._left.add_done_callback(self._end_call)
+            self._left = None
+
+    def _end_call(self, _: Any = None) -> None:
         self._turn.release()
         self._calls -= 1
         self._idle_since = None
+
+    async def finish(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Await a call that goes on when its caller is cancelled, because a thread makes it."""
+        task = asyncio.create_task(call)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                task.add_done_callback(_retrieve)
+                self._left = task
+            raise
 
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[None]:
@@ -223,3 +243,9 @@ class Session:
         """Answer no further frame. Returns what closes the connection, or `None` without one."""
         self._is_ending = self.ends_with_connection = True
         return self._connection.end(code, reason, error) if self._connection else None
+
+
+def _retrieve(call: "asyncio.Task[Any]") -> None:
+    """Take the result of a call that nothing awaits, so that asyncio does not report its error."""
+    if not call.cancelled():
+        call.exception()

@@ -125,13 +125,14 @@ class Sessions:
         From now on the session is not found. Its slot is free when the environment is closed, even
         if the caller is cancelled before.
         """
-        closing = self._begin_closing(session)
-        if closing is not None:
-            await asyncio.shield(closing)
-
-    def _begin_closing(self, session: Session) -> asyncio.Task[None] | None:
         if self._open.pop(session.id, None) is None:
-            return None
+            return
+        left_s = max(0.0, self.give_up_at - time.monotonic()) + _ABANDONED_GRACE_S
+        await asyncio.wait(
+            [self._begin_closing(session)], timeout=left_s if self.draining else None
+        )
+
+    def _begin_closing(self, session: Session) -> asyncio.Task[None]:
         closing = asyncio.create_task(session.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
@@ -161,7 +162,10 @@ class Sessions:
                     async with session.in_use():
                         yield session
                 finally:
-                    await session.close()
+                    if session.is_in_use:  # its call goes on, though its caller was cancelled
+                        self._begin_closing(session)
+                    else:
+                        await session.close()
 
     @asynccontextmanager
     async def request(self, session: Session) -> AsyncIterator[None]:
@@ -210,8 +214,8 @@ class Sessions:
 
     async def aclose(self) -> None:
         """Close all remaining sessions, when the server shuts down."""
-        for session in list(self._open.values()):
-            self._begin_closing(session)
+        while self._open:
+            self._begin_closing(self._open.popitem()[1])
         closings = [asyncio.create_task(session.close()) for session in self._uncounted]
         closings += self._closing
         if closings:

@@ -7,7 +7,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,6 +63,8 @@ class ToolUser(Protocol):
     ) -> Awaitable[Observation]: ...
 
     def call(self, function: Any, /, *arguments: Any, **keywords: Any) -> Awaitable[Any]: ...
+
+    def finish(self, call: Coroutine[Any, Any, Any]) -> Awaitable[Any]: ...
 
 
 class Tools(ABC):

@@ -3,6 +3,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -12,8 +14,9 @@ from typing import Any
 import fastmcp
 import pytest
 import requests
+from openenv.core.env_server.mcp_environment import MCPEnvironment
 from openenv.core.env_server.mcp_types import CallToolAction
-from openenv.core.env_server.types import Action
+from openenv.core.env_server.types import Action, Observation, State
 from openenv.core.mcp_client import MCPToolClient
 
 from compatibility.deviations import DEVIATIONS, equalized
@@ -21,6 +24,9 @@ from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
 from stepwire.conformance.conversation import Conversation
 from stepwire.server import create_app
+from stepwire.server.factory import EnvironmentFactory
+from stepwire.server.sessions import Sessions
+from stepwire.server.settings import Settings
 
 _TOOLS = ["add", "rest", "fail", "count", "draw"]
 _ADD = {"name": "add", "arguments": {"a": 2, "b": 3}}
@@ -206,6 +212,67 @@ def test_a_session_is_closed_when_its_calls_are_over(server: Any) -> None:
         assert closed["result"]["closed"] is True
         assert all(call.result()["result"]["data"] == "1 at once" for call in resting)
     assert _post(server, url, _rpc("tools/list", **session))["error"]["code"] == -32602
+
+
+class Blocking(MCPEnvironment):
+    """Its only tool blocks a thread of FastMCP's; each call and `close` adds to `events`."""
+
+    events: list[str] = []  # noqa: RUF012 - shared on purpose
+    begun = threading.Event()
+
+    def __init__(self) -> None:
+        mcp: Any = fastmcp.FastMCP("blocking")
+
+        @mcp.tool
+        def block(seconds: float) -> None:
+            self.events.append("begin")
+            self.begun.set()
+            time.sleep(seconds)
+            self.events.append("end")
+
+        super().__init__(mcp)
+
+    def reset(self, **_: Any) -> Observation:
+        return Observation()
+
+    def _step_impl(self, action: Action, timeout_s: float | None = None, **_: Any) -> Observation:
+        return Observation()
+
+    @property
+    def state(self) -> State:
+        return State()
+
+    def close(self) -> None:
+        self.events.append("close")
+        super().close()
+
+
+def test_a_call_whose_caller_is_cancelled_keeps_its_turn() -> None:
+    async def use() -> None:
+        sessions = Sessions(EnvironmentFactory(Blocking), Settings(), CallToolAction)
+        session = await sessions.open()
+
+        async def call(seconds: float) -> None:
+            async with session.in_use():
+                await session.tools.call(session, "block", {"seconds": seconds})
+
+        async def call_and_cancel() -> None:
+            Blocking.begun.clear()
+            cancelled = asyncio.create_task(call(0.2))
+            await asyncio.to_thread(Blocking.begun.wait, 60)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+
+        await call_and_cancel()
+        await call(0)
+        await call_and_cancel()
+        await sessions.close(session)
+        assert sessions.active == 0
+        await sessions.aclose()
+
+    asyncio.run(use())
+    assert Blocking.events == [*["begin", "end"] * 3, "close"]
 
 
 def test_clients_of_the_standard_list_and_call_the_tools(server: Any) -> None:

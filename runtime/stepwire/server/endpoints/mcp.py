@@ -102,8 +102,7 @@ class JsonRpc:
             return
         try:
             async with self._sessions.request(named):
-                self._named_session(params)  # fails if it was closed in the meantime
-                yield named
+                yield named  # `close` waits for the calls before it
         finally:
             # A stopping server waits for the session; one with a connection ends with that.
             if self._sessions.draining and not named.is_in_use and named.connection is None:
