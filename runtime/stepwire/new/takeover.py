@@ -88,10 +88,14 @@ def _changes(folder: Path, runtime: Runtime) -> tuple[dict[str, str], dict[str, 
     manifest = _text(folder, "openenv.yaml")
     found = re.search(r"^app: *[\"']?([\w.]+):", manifest, re.MULTILINE)
     application = (found[1] if found else "server.app").replace(".", "/") + ".py"
-    before = {path: _text(folder, path) for path in (application, "__init__.py", "pyproject.toml")}
+    # Started as `maze.server.app` or, in the folder, as `server.app`: one of these runs first.
+    first = {"__init__.py", Path(application).with_name("__init__.py").as_posix()}
+    initializers = [path for path in sorted(first) if (folder / path).exists()]
+    paths = (application, *initializers, "pyproject.toml")
+    before = {path: _text(folder, path) for path in paths}
     after = {
         application: _imported_from_stepwire(application, before[application]),
-        "__init__.py": _stepwire_first(before["__init__.py"]),
+        **{path: _stepwire_first(path, before[path]) for path in initializers},
         "pyproject.toml": _depending(before["pyproject.toml"], runtime),
     }
     return before, {path: text for path, text in after.items() if text != before[path]}
@@ -132,9 +136,9 @@ def _imported_from_stepwire(path: str, code: str) -> str:
     return "".join(lines)
 
 
-def _stepwire_first(code: str) -> str:
+def _stepwire_first(path: str, code: str) -> str:
     """With `stepwire` imported before anything that imports the framework."""
-    tree = _parsed("__init__.py", code)
+    tree = _parsed(path, code)
     imports = [
         node
         for node in tree.body

@@ -2,7 +2,10 @@
 """`create_environment`: what it writes, what it refuses, and that a failure leaves nothing."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +170,19 @@ class TestCommand:
         assert done.stderr.startswith("python -m stepwire.new: error: '2048' is not snake_case")
         assert done.stderr.count("\n") == 1
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.skipif(not hasattr(os, "openpty"), reason="Windows has no pseudo-terminals")
+    def test_in_a_terminal_it_asks_for_the_name(self, tmp_path: Path) -> None:
+        terminal, end = os.openpty()
+        os.write(terminal, b"maze\n")
+        command = [sys.executable, "-m", "stepwire.new", "--from-index"]
+        done = subprocess.run(
+            command, cwd=tmp_path, stdin=end, capture_output=True, text=True, check=True
+        )
+        os.close(terminal)
+        os.close(end)
+        assert "Name of the environment, in snake_case: " in done.stdout
+        assert (tmp_path / "maze" / "client.py").is_file()
 
     def test_without_a_terminal_it_does_not_ask_for_the_name(self, new: Callable[..., Any]) -> None:
         done = new()

@@ -40,8 +40,10 @@ def test_the_changes_are_shown_first(package: Path) -> None:
     changed = re.findall(r"^[+-](?![+-]).*$", shown, re.MULTILINE)
     assert sorted(changed) == [
         "+",
+        "+",
         '+    "stepwire>=0.1",',
         "+    from stepwire.server import create_app",
+        "+import stepwire  # noqa: F401 # first: it makes the import of the framework fast",
         "+import stepwire  # noqa: F401 # first: it makes the import of the framework fast",
         "-    from openenv.core.env_server.http_server import create_app",
     ]
@@ -53,7 +55,10 @@ def test_they_are_made_and_undone(package: Path) -> None:
     changed = {path for path, content in _files(package).items() if before.get(path) != content}
     assert changed == {
         package / path
-        for path in ("server/app.py", "__init__.py", "pyproject.toml", ".stepwire-new.json")
+        for path in (
+            *("__init__.py", "pyproject.toml", "server/__init__.py", "server/app.py"),
+            ".stepwire-new.json",
+        )
     }
     with pytest.raises(NewEnvironmentError, match="was taken over before"):
         take_over(package, runtime="index")
