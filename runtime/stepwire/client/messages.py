@@ -62,7 +62,7 @@ def read_reply(
     try:
         return parse(data)
     except _UNREADABLE as error:
-        raise _invalid(expected, server, reply) from error
+        raise _unreadable(parse, expected, server, reply, error) from error
 
 
 def read_result(
@@ -73,7 +73,7 @@ def read_result(
     try:
         result = parse(data)
     except _UNREADABLE as error:
-        raise _invalid("observation", server, reply) from error
+        raise _unreadable(parse, "observation", server, reply, error) from error
     if type(result) is AwaitableStepResult:
         return result
     # The results of openenv-core have no metadata, nor have those of most hooks.
@@ -235,6 +235,17 @@ def _data(expected: str, server: str, reply: bytes) -> dict[str, Any]:
 
 def _unexpected(expected: str, server: str, reply: bytes) -> ProtocolViolationError:
     return _violation(f"{server} did not send the expected {expected} frame", reply)
+
+
+def _unreadable(
+    parse: Any, expected: str, server: str, reply: bytes, error: Exception
+) -> ProtocolViolationError:
+    """`parse` may be a hook of the client's author: then the fault need not be the server's."""
+    if str(getattr(parse, "__module__", "")).partition(".")[0] in {"stepwire", "openenv"}:
+        return _invalid(expected, server, reply)
+    name = getattr(parse, "__qualname__", repr(parse))
+    what = f"{name} raised {type(error).__name__}: {error} for the {expected} frame of {server}"
+    return _violation(what, reply)
 
 
 def _invalid(expected: str, server: str, reply: bytes) -> ProtocolViolationError:

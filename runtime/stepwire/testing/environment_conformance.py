@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`EnvironmentConformance`: what every environment must do, as tests without a server."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias, get_args, get_type_hints
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, get_args, get_type_hints
 
-from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
+from pydantic import ValidationError
 
-from stepwire.conformance.actions import example_actions
+from stepwire.conformance.actions import accepted_actions, example_actions
 from stepwire.conformance.checks.schemas import require_valid
 from stepwire.conformance.findings import CheckFailed
-
-AnyEnvironment: TypeAlias = Environment[Any, Any, Any]
+from stepwire.protocol.examples import NoExample
+from stepwire.testing.called_environment import AnyEnvironment, CalledEnvironment
 
 _STEPS = 3
+_OVERRIDE = "Override make_actions() to return actions that it accepts."
 
 
 def _require(holds: bool, found: str, *, cause: str, fix: str) -> None:
@@ -35,7 +36,10 @@ class EnvironmentConformance:
         raise NotImplementedError("Return a new instance of your environment")
 
     def make_actions(self, environment: AnyEnvironment) -> Sequence[Action]:
-        """Return the actions to take in turn; the default generates them from the schema."""
+        """Return the actions to take in turn; the default makes them from the schema.
+
+        Of those, the tests take the ones that the environment accepts.
+        """
         action_class = _action_class(type(environment))
         examples = example_actions(action_class.model_json_schema())
         return [action_class.model_validate(example) for example in examples]
@@ -81,10 +85,14 @@ class EnvironmentConformance:
             )
 
     def test_a_step_needs_no_reset(self) -> None:
+        action = self._actions[0]  # which is accepted after a reset, unless `make_actions` is yours
         with self._environment() as environment:
             try:
-                environment.step(self.make_actions(environment)[0])
+                environment.step(action)
             except Exception as error:
+                with self._environment() as another:
+                    another.reset()
+                    another.step(action)  # raises where the reset makes no difference
                 raise CheckFailed(
                     f"A step before any reset raised {error!r}\n"
                     "Likely cause: the environment starts an episode only in `reset`\n"
@@ -92,7 +100,7 @@ class EnvironmentConformance:
                 ) from error
 
     def test_closing_twice_is_harmless(self) -> None:
-        environment = self.make_environment()
+        environment = self._environment()
         environment.reset()
         environment.close()
         try:
@@ -127,7 +135,7 @@ class EnvironmentConformance:
             for environment in (one, other):
                 environment.reset()
             taken = len(self._play(one))
-            other.step(self.make_actions(other)[0])
+            other.step(self._actions[0])
             count = one.state.step_count
             _require(
                 count == taken,
@@ -136,21 +144,63 @@ class EnvironmentConformance:
                 fix="keep it in `self`",
             )
 
-    @contextmanager
-    def _environment(self) -> Iterator[AnyEnvironment]:
-        environment = self.make_environment()
-        try:
-            yield environment
-        finally:
-            environment.close()
+    def _environment(self) -> CalledEnvironment:
+        return CalledEnvironment(self.make_environment())
 
-    def _play(self, environment: AnyEnvironment) -> list[Observation]:
+    def _play(self, environment: CalledEnvironment) -> list[Observation]:
         """Take a few steps, fewer if the episode ends earlier; returns their observations."""
-        actions = self.make_actions(environment)
+        actions = self._actions
         observed: list[Observation] = []
         while len(observed) < _STEPS and not (observed and getattr(observed[-1], "done", False)):
             observed.append(environment.step(actions[len(observed) % len(actions)]))
         return observed
+
+    @cached_property
+    def _actions(self) -> Sequence[Action]:
+        """The actions to take; raises `CheckFailed` when there are none."""
+        name = f"{type(self).__name__}.make_actions()"
+        with self._environment() as environment:
+            if type(self).make_actions is EnvironmentConformance.make_actions:
+                return self._accepted_actions(_action_class(type(environment.inner)))
+            try:
+                actions = list(self.make_actions(environment.inner))
+            except Exception as error:
+                raise CheckFailed(f"{name} raised {error!r}: no action was taken") from error
+        odd = [action for action in actions if not isinstance(action, Action)]
+        if odd or not actions:
+            got = f"{odd[0]!r:.100}" if odd else "none"
+            raise CheckFailed(f"{name} returns a list of actions, not {got}")
+        return actions
+
+    def _accepted_actions(self, action_class: type[Action]) -> list[Action]:
+        try:
+            accepted, refused = accepted_actions(
+                action_class.model_json_schema(), lambda action: self._refusal(action_class, action)
+            )
+        except NoExample as error:
+            raise CheckFailed(f"{error}. {_OVERRIDE}") from None
+        if not accepted:
+            shown = "\n".join(refused[:3])
+            raise CheckFailed(
+                f"The environment refused all {len(refused)} actions that were made from the "
+                f"schema of {action_class.__name__}. Either it wants others, or its steps fail. "
+                f"{_OVERRIDE}\n{shown}"
+            )
+        return [action_class.model_validate(action) for action in accepted]
+
+    def _refusal(self, action_class: type[Action], action: dict[str, Any]) -> str:
+        """Why the environment does not take an action after a reset; empty when it takes it."""
+        try:
+            model = action_class.model_validate(action)
+        except ValidationError as error:
+            return str(error)
+        with self._environment() as environment:
+            environment.reset()
+            try:
+                environment.step(model)
+            except Exception as error:  # noqa: BLE001 - it is shown
+                return repr(error)
+        return ""
 
 
 def _action_class(environment_class: type[AnyEnvironment]) -> type[Action]:
@@ -160,9 +210,10 @@ def _action_class(environment_class: type[AnyEnvironment]) -> type[Action]:
             named = get_args(generic)[:1]
             if named and isinstance(named[0], type) and issubclass(named[0], Action):
                 return named[0]
-    annotated = get_type_hints(environment_class.step).get("action")
-    if isinstance(annotated, type) and issubclass(annotated, Action):
-        return annotated
+    for method in (environment_class.step, environment_class.step_async):
+        annotated = get_type_hints(method).get("action")
+        if isinstance(annotated, type) and issubclass(annotated, Action):
+            return annotated
     raise NotImplementedError(
         f"{environment_class.__name__} does not declare its action class: override make_actions()"
     )

@@ -13,7 +13,12 @@ from openenv.core.env_server.mcp_types import (
 
 from notes_env.client import NotesEnv
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.client import InvalidActionError, ServerError, SessionLostError
+from stepwire.client import (
+    InvalidActionError,
+    ProtocolViolationError,
+    ServerError,
+    SessionLostError,
+)
 
 HELLO = NoteAction(text="hello")
 _TEXTS = ["hello", "", "naïve 日本語", "👩‍👩‍👧", "\x00\u2028\n", '"}{"', "x" * 1_000_000]
@@ -171,3 +176,24 @@ def test_a_reply_above_the_limit_of_the_client_loses_the_session(server: Any) ->
             env.step(NoteAction(text="x" * 200_000))
         env.reset()
         assert env.step(HELLO).reward == 0.5
+
+
+class OwnParsing(NotesEnv):
+    def _parse_result(self, payload: dict[str, Any]) -> Any:
+        return payload["observation"]["mine"]
+
+    def _parse_state(self, payload: dict[str, Any]) -> Any:
+        return payload["mine"]
+
+
+def test_a_mistake_in_an_authors_hook_is_not_called_the_servers(server: Any) -> None:
+    for call, hook, frame in (
+        (OwnParsing.reset, "_parse_result", "observation"),
+        (OwnParsing.state, "_parse_state", "state"),
+    ):
+        message = rf"^OwnParsing\.{hook} raised KeyError: 'mine' for the {frame} frame of ws:"
+        with (
+            OwnParsing(base_url=server.url) as env,
+            pytest.raises(ProtocolViolationError, match=message),
+        ):
+            call(env)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`EnvironmentConformance` passes a sound environment and finds the fault of each broken one."""
 
+import asyncio
 import random
+import sys
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +16,9 @@ from openenv.core.env_server.types import Action, State
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
 from stepwire.testing import EnvironmentConformance
+
+sys.path.append(str(Path(__file__).parent.parent / "conformance"))
+import shapes
 
 
 class TestNotesEnvironment(EnvironmentConformance):
@@ -190,3 +196,85 @@ def test_it_also_works_with_unittest() -> None:
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(Case).run(result)
     assert (result.wasSuccessful(), result.testsRun) == (True, len(_TESTS))
+
+
+class AsyncNotes(Environment[NoteAction, NoteObservation, State]):
+    """Asynchronous only: the methods that the base class asks for raise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inner = NotesEnvironment()
+        self._lock = asyncio.Lock()
+
+    def reset(self, *arguments: Any, **options: Any) -> NoteObservation:
+        raise NotImplementedError("use reset_async")
+
+    def step(self, *arguments: Any, **options: Any) -> NoteObservation:
+        raise NotImplementedError("use step_async")
+
+    async def reset_async(self, **options: Any) -> NoteObservation:  # type: ignore[override]
+        async with self._lock:
+            await asyncio.sleep(0)
+            return self._inner.reset(**options)
+
+    async def step_async(self, action: NoteAction, **_: Any) -> NoteObservation:  # type: ignore[override]
+        async with self._lock:
+            await asyncio.sleep(0)
+            return self._inner.step(action)
+
+    @property
+    def state(self) -> State:
+        return self._inner.state
+
+
+def _suite(make: Any, actions: Any = None) -> EnvironmentConformance:
+    class Suite(EnvironmentConformance):
+        def make_environment(self) -> Any:
+            return make()
+
+    class WithActions(Suite):
+        def make_actions(self, environment: Any) -> Any:
+            return actions()
+
+    return Suite() if actions is None else WithActions()
+
+
+def test_an_asynchronous_environment_is_awaited() -> None:
+    assert _failures(_suite(AsyncNotes)) == {}
+
+
+def test_an_environment_with_a_list_of_fixed_length_and_a_reset_without_arguments() -> None:
+    reset_first = {"test_a_step_needs_no_reset"}
+    ignores_ids = {"test_an_episode_has_the_requested_id"}
+    assert set(_failures(_suite(shapes.Walker))) == reset_first | ignores_ids
+    assert set(_failures(_suite(shapes.Snake))) == reset_first | ignores_ids
+
+
+def _raise() -> Any:
+    raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (_raise, "WithActions.make_actions() raised KeyError('mine'): no action was taken"),
+        (list, "WithActions.make_actions() returns a list of actions, not none"),
+        (lambda: [{"text": "x"}], "WithActions.make_actions() returns a list of actions, not {'te"),
+    ],
+)
+def test_what_is_wrong_with_make_actions_is_said_of_it(actions: Any, message: str) -> None:
+    failed = _failures(_suite(NotesEnvironment, actions))
+    assert set(failed) == set(_TESTS) - {
+        "test_an_episode_has_the_requested_id",
+        "test_closing_twice_is_harmless",
+    }
+    assert all(text.startswith(message) and "Likely" not in text for text in failed.values())
+
+
+def test_actions_that_only_the_author_knows_are_asked_for() -> None:
+    failed = _failures(_suite(shapes.Picky))
+    for text in failed.values():
+        assert "Override make_actions() to return actions that it accepts.\n" in text
+        assert "There is no command 'Hello'" in text
+    words = [shapes.Code(code="open"), shapes.Code(code="close")]
+    assert set(_failures(_suite(shapes.Picky, lambda: words))) == {"test_a_step_needs_no_reset"}
