@@ -24,15 +24,18 @@ class Row:
     text: str
     stock: dict[str, str]
     """What the framework's servers do, by version: `✓`, `own`, or how they deviate."""
+    asks: str
+    """The checks of the row, each with what it asks of a server."""
 
 
 def _rows(document: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for line in re.findall(r"^\| ([A-Z]+-\d+ \|.*) \|$", document, re.MULTILINE):
-        row_id, level, text, *stock = (cell.strip() for cell in line.split(" | "))
+        row_id, level, text, *stock, asks = (cell.strip() for cell in line.split(" | "))
         if row_id in rows:
             raise ValueError(f"The contract has two rows {row_id}")
-        rows[row_id] = Row(row_id, Level(level), text, dict(zip(GENERATIONS, stock, strict=True)))
+        found = dict(zip(GENERATIONS, stock, strict=True))
+        rows[row_id] = Row(row_id, Level(level), text, found, asks)
     return rows
 
 

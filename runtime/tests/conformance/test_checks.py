@@ -130,6 +130,12 @@ def test_every_row_of_the_contract_has_a_check() -> None:
     assert {check.row.id for check in CHECKS.values()} == set(ROWS)
 
 
+def test_the_contract_says_what_each_check_asks() -> None:
+    for row in ROWS.values():
+        checks = [check for check in CHECKS.values() if check.row is row]
+        assert row.asks == " ".join(f"`{each.id}`: {each.purpose}" for each in checks)
+
+
 def test_every_check_has_a_purpose_a_cause_and_a_fix() -> None:
     for check in CHECKS.values():
         assert check.purpose.endswith("."), check.id
