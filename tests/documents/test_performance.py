@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from document import ROOT, Document
+from stepwire.new import create_environment
 
 page = Document("docs/performance.md")
 _BENCHMARKS = ROOT / "benchmarks"
@@ -19,7 +20,7 @@ _PROSE = " ".join(page.text.split())
 
 def test_every_command_is_that_of_a_benchmark_that_is_there() -> None:
     commands = re.findall(r"`uv run [\w -]*?python (\S+)` \(\[source\]\(\.\./(\S+)\)\)", _PROSE)
-    assert len(commands) == 4
+    assert len(commands) == 5
     for program, source in commands:
         assert program == source
         assert (ROOT / program).exists()
@@ -91,6 +92,17 @@ def test_the_scaling_figures_are_those_of_the_committed_run() -> None:
         for row in measured
     ]
     assert page.table("Many sessions at once") == rows
+
+
+def test_the_figures_of_a_new_environment_are_those_of_what_is_written(tmp_path: Path) -> None:
+    package = create_environment("maze", tmp_path)
+    texts = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".whl"]
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in texts)
+    rows = page.table("A new environment")
+    for _, *figures in rows[2:]:
+        assert int(figures[0]) == len(texts)
+        assert int(figures[1]) == pytest.approx(lines, rel=0.1)
+        assert float(figures[-1]) <= 0.25 * min(float(row[-1]) for row in rows[:2])
 
 
 test_blocks = page.test_the_other_blocks()

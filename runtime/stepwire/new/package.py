@@ -138,12 +138,14 @@ def _with_copy(texts: dict[str, str], package: str) -> dict[str, bytes]:
 
 def _write(files: dict[str, bytes], folder: Path) -> None:
     """Write into a folder beside `folder`, which then gets its name."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NewEnvironmentError(f"{folder} exists and is not an empty folder. Choose another one")
-    if not folder.parent.is_dir():
-        raise NewEnvironmentError(f"{folder.parent} is not a folder. Make it first")
     unfinished = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise NewEnvironmentError(
+                f"{folder} exists and is not an empty folder. Choose another one"
+            )
+        if not folder.parent.is_dir():
+            raise NewEnvironmentError(f"{folder.parent} is not a folder. Make it first")
         for path, content in files.items():
             (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / path).write_bytes(content)
