@@ -6,10 +6,10 @@ from stepwire._interrupts import ended_by_signals
 with ended_by_signals():
     from stepwire.client import errors
     from stepwire.client.errors import *  # noqa: F403
+    from stepwire.client.results import AwaitableState
     from stepwire.client.session_client import SessionClient
     from stepwire.client.session_pool import SessionPool
-    from stepwire.client.states import AwaitableState
-    from stepwire.client.tool_dialect import ToolDialect
+    from stepwire.client.tools import ToolDialect
     from stepwire.protocol.stamps import verify_stamp
 
 __all__ = ["AwaitableState", "SessionClient", "SessionPool", "ToolDialect", "verify_stamp"]

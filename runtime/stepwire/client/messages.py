@@ -23,8 +23,7 @@ from stepwire.client.errors import (
     ServerError,
     start_of,
 )
-from stepwire.client.results import AwaitableList, AwaitableStepResult
-from stepwire.client.states import awaitable_state
+from stepwire.client.results import AwaitableList, AwaitableStepResult, awaitable_state
 
 ResultT = TypeVar("ResultT")
 

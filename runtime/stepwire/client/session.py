@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwire.client.addresses import RedirectedError, Target, without_secrets
-from stepwire.client.call_lock import CallLock
 from stepwire.client.calls import Call, pauses, weak_method
 from stepwire.client.connection import Connection
 from stepwire.client.endings import session_lost
@@ -27,7 +26,7 @@ from stepwire.client.errors import (
 )
 from stepwire.client.exchange import Exchange
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.loops import on_loop_shutdown, run_in_thread
+from stepwire.client.loops import CallLock, on_loop_shutdown, run_in_thread
 from stepwire.client.messages import CLOSE_REQUEST
 from stepwire.client.options import Options
 

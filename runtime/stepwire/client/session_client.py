@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
@@ -21,11 +21,10 @@ from openenv.core.env_server.mcp_types import (
     ListToolsObservation,
 )
 from openenv.core.env_server.types import State
-from pydantic_core import from_json
 
 from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
-from stepwire.client.errors import InvalidActionError, InvalidOptionError, ServerError
+from stepwire.client.errors import InvalidActionError, InvalidOptionError
 from stepwire.client.loops import run_in_thread, running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
@@ -42,12 +41,11 @@ from stepwire.client.results import (
     AwaitedAsCoroutine,
     Closed,
     PendingStepResult,
+    pending_state_class,
 )
 from stepwire.client.session import Session
-from stepwire.client.states import pending_state_class
-from stepwire.client.tool_client import ToolClient
-from stepwire.client.tool_dialect import ToolDialect
-from stepwire.client.wrapped_client import WrappedClient
+from stepwire.client.starting import StartingClient
+from stepwire.client.tools import ToolClient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,7 +59,7 @@ class SessionClient(
     AwaitedAsCoroutine,
     DeclaredModels[ActT, ObsT, StateT],
     ToolClient[ActT, ObsT, StateT],
-    WrappedClient[ActT, ObsT, StateT],
+    StartingClient[ActT, ObsT, StateT],
 ):
     """One session with an environment server. The first call opens the connection.
 
@@ -77,10 +75,6 @@ class SessionClient(
     replies are validated by the other two. A subclass with other messages overrides the framework's
     hooks `_step_payload`, `_parse_result` and `_parse_state`.
     """
-
-    tool_dialect: ClassVar[ToolDialect | None] = None
-    """What an action means on a server that offers only tools."""
-    _calls_tools = False  # whether the server takes only tool calls, as found out by the first step
 
     def __init__(
         self,
@@ -323,6 +317,27 @@ class SessionClient(
         yield from self._session.connect_async().__await__()
         return self
 
+    # What `SyncEnvClient` of openenv 0.10 calls, on a loop of its own. The framework's own methods
+    # would open a second connection.
+
+    async def _connect_async(self) -> "Self":
+        return await self
+
+    async def _reset_async(self, **kwargs: Any) -> Any:
+        return await self.reset(**kwargs)
+
+    async def _step_async(self, action: Any, **kwargs: Any) -> Any:
+        return await self.step(action, **kwargs)
+
+    async def _state_async(self) -> Any:
+        return await self.state()  # type: ignore[misc] # a pending state may be awaited
+
+    async def _disconnect_async(self) -> None:
+        await self.disconnect()
+
+    async def _close_async(self) -> None:
+        await self._close_everything_async()
+
     # Calls.
 
     def prepare_reset(self, arguments: dict[str, Any]) -> Call[AwaitableStepResult[ObsT]]:
@@ -354,22 +369,6 @@ class SessionClient(
                 data, parse = self.tool_dialect.request(data), self._parse_tool_call
         read = partial(read_result, parse, self._server)
         return Call(self._session, step_request(data), read)
-
-    def _rephrase(self, call: Call[Any], error: ServerError) -> bool:
-        """Turn a step that was refused into a call of its tool, if the server takes only those."""
-        if self.tool_dialect is None or not self.tool_dialect.is_spoken(error):
-            return False
-        data = from_json(call.request)["data"]
-        if "tool_name" in data:
-            return False
-        self._calls_tools, self._plain_action = True, None  # so that each action becomes a call
-        read = partial(read_result, self._parse_tool_call, self._server)
-        call.rephrase(step_request(self.tool_dialect.request(data)), read)
-        return True
-
-    def _parse_tool_call(self, data: dict[str, Any]) -> Any:
-        assert self.tool_dialect is not None
-        return self._parse_result(self.tool_dialect.payload(self._server, data))
 
     def _defers(self) -> bool:
         return not self._is_blocking and running_loop() is not None
