@@ -226,15 +226,18 @@ class DockerContainer(
         """Start `image`, pulling it if necessary, and return the server's address.
 
         `port` is the one on this machine; without it, Docker chooses one. `docker_args` are further
-        options of `docker run`. `cmd` replaces the image's command.
+        options of `docker run`. `cmd` replaces the image's command. The server answers to
+        `localhost` and IP addresses only, unless `env_vars` has `ALLOWED_HOSTS`: a page that a
+        browser on this machine shows may point a name of its own at the published port.
         """
+        env_vars = {"ALLOWED_HOSTS": "localhost", **(env_vars or {})}
         self._what, self._image = f"The container of {image!r}", image
         name = f"openenv-{secrets.token_hex(6)}"
         if port is not None:
             _reserve_port(port).close()
         run = [self._docker, "run", "--rm", f"--name={name}", f"--label={_LABEL}={os.getpid()}"]
         run += [f"--publish={_LOOPBACK}:{port or ''}:{container_port}"]
-        run += [f"--env={key}={value}" for key, value in (env_vars or {}).items()]
+        run += [f"--env={key}={value}" for key, value in env_vars.items()]
         run += [*docker_args, image, *(shlex.split(cmd) if isinstance(cmd, str) else cmd)]
         self._launch(run, {}, then=[self._docker, "rm", "--force", "--volumes", name])
         while not (published := self._published_port(name, container_port)):

@@ -172,9 +172,11 @@ class _Redaction:
     def _redacted(self, value: Any, is_of_uvicorn: bool) -> Any:
         if isinstance(value, int | float):
             return value
-        text = str(value)
-        redacted = _TOKEN.sub(r"\1…", text)
-        if is_of_uvicorn:
+        text = redacted = str(value)
+        lowered = text.lower()  # looking for a word first takes a tenth of a pattern's time
+        if "token=" in lowered or "bearer" in lowered:
+            redacted = _TOKEN.sub(r"\1…", redacted)
+        if is_of_uvicorn and ("?" in text or "query_string" in text):
             # All of a query: its names may be encoded, and other values than tokens may be secret.
             redacted = _QUERY.sub("…", redacted)
         if self.token:

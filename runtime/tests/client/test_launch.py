@@ -552,6 +552,22 @@ class TestWithoutDocker:
         with pytest.raises(CommandNotFoundError, match=r"no `docker` command.*from_local"):
             NotesEnv.from_docker_image("echo-env:latest")
 
+    @pytest.mark.parametrize(
+        ("env_vars", "allowed"),
+        [(None, "localhost"), ({"ALLOWED_HOSTS": "a.example"}, "a.example")],
+    )
+    def test_a_container_answers_to_this_machines_names_only(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_vars: Any, allowed: str
+    ) -> None:
+        """A stand-in for the `docker` command repeats its arguments and fails."""
+        command = tmp_path / "docker"
+        command.write_text('#!/bin/sh\necho "$@" >&2\nexit 1\n')
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        with pytest.raises(ServerStartError) as caught:
+            NotesEnv.from_docker_image("image", env_vars=env_vars)
+        assert f"--env=ALLOWED_HOSTS={allowed} image" in str(caught.value)
+
     @pytest.mark.engine  # for the `docker` command; no daemon is asked
     def test_daemon_down(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")

@@ -25,8 +25,9 @@ _HEAD_END = b"\r\n\r\n"
 # What the library reads of a handshake: bytes in a line, and fields.
 _HANDSHAKE_LINE = 8192
 _HANDSHAKE_FIELDS = 128
-# Seconds in which a client that is still sending can read why it was refused.
+# How long, and for how many bytes, a client that is still sending can read why it was refused.
 _LINGER_S = 1
+_LINGER_BYTES = 256 * 1024
 
 
 class _Refusal(Exception):
@@ -57,6 +58,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._has_ended:
+            self._unclaimed += len(data)
+            if self._unclaimed > _LINGER_BYTES:
+                self.transport.abort()
+            return
         if self._waiting:
             data = self._waiting + data
             self._waiting = b""

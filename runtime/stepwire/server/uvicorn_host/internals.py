@@ -40,6 +40,7 @@ __all__ = [
     "awaits_close",
     "default_option",
     "has_begun",
+    "has_default_websockets",
     "is_websocket",
     "mark_as_ended",
     "open_connections",
@@ -73,6 +74,11 @@ def open_connections(server: Server) -> set[Any]:
     return server.server_state.connections
 
 
+def has_default_websockets(config: Config) -> bool:
+    """Whether uvicorn itself has chosen the WebSocket protocol that ours is built on."""
+    return config.ws == "auto" and config.ws_protocol_class is WebSocketsSansIOProtocol
+
+
 def is_websocket(connection: Any) -> bool:
     return not hasattr(connection, "cycle")  # uvicorn's name for a request and its response
 
@@ -102,7 +108,10 @@ class Awaited(Enum):
 
 
 def awaited_by(connection: Any) -> object:
-    """What a connection waits for; a request cycle stands for the request after it or its rest."""
+    """What a connection waits for; a request cycle stands for the request after it or its rest.
+
+    A number stands for the bytes that the client does not read.
+    """
     if connection.transport.is_closing():
         return Awaited.CLOSE
     if is_websocket(connection):
@@ -113,7 +122,11 @@ def awaited_by(connection: Any) -> object:
     if cycle.response_complete:
         # uvicorn has a timeout of its own until the first byte of the next request.
         return Awaited.NOTHING if connection.timeout_keep_alive_task else cycle
-    return cycle if cycle.more_body else Awaited.NOTHING
+    if cycle.more_body:
+        return cycle
+    # What the client has left of an answer that waits for it: the same number means no progress.
+    is_unread = connection.flow.write_paused
+    return connection.transport.get_write_buffer_size() if is_unread else Awaited.NOTHING
 
 
 def run_workers(config: Config) -> None:

@@ -25,6 +25,7 @@ from stepwire.server.uvicorn_host.internals import (
     awaits_close,
     default_option,
     has_begun,
+    has_default_websockets,
     mark_as_ended,
     open_connections,
     request_exit,
@@ -58,7 +59,7 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_calls_ended = True
         _set_limits(server.config, settings)
-        _use_our_http(server.config)
+        _use_our_protocols(server.config, settings)
         Pressure(open_connections(server))
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
@@ -150,10 +151,10 @@ class Lifecycle:
                 if awaited is Awaited.NOTHING:
                     continue
                 known, since = before.get(connection, (None, now))
-                waiting[connection] = (awaited, since if known is awaited else now)
-                if known is not awaited or now - since < timeout_s:
+                waiting[connection] = (awaited, since if known == awaited else now)
+                if known != awaited or now - since < timeout_s:
                     continue
-                if awaited is Awaited.CLOSE:
+                if awaited is Awaited.CLOSE or isinstance(awaited, int):
                     logger.debug("A client read nothing of its replies for %d s", timeout_s)
                     connection.transport.abort()
                 else:
@@ -184,12 +185,17 @@ def _set_limits(config: Config, settings: Settings) -> None:
         config.ws_max_size = settings.max_message_bytes
 
 
-def _use_our_http(config: Config) -> None:
-    """Have new connections served by our protocol; uvicorn listens after the application starts."""
+def _use_our_protocols(config: Config, settings: Settings) -> None:
+    """Have new connections served by them; uvicorn listens after the application has started."""
     if config.http_protocol_class is HttpToolsProtocol:
         from stepwire.server.uvicorn_host.http_protocol import HttpProtocol
 
         config.http_protocol_class = HttpProtocol
+    if has_default_websockets(config) and settings.websocket_protocol == "fast":
+        from stepwire.server.uvicorn_host.websocket_protocol import WebSocketProtocol
+
+        config.ws_protocol_class = WebSocketProtocol
+        config.ws_per_message_deflate = False  # as in `command_line.py`
 
 
 def _what_ends(sessions: int) -> str:

@@ -165,6 +165,17 @@ def test_the_protocol_of_new_connections_is_chosen_when_the_server_listens() -> 
     )
 
 
+def test_uvicorns_own_choice_of_a_websocket_protocol_is_known() -> None:
+    config = _config()
+    config.load()
+    assert internals.has_default_websockets(config), _moved(
+        "Config.ws and its default protocol", "internals.py: has_default_websockets"
+    )
+    explicit = _config(ws="websockets-sansio")
+    explicit.load()
+    assert not internals.has_default_websockets(explicit)
+
+
 def test_a_websocket_connection_says_whether_it_has_the_handshake() -> None:
     connection = _protocol(WebSocketsSansIOProtocol)
     assert _require(connection, "handshake_initiated", "internals.py: has_begun") is False
