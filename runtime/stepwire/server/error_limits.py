@@ -21,6 +21,7 @@ _ANY, _STR = core.any_schema(), core.str_schema()  # one cannot fail, nor can th
 _NOT_SCHEMAS = {"config", "default", "expected", "metadata", "serialization"}
 _KEPT = 20  # of the parts of a list or an object, beside the fields that some model has
 _MOST_KEPT = 2000
+_LONGEST_TEXT = 64 * 1024
 
 
 class ErrorLimit:
@@ -48,7 +49,7 @@ class ErrorLimit:
             return None
 
     def shortened(self, value: Any) -> Any:
-        """A value with the first parts of each list and object, and all fields of models."""
+        """A value with the first parts of each text, list and object, and all fields of models."""
         return self._shortened(value, iter(range(_MOST_KEPT)))
 
     def _shortened(self, value: Any, left: Iterator[int]) -> Any:
@@ -63,7 +64,7 @@ class ErrorLimit:
                     break
                 kept.append(self._shortened(part, left))
             return kept
-        return value
+        return value[:_LONGEST_TEXT] if isinstance(value, str) else value
 
     def _stopping(self, schema: Any, extra: str) -> Any:
         """The schema with an end to the validation at the first error of many possible ones."""

@@ -8,7 +8,7 @@ import re
 from itertools import accumulate
 
 from stepwire.server.errors import MessageError
-from stepwire.server.memory import DECODED, LARGE
+from stepwire.server.memory import DECODED, LARGE, size_in_memory
 
 # Bytes that a parsed value takes at its peak, by what a text has of it.
 _BYTES_OF = (("{", 500), ("[", 100), (":", 150), (",", 64))
@@ -47,17 +47,19 @@ def has_many_values(text: str | bytes) -> bool:
 
 
 def _check_size(text: str | bytes) -> None:
+    texts, _ = size_in_memory(text)
     limit = DECODED.limit
-    if size_of_values(text) <= limit:
+    if texts + size_of_values(text) <= limit:
         return
     plain = _unescaped(text)
-    size = plain.count(b'"') // 2 * _BYTES_OF_STRING
+    size = texts + plain.count(b'"') // 2 * _BYTES_OF_STRING
     if size <= limit:
         size += size_of_values(_STRING.sub(b"", plain))
     if size > limit:
         reason = (
-            f"The values of the JSON may take at most {limit} bytes of memory: they are too many "
-            "(three times MAX_MESSAGE_BYTES)"
+            f"The values of a message may take at most {limit} bytes of memory (three times "
+            "MAX_MESSAGE_BYTES): they are too many, or a character beyond U+FFFF makes each "
+            "character of a long text take four bytes"
         )
         raise MessageError.invalid("json_size", (), reason, size)
 

@@ -85,8 +85,19 @@ def find_lone_surrogate(value: Any) -> str | None:
     return None
 
 
+class Padding:
+    """A text of that many characters, which exists only while it is encoded."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
 def as_known(value: Any) -> Any:
     """Convert a value that pydantic does not know into one that it may know."""
+    if isinstance(value, Padding):
+        return "x" * value.size
     # Of arrays and scalars of numpy, torch, jax and others, `array.array` and `memoryview`.
     if callable(to_list := getattr(value, "tolist", None)):
         known = to_list()

@@ -18,7 +18,6 @@ PATIENCE_S = 1.0  # until clients that neither send nor read are disconnected
 _BYPASSED_S = 5.0  # until a share that waits is no longer overtaken by smaller ones
 _LEAST_BYTES_PER_S = 1_000_000  # of a client that others wait for
 _DEFAULT_MESSAGE = 16 * 1024 * 1024
-_WIDEST = 4  # bytes of a character in Python
 _COPIES = 6  # of a message, while an echo of it is encoded: three in the reply, which exists twice
 
 
@@ -110,9 +109,25 @@ def is_slow(began: float, size: int) -> bool:
 
 def size_in_memory(message: str | bytes) -> tuple[int, int]:
     """Bytes that a message's texts may take: decoded, and in a reply that repeats them."""
-    size = len(message)
-    has_escape = "\\u" in message if isinstance(message, str) else b"\\u" in message
+    size, width = len(message), _width(message)
+    utf8 = size * (width if isinstance(message, str) else 1)
+    return (size * width if width > 1 else 0), _COPIES * utf8
+
+
+def _width(message: str | bytes) -> int:
+    """Bytes of a character in Python, at most: one wide character makes all of a text wide."""
+    if isinstance(message, str):
+        message = message.encode("utf-8", "surrogatepass")
+    has_escape = b"\\u" in message
     if message.isascii() and not has_escape:
-        return 0, _COPIES * size
-    # One wide character, also one written as an escape, makes every character of a text wide.
-    return _WIDEST * size, _COPIES * _WIDEST * size
+        return 1
+    has_wide = any(first in message for first in _FIRST_OF_FOUR)
+    if has_wide or (has_escape and any(start in message for start in _SURROGATES)):
+        return 4
+    return 2
+
+
+_FIRST_OF_FOUR = [bytes((first,)) for first in range(0xF0, 0xF5)]
+_SURROGATES = [
+    b"\\u%b%b" % (d, h) for d in (b"d", b"D") for h in (b"8", b"9", b"a", b"A", b"b", b"B")
+]

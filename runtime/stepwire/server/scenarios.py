@@ -26,7 +26,7 @@ from stepwire.protocol.stamps import make_stamp
 from stepwire.server.calling import AnyEnvironment, Caller
 from stepwire.server.encoding import state_field
 from stepwire.server.errors import MessageError
-from stepwire.server.memory import LARGE, REPLIES
+from stepwire.server.json_values import Padding
 from stepwire.server.session import Session
 
 _LONGEST_S = 60.0
@@ -142,15 +142,13 @@ class ScenarioRun:
                 observation.reward = scenario.reward[min(self.steps, len(scenario.reward)) - 1]
             elif scenario.reward is not None:
                 observation.reward = scenario.reward
-        more = {}
+        more: dict[str, Any] = {}
         if scenario.stamp:
             state = await session.state()
             episode_id, step_count = (state_field(state, name) for name in _STAMPED)
             more["stamp"] = make_stamp(self.seed, episode_id, step_count, action)
         if scenario.observation_bytes:
-            if scenario.observation_bytes > LARGE:
-                await REPLIES.room(_COPIES * scenario.observation_bytes)
-            more["padding"] = "x" * scenario.observation_bytes
+            more["padding"] = Padding(scenario.observation_bytes)
         if more:
             observation.metadata = {**observation.metadata, **more}
         return observation
@@ -191,6 +189,10 @@ class ScenarioSession(Session):
         super().__init__(environment, caller, action_cls, turn)
         self._allowed = allowed
         self._run: ScenarioRun | None = None
+
+    @property
+    def reply_size(self) -> int:
+        return 0 if self._run is None else _COPIES * self._run.scenario.observation_bytes
 
     async def reset(self, arguments: dict[str, Any]) -> Observation:
         """Start an episode, with the scenario in `arguments`, if any.

@@ -81,6 +81,11 @@ class Session:
         caller.serve(self)
 
     @property
+    def reply_size(self) -> int:
+        """Bytes that the next reply takes while it is encoded, as far as they are known."""
+        return 0
+
+    @property
     def episode_id(self) -> str | None:
         """For log lines: the current one, or the last that was read where the environment is."""
         self.note_episode()

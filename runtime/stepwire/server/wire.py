@@ -8,7 +8,7 @@ decoded again, step by step, to explain what is wrong with it in the form of the
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args
 
 from openenv.core.env_server.mcp_types import CallToolAction, JsonRpcRequest, ListToolsAction
 from openenv.core.env_server.types import (
@@ -27,6 +27,7 @@ from pydantic_core import from_json, to_json
 from stepwire.server.error_limits import ErrorLimit
 from stepwire.server.errors import MessageError
 from stepwire.server.json_limits import check_limits, has_many_values
+from stepwire.server.memory import LARGE
 
 ActionT = TypeVar("ActionT", bound=Action)
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -76,6 +77,9 @@ _LOOSE_MESSAGES: dict[str, type[BaseMessage]] = {"reset": WSResetMessage, "step"
 _MOST_DIGITS = 4300
 
 
+_Explain: TypeAlias = Callable[[Any, ValidationError], MessageError]
+
+
 class _Kind:
     """A kind of messages: how they are validated, with and without an end to their errors."""
 
@@ -117,18 +121,13 @@ class MessageDecoder:
         )
         self._steps = _Kind(TypeAdapter(self.step_request))
 
-    def decode_frame(self, text: str | None) -> BaseMessage:
+    def decode_frame(self, text: str | bytes | None) -> BaseMessage:
         """Decode one WebSocket frame; `None` stands for a binary frame, which is invalid."""
         if text is None:
             raise MessageError.invalid("text_type", (), "A message is a text frame", None)
         check_limits(text, self._max_json_depth)
-        if has_many_values(text) and not self._frames.limit.accepts(text):
-            raise self._explain_many(text, self._frames, self._explain_frame)
-        try:
-            message: BaseMessage = self._frames.validator.validate_json(text)
-            return message
-        except ValidationError as error:
-            raise self._explain_frame(text, error) from None
+        message: BaseMessage = self._validated(text, self._frames, self._explain_frame)
+        return message
 
     def decode_reset(self, body: bytes) -> ResetRequest:
         """Decode the body of `POST /reset`; an empty body means no arguments."""
@@ -160,13 +159,17 @@ class MessageDecoder:
     def _decode_body(self, body: bytes, kind: "_Kind", model: type[ModelT]) -> ModelT:
         body = as_utf_8(body)
         check_limits(body, self._max_json_depth)
-        if has_many_values(body) and not kind.limit.accepts(body):
-            raise self._explain_many(body, kind, partial(self._explain_body, model))
-        try:
-            decoded: ModelT = kind.validator.validate_json(body)
-            return decoded
-        except ValidationError as error:
-            raise self._explain_body(model, body, error) from None
+        decoded: ModelT = self._validated(body, kind, partial(self._explain_body, model))
+        return decoded
+
+    def _validated(self, text: Any, kind: "_Kind", explain: _Explain) -> Any:
+        if not has_many_values(text) or kind.limit.accepts(text):
+            try:
+                return kind.validator.validate_json(text)
+            except ValidationError as error:
+                if len(text) <= LARGE:
+                    raise explain(text, error) from None
+        raise self._explain_large(text, kind, explain)
 
     def _load(self, text: str | bytes) -> Any:
         """Parse JSON within the limits; the result can always be encoded again."""
@@ -188,13 +191,8 @@ class MessageDecoder:
 
     # Everything below runs only for messages that are refused.
 
-    def _explain_many(
-        self,
-        text: str | bytes,
-        kind: "_Kind",
-        explain: Callable[[str, ValidationError], MessageError],
-    ) -> MessageError:
-        """Explain the first errors of a message that may have any number of them."""
+    def _explain_large(self, text: Any, kind: "_Kind", explain: _Explain) -> MessageError:
+        """Explain a message by its first values, which take little memory."""
         try:
             short = to_json(kind.limit.shortened(self._load(text))).decode()
             kind.validator.validate_json(short)
@@ -202,10 +200,10 @@ class MessageDecoder:
             return explain(short, error)
         except MessageError as error:
             return error
-        reason = "Values of the message are invalid; they are too many to list"
+        reason = "Values of the message are invalid; they are too many or too long to list"
         return MessageError.invalid("too_many_errors", (), reason, None)
 
-    def _explain_frame(self, text: str, error: ValidationError) -> MessageError:
+    def _explain_frame(self, text: str | bytes, error: ValidationError) -> MessageError:
         try:
             value = self._load(text)
             if not isinstance(value, dict):
@@ -227,7 +225,7 @@ class MessageDecoder:
                 model = _LOOSE_MESSAGES.get(str(kind), model)
             model.model_validate(value)
         except ValidationError as specific:
-            error = specific
+            return MessageError.from_validation(specific)
         except MessageError as specific:
             return specific
         return MessageError.from_validation(error)
@@ -243,7 +241,7 @@ class MessageDecoder:
                 location = ()
                 self._validate_action(value["action"])
         except ValidationError as specific:
-            error = specific
+            return MessageError.from_validation(specific, location)
         except MessageError as specific:
             return specific
         return MessageError.from_validation(error, location)

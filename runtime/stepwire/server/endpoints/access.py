@@ -23,8 +23,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stepwire.server.endpoints.body_memory import MemoryOfBody
 from stepwire.server.endpoints.cookies import cookie_attributes, cookie_values
+from stepwire.server.endpoints.request_memory import MemoryOfRequest
 from stepwire.server.settings import Settings, read_settings_of_application
 
 TOKEN_COOKIE = "openenv_token"
@@ -189,7 +189,8 @@ class AccessControl:
         connection.scope[_CHECKED] = True
         length = connection.headers.get("content-length", "")
         declared = int(length) if length.isdecimal() else 0
-        body = _LimitedBody(receive, send_with_headers, self._max_bytes, declared)
+        memory = MemoryOfRequest(connection.scope, declared)
+        body = _LimitedBody(receive, send_with_headers, self._max_bytes, memory)
         if declared > self._max_bytes:
             await body.refuse(connection, declared)
             return
@@ -247,14 +248,16 @@ class _LimitedBody:
     A large body has its shares of the memory (`memory.py`) until the request is answered.
     """
 
-    def __init__(self, receive: Receive, send: Send, max_bytes: int, declared: int) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, max_bytes: int, memory: MemoryOfRequest
+    ) -> None:
         self._receive = receive
         self._send = send
         self._max_bytes = max_bytes
         self._received = 0
         self._more_expected = True
         self._answered = False
-        self._memory = MemoryOfBody(declared)
+        self._memory = memory
         self.is_too_slow = False
 
     @property

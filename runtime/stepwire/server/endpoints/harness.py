@@ -19,6 +19,7 @@ from starlette.types import Message, Receive
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.encoding import encode_frame
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
+from stepwire.server.endpoints.websocket_sessions import content_of
 from stepwire.server.errors import MessageError, describe, log_failure
 from stepwire.server.session import Session
 
@@ -72,8 +73,10 @@ class HarnessEndpoint(WebSocketEndpoint):
 
     async def _answer(self, session: Session, event: Message, connection: Any) -> bool:
         try:
-            body = (event.pop("text", None) or "").encode("utf-8", "surrogatepass")
-            message = self._decoder.decode_body(body, HarnessMessage)
+            content = content_of(event) or ""
+            if isinstance(content, str):
+                content = content.encode("utf-8", "surrogatepass")
+            message = self._decoder.decode_body(content, HarnessMessage)
         except MessageError as error:
             await _send(connection, encode_frame("protocol_error", describe(error)))
             return True

@@ -28,6 +28,7 @@ from stepwire.server.description import metadata_of, metadata_of_class
 from stepwire.server.encoding import encode_observation, encode_state
 from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http_episodes import HttpEpisodes
+from stepwire.server.endpoints.request_memory import make_room
 from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.models import Models
@@ -165,6 +166,7 @@ class EpisodeRoutes:
         body = self._decoder.decode_reset(await request.body())
         async with self._sessions.temporary() as session:
             observation = await session.reset(body.model_dump(exclude_unset=True))
+            await make_room(request.scope, session.reply_size)
             return await self._episodes.keep(request, session, _observation_response(observation))
 
     async def step(self, request: Request) -> Response:
@@ -181,6 +183,7 @@ class EpisodeRoutes:
                 observation = await session.tools.act(session, action, arguments)
             else:
                 observation = await session.step(action, arguments)
+            await make_room(request.scope, session.reply_size)
             return await self._episodes.keep(request, session, _observation_response(observation))
 
     async def state(self, request: Request) -> Response:

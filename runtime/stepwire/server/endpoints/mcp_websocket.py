@@ -8,7 +8,11 @@ from starlette.types import Message
 
 from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.endpoints.mcp import failure_response, unreadable_response
-from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
+from stepwire.server.endpoints.websocket_sessions import (
+    SessionEndpoint,
+    SocketConnection,
+    content_of,
+)
 from stepwire.server.errors import MessageError, describe
 from stepwire.server.memory import REPLIES
 from stepwire.server.session import Session
@@ -24,7 +28,7 @@ class McpWebSocketEndpoint(SessionEndpoint):
 
     async def _answer(self, session: Session, event: Message, connection: SocketConnection) -> bool:
         try:
-            payload = self._decoder.decode_json(event.pop("text", None) or event.pop("bytes", ""))
+            payload = self._decoder.decode_json(content_of(event) or event.pop("bytes", ""))
             response = await self._json_rpc.answer(payload, session)
             await REPLIES.room(connection.reply_size)
             reply = encode_json_rpc(response)

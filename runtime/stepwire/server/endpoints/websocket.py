@@ -13,7 +13,11 @@ from stepwire.server.encoding import (
     encode_state_frame,
 )
 from stepwire.server.endpoints.websocket_faults import perform_fault
-from stepwire.server.endpoints.websocket_sessions import SessionEndpoint, SocketConnection
+from stepwire.server.endpoints.websocket_sessions import (
+    SessionEndpoint,
+    SocketConnection,
+    content_of,
+)
 from stepwire.server.errors import describe
 from stepwire.server.memory import REPLIES
 from stepwire.server.scenarios import ConnectionFault
@@ -35,16 +39,16 @@ class WebSocketEndpoint(SessionEndpoint):
 
     async def _answer(self, session: Session, event: Message, connection: SocketConnection) -> bool:
         try:
-            message = self._decoder.decode_frame(event.pop("text", None))
+            message = self._decoder.decode_frame(content_of(event))
             if isinstance(message, StepMessage):
                 observation = await self._act(session, message.data)
-                if connection.reply_size:
-                    await REPLIES.room(connection.reply_size)
+                if connection.reply_size or session.reply_size:
+                    await REPLIES.room(max(connection.reply_size, session.reply_size))
                 reply = encode_observation_frame(observation)
             elif isinstance(message, ResetMessage):
                 arguments = message.data.model_dump(exclude_unset=True)
                 observation = await session.reset(arguments)
-                await REPLIES.room(connection.reply_size)
+                await REPLIES.room(max(connection.reply_size, session.reply_size))
                 reply = encode_observation_frame(observation)
             elif isinstance(message, StateMessage):
                 reply = encode_state_frame(await session.state())
@@ -55,6 +59,7 @@ class WebSocketEndpoint(SessionEndpoint):
             else:
                 return False
         except ConnectionFault as fault:
+            await REPLIES.room(max(connection.reply_size, session.reply_size))
             reply = encode_observation_frame(fault.observation)
             if await perform_fault(fault.fault, reply, connection):
                 return True

@@ -33,6 +33,7 @@ WIRE = "stepwire.wire"
 class Wire(Protocol):
     """Our WebSocket protocol; its `send` also takes messages whose text is `bytes`, in `utf8`."""
 
+    takes_utf8: bool
     transport: asyncio.Transport
     writable: asyncio.Event
 
@@ -106,6 +107,8 @@ class SessionEndpoint(ABC):
         """Serve the session's frames until the connection is over."""
         current_session.set(session)
         session.attach(connection)
+        if connection.wire is not None:
+            connection.wire.takes_utf8 = True
         try:
             await self._answer_frames(session, connection, receive)
         except asyncio.CancelledError:
@@ -131,7 +134,7 @@ class SessionEndpoint(ABC):
                 await connection.wire.writable.wait()  # the client has not read its replies
             await session.begin_call()
             try:
-                if len(event.get("text") or event.get("bytes") or b"") > LARGE:
+                if "text" not in event or len(event["text"] or b"") > LARGE:
                     goes_on = await self._answer_large(session, event, connection)
                 else:
                     goes_on = await self._answer(session, event, connection)
@@ -151,12 +154,18 @@ class SessionEndpoint(ABC):
         self, session: Session, event: Message, connection: "SocketConnection"
     ) -> bool:
         """Answer a frame when there is memory for it."""
-        content: str | bytes = event.get("text") or event["bytes"]
+        content: str | bytes = event.get("utf8") or event.get("text") or event.get("bytes") or ""
         decoded, connection.reply_size = size_in_memory(content)
         decoded += size_of_values(content)
         del content  # the memory of the text is free once it is decoded
         async with DECODED.share(min(decoded, DECODED.limit)):
             return await self._answer(session, event, connection)
+
+
+def content_of(event: Message) -> str | bytes | None:
+    """Take the text out of an event, so that its memory is free when it has been decoded."""
+    utf8: bytes | None = event.pop("utf8", None)
+    return event.pop("text", None) if utf8 is None else utf8
 
 
 class SocketConnection:

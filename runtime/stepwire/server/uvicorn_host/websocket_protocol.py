@@ -124,6 +124,8 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         self._fragments: _Fragments | None = None  # the beginning of a message
         self._arrival = _Arrival()
         self._waiting_bytes = 0  # of the messages in the queue
+        self.takes_utf8 = False
+        """Whether the application takes large messages with their text in `utf8`, as `bytes`."""
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake (called by uvicorn)."""
@@ -231,7 +233,10 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
             except UnicodeDecodeError as error:
                 self._end(1007, f"{error.reason} at position {error.start}")
                 return
-            queue.put_nowait({"type": "websocket.receive", "text": text})
+            if self.takes_utf8 and len(message) > LARGE:  # a `str` may take four times as much
+                queue.put_nowait({"type": "websocket.receive", "utf8": bytes(message)})
+            else:
+                queue.put_nowait({"type": "websocket.receive", "text": text})
         else:
             queue.put_nowait({"type": "websocket.receive", "bytes": bytes(message)})
         if queue:

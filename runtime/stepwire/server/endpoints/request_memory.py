@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The memory of one HTTP body."""
+"""The memory of one HTTP request."""
 
 import asyncio
 from time import monotonic
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from stepwire.server.json_limits import size_of_values
 from stepwire.server.memory import DECODED, LARGE, RECEIVED, REPLIES, is_slow, size_in_memory
 
+_MEMORY = "stepwire.memory"  # in the scope of a request
 _POLL_S = 1.0
 _GROWTH_TIMEOUT_S = 5.0
 
 
-class MemoryOfBody:
-    """The shares that a body has, from its first `LARGE` bytes until it is answered."""
+async def make_room(scope: Scope, size: int) -> None:
+    """Wait for the memory of a response; it is given back when the response has been written."""
+    if (memory := scope.get(_MEMORY)) is not None:
+        await memory.make_room(size)
 
-    def __init__(self, declared: int) -> None:
+
+class MemoryOfRequest:
+    """The shares that a request has: those of its body, and that of its response."""
+
+    def __init__(self, scope: Scope, declared: int) -> None:
         """`declared` is the size that the request declares; 0 where it does not."""
+        scope[_MEMORY] = self
         self._declared = declared
         self._received = 0
         self._decoded = 0
         self._reply = 0
         self._received_share = 0
         self._decoded_share = 0
+        self._reply_share = 0
         self._began = 0.0
 
     async def receive(self, receive: Receive) -> Message:
@@ -61,10 +70,18 @@ class MemoryOfBody:
             decoded = min(self._decoded, DECODED.limit)
             await DECODED.wait(decoded)
             self._decoded_share = decoded
-            await REPLIES.room(min(self._reply, REPLIES.limit))
+
+    async def make_room(self, size: int) -> None:
+        """Take the share for the response, of which `size` bytes are known."""
+        wanted = min(max(self._reply if self._received_share else 0, size), REPLIES.limit)
+        if wanted > LARGE:
+            await REPLIES.wait(wanted)
+            self._reply_share += wanted
 
     def give_back(self) -> None:
         """Give all shares back."""
+        REPLIES.give_back(self._reply_share)
+        self._reply_share = 0
         RECEIVED.give_back(self._received_share)
         DECODED.give_back(self._decoded_share)
         self._received_share = self._decoded_share = 0
