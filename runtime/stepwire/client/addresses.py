@@ -135,3 +135,8 @@ _SECRETS = re.compile(
 def without_secrets(url: str) -> str:
     """An address without user, password, query and fragment."""
     return re.sub("[?#].*", "", _SECRETS.sub("", url))
+
+
+def without_credentials(text: str) -> str:
+    """A text of several words without user and password in its addresses."""
+    return re.sub(r"://[^/\s@]*(?:@[^/\s@]*)*@", "://", text)

@@ -27,12 +27,14 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from stepwire.client.addresses import without_credentials
 from stepwire.client.errors import (
     CommandNotFoundError,
     DockerUnavailableError,
     ImageNotFoundError,
+    InvalidOptionError,
     PortTakenError,
     ServerExitedError,
     ServerNotHealthyError,
@@ -49,7 +51,23 @@ _POLL_S = 0.05
 _ANSWER_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 1.5  # between SIGTERM and SIGKILL
 _DOCKER_TIMEOUT_S = 20.0  # for commands that take the daemon no time
+# Variables of the `docker` command itself, which a container's must not replace.
+_READ_BY_DOCKER = {"HOME", "PATH", "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT"}
+_READ_BY_DOCKER |= {"DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR"}
 _DOCKER_OWN_FAILURE = 125  # exit code of `docker run` when it could not start the container
+
+
+_pipes: "weakref.WeakSet[IO[bytes]]" = weakref.WeakSet()
+
+
+def _close_pipes() -> None:
+    """Close a fork's copies: the pipes would not end as long as the fork lives."""
+    for pipe in _pipes:
+        pipe.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_pipes)
 
 
 class ManagedProcess:
@@ -82,11 +100,14 @@ class ManagedProcess:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,  # ends with this process: `_owned_server` watches it
+                bufsize=0,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **{name: str(value) for name, value in env_vars.items()}},
                 start_new_session=True,  # Ctrl-C in the terminal must reach only this process
             )
+        assert self._process.stdin is not None
+        _pipes.add(self._process.stdin)
         self._end = weakref.finalize(
             self, _end_process, self._process, self._log_file, then, os.getpid()
         )
@@ -129,7 +150,8 @@ class ManagedProcess:
         )
 
     def _log_tail(self) -> str:
-        lines = self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        text = without_credentials(self._log_file.read_text(errors="replace"))
+        lines = text.splitlines()[-_LOG_LINES:]
         return "\n  ".join(["\nLast lines of its log:", *(lines or ["(none)"])])
 
 
@@ -137,7 +159,7 @@ class ServerProcess(ManagedProcess):
     """A command that takes `--host` and `--port` and serves an environment there."""
 
     def __init__(self, command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"`{shlex.join(command)}`")
+        super().__init__(f"`{without_credentials(shlex.join(command))}`")
         self._command = command
         self._env_vars = env_vars or {}
         self._reservation = ExitStack()
@@ -194,12 +216,21 @@ def uv_server(project: str, app: str | None = None) -> ServerProcess:
     """
     uv = _find_command("uv", "Install it with `pip install uv`, or use Docker.")
     if project.startswith("git+") and app is None:
-        return ServerProcess([uv, "tool", "run", "--from", project, "server"])
+        return ServerProcess([uv, "tool", "run", f"--from={project}", "server"])
     # Without a project, `uv run` would start the first `server` command in PATH.
     if not Path(project, "pyproject.toml").is_file():
         raise ServerStartError(f"There is no project in {project!r}: it has no pyproject.toml.")
-    serving = ["server"] if app is None else ["uvicorn", "--app-dir", project, app]
-    return ServerProcess([uv, "run", "--isolated", "--no-dev", "--project", project, *serving])
+    serving = ["server"]
+    if app is not None:
+        serving = ["uvicorn", f"--app-dir={project}", _no_option("app", app)]
+    return ServerProcess([uv, "run", "--isolated", "--no-dev", f"--project={project}", *serving])
+
+
+def _no_option(name: str, value: str) -> str:
+    """`value`, unless the command that it is an argument of would take it for an option."""
+    if value.startswith("-"):
+        raise InvalidOptionError(f"{name} must not start with a hyphen, unlike {value!r}.")
+    return value
 
 
 class DockerContainer(
@@ -226,20 +257,29 @@ class DockerContainer(
         """Start `image`, pulling it if necessary, and return the server's address.
 
         `port` is the one on this machine; without it, Docker chooses one. `docker_args` are further
-        options of `docker run`. `cmd` replaces the image's command. The server answers to
-        `localhost` and IP addresses only, unless `env_vars` has `ALLOWED_HOSTS`: a page that a
-        browser on this machine shows may point a name of its own at the published port.
+        options of `docker run`. `cmd` replaces the image's command.
+
+        The server answers to `localhost` and to IP addresses only, unless a variable names other
+        hosts: its port is published on this machine, where pages of other sites could reach it.
         """
-        env_vars = {"ALLOWED_HOSTS": "localhost", **(env_vars or {})}
         self._what, self._image = f"The container of {image!r}", image
         name = f"openenv-{secrets.token_hex(6)}"
         if port is not None:
             _reserve_port(port).close()
         run = [self._docker, "run", "--rm", f"--name={name}", f"--label={_LABEL}={os.getpid()}"]
         run += [f"--publish={_LOOPBACK}:{port or ''}:{container_port}"]
-        run += [f"--env={key}={value}" for key, value in env_vars.items()]
-        run += [*docker_args, image, *(shlex.split(cmd) if isinstance(cmd, str) else cmd)]
-        self._launch(run, {}, then=[self._docker, "rm", "--force", "--volumes", name])
+        variables = {key: str(value) for key, value in (env_vars or {}).items()}
+        if not any("ALLOWED_HOSTS" in text for text in (*variables, *docker_args)):
+            variables["STEPWIRE_ALLOWED_HOSTS"] = "localhost"
+        # By their names only: anyone on this machine can read a command's arguments.
+        handed_over = {key: variables[key] for key in variables if key not in _READ_BY_DOCKER}
+        run += [
+            f"--env={key}" if key in handed_over else f"--env={key}={value}"
+            for key, value in variables.items()
+        ]
+        run += [*docker_args, "--", _no_option("image", image)]
+        run += shlex.split(cmd) if isinstance(cmd, str) else cmd
+        self._launch(run, handed_over, then=[self._docker, "rm", "--force", "--volumes", name])
         while not (published := self._published_port(name, container_port)):
             self._require_running()
             time.sleep(_POLL_S)
@@ -274,7 +314,7 @@ class DockerContainer(
                 "version` shows whether it runs), check DOCKER_HOST and your permissions, or use "
                 f"`from_local()`, which needs only Python.{log}"
             )
-        if _ask([self._docker, "image", "inspect", self._image]).returncode:
+        if _ask([self._docker, "image", "inspect", "--", self._image]).returncode:
             return ImageNotFoundError(
                 f"There is no image {self._image!r} here, and it could not be pulled. Build it "
                 f"with `docker build -t {self._image} …`, check its name, or log in to its "

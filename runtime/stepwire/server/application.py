@@ -55,7 +55,8 @@ def create_app(
 
     Raises `ConcurrencyConfigurationError` for more sessions than the environment supports,
     `ValueError` for other arguments out of bounds, and `TypeError` when `env` cannot be called. A
-    bad setting ends the process with one line on stderr and exit code 2.
+    bad value of a variable such as `STEPWIRE_PORT` ends the process with one line on stderr and
+    exit code 2; one of `PORT`, which may be for other software, is a warning.
     """
     server = HTTPEnvServer(
         env,

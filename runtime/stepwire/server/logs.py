@@ -24,6 +24,8 @@ _RUNNING = re.compile(r"Uvicorn running on (https?)://(.+):(\d+)")
 _REACHABLE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 # A query in a path, and in uvicorn's line about a connection at the level `trace`.
 _QUERY = re.compile(r"(?:(?<=\?)|(?<='query_string': b))\S+")
+# Lines about WebSockets of uvicorn's; ours name the session.
+_SAID_BETTER = ("connection open", "connection closed")
 _TOKEN = re.compile(r"(token=|bearer\s+)[^\s&;,'\"]+", re.IGNORECASE)
 
 
@@ -163,6 +165,8 @@ class _Redaction:
     token: str | None
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg in _SAID_BETTER:
+            return False
         is_of_uvicorn = record.name in _OF_UVICORN
         record.msg = self._redacted(record.msg, is_of_uvicorn)
         if isinstance(record.args, tuple):

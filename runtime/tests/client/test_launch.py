@@ -33,6 +33,7 @@ from stepwire.client.errors import (
     DockerUnavailableError,
     EnvClientError,
     ImageNotFoundError,
+    InvalidOptionError,
     PortTakenError,
     ServerExitedError,
     ServerNotHealthyError,
@@ -40,7 +41,7 @@ from stepwire.client.errors import (
     SessionLostError,
     UsageError,
 )
-from stepwire.client.launch import module_server
+from stepwire.client.launch import DockerContainer, ServerProcess, module_server
 
 _PATIENCE_S = 60.0  # after which a test fails instead of hanging
 _CLEAN_UP = "docker rm -f $(docker ps -aq --filter label=openenv.client)"
@@ -286,6 +287,16 @@ class TestLocalServerThatDoesNotStart:
             sleeping_env.from_local(wait_timeout=0.1)
         assert not list(logs.iterdir())  # its log is removed last
 
+    def test_no_password_is_shown(self) -> None:
+        code = "import sys; sys.exit(f'cannot clone {sys.argv[1]}')"
+        address = "git+https://someone:hush@git.example.org/notes"
+        server = ServerProcess([sys.executable, "-c", code, address])
+        server.start()
+        with pytest.raises(ServerExitedError, match=r"cannot clone git\+https://git.example") as no:
+            server.wait_for_ready()
+        server.stop()
+        assert "hush" not in str(no.value)
+
     def test_the_end_of_its_log_is_shown(self, sleeping_env: type[NotesEnv], logs: Path) -> None:
         server = module_server(str(sleeping_env.server_module))
         server.start()
@@ -380,6 +391,28 @@ class TestEndOfTheInterpreter:
         assert _is_served(url)
         process.kill()
         _until(lambda: not _is_served(url), "the server had ended")
+
+    def test_no_server_outlives_one_that_is_killed_after_a_fork(
+        self, interpreter: Callable[..., Any]
+    ) -> None:
+        process, said = interpreter("""
+            import os, time, warnings
+            from notes_env.client import NotesEnv
+
+            warnings.simplefilter("ignore")  # of forking while there are threads
+            variables = {"SHUTDOWN_GRACE_S": "1"}  # the fork has a copy of the connection as well
+            client = NotesEnv.from_local(env_vars=variables)
+            fork = os.fork()
+            if fork:
+                print(client.base_url, fork, flush=True)
+            time.sleep(1000)
+        """)
+        url, fork = said.split()
+        process.kill()
+        try:
+            _until(lambda: not _is_served(url), "the server had ended")
+        finally:
+            os.kill(int(fork), signal.SIGKILL)
 
     def test_the_end_of_a_forked_process_does_not_stop_the_server(
         self, interpreter: Callable[..., Any]
@@ -686,6 +719,25 @@ class TestDockerContainer:
             with pytest.raises(CapacityReachedError):
                 NotesEnv(client.base_url).sync().reset()
 
+    def test_variables_are_in_the_container_and_in_no_list_of_processes(self, image: Image) -> None:
+        token = "token-0123456789"
+        variables = {"API_TOKEN": token, "HOME": "/nowhere", "DOCKER_HOST": "tcp://10.0.0.1:1"}
+        with image.start(env_vars=variables, token=token) as client:
+            assert _take_note(client) == "hello"
+            assert token not in " ".join(client._provider._process.args)
+            seen = _docker("exec", _container_at(client), "env").splitlines()
+            assert {f"{name}={value}" for name, value in variables.items()} <= set(seen)
+
+    @pytest.mark.parametrize("variables", [{}, {"ALLOWED_HOSTS": "notes.example"}])
+    def test_it_answers_to_no_other_name(self, image: Image, variables: dict[str, str]) -> None:
+        allowed = {"localhost", *variables.values()}
+        with image.start(env_vars=variables) as client:
+            for name in ("localhost", "notes.example", "rebound.example"):
+                answer = requests.get(
+                    f"{client.base_url}/state", headers={"Host": name}, timeout=_PATIENCE_S
+                )
+                assert answer.status_code == (200 if name in allowed else 403), name
+
     @pytest.mark.parametrize("as_text", [True, False])
     def test_its_command_may_be_given(self, image: Image, as_text: bool) -> None:
         arguments = [sys.executable, "-m", "notes_env.app", "--host", "0.0.0.0"]
@@ -747,6 +799,11 @@ class TestDockerContainerThatDoesNotStart:
     def test_image_missing(self) -> None:
         with pytest.raises(ImageNotFoundError, match=r"no image 'no-such-image:1'.*docker build"):
             NotesEnv.from_docker_image("no-such-image:1")
+
+    @pytest.mark.parametrize("name", ["-v/:/host", "--privileged", "-"])
+    def test_an_image_is_no_option(self, name: str) -> None:
+        with pytest.raises(InvalidOptionError, match="image must not start with a hyphen"):
+            DockerContainer().start_container(name)
 
     def test_port_taken(self, image: Image, listener: socket.socket) -> None:
         port = listener.getsockname()[1]

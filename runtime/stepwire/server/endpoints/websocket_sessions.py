@@ -106,6 +106,7 @@ class SessionEndpoint(ABC):
     ) -> None:
         """Serve the session's frames until the connection is over."""
         current_session.set(session)
+        logger.info("A client has a session")
         session.attach(connection)
         if connection.wire is not None:
             connection.wire.takes_utf8 = True
