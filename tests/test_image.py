@@ -69,7 +69,8 @@ def files(image: str) -> list[str]:
 
 _SECRET = "planted-8d1f0c"
 _SECRET_FILES = (
-    "credentials.json", "wandb/key.txt", "wheels/key.txt", ".env", ".git/config", "id_rsa", "notes/.netrc",
+    "credentials.json", "wandb/key.txt", "wheels/key.txt", ".env", ".git/config", "id_rsa",
+    "notes/.netrc",
     "server/.env", "server/credentials.json", "server/keys/key.pem", "outputs/run.log",
     "runtime/key.pem", "runtime/stepwire/token.txt", "runtime/stepwire/keys/key.txt",
     "runtime/stepwire/server/pages/web/key.pem", "runtime/stepwire/conformance/vectors/key.json",

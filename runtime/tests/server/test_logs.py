@@ -78,7 +78,8 @@ def test_a_line_of_text_has_the_session_it_is_about(
 ) -> None:
     server = start_failing()
     _fail(server, connect)
-    assert re.search(r'^INFO: +A client has a session \{"session_id": "[^"]+"\}$', server.log, re.M)
+    named = r'^INFO: +A client has a session \{"session_id": "[^"]+"\}$'
+    assert re.search(named, server.log, re.MULTILINE)
     assert "connection open" not in server.log
     (line,) = [line for line in server.log.splitlines() if "about to fail" in line]
     level, _, rest = line.partition(":")
