@@ -585,21 +585,41 @@ class TestWithoutDocker:
         with pytest.raises(CommandNotFoundError, match=r"no `docker` command.*from_local"):
             NotesEnv.from_docker_image("echo-env:latest")
 
-    @pytest.mark.parametrize(
-        ("env_vars", "allowed"),
-        [(None, "localhost"), ({"ALLOWED_HOSTS": "a.example"}, "a.example")],
-    )
-    def test_a_container_answers_to_this_machines_names_only(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_vars: Any, allowed: str
-    ) -> None:
-        """A stand-in for the `docker` command repeats its arguments and fails."""
+    @pytest.fixture
+    def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+        """What `docker` is asked for: a stand-in shows that and some variables, and fails."""
         command = tmp_path / "docker"
-        command.write_text('#!/bin/sh\necho "$@" >&2\nexit 1\n')
+        command.write_text('#!/bin/sh\necho "$@" $API_TOKEN $STEPWIRE_ALLOWED_HOSTS >&2\nexit 1\n')
         command.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-        with pytest.raises(ServerStartError) as caught:
-            NotesEnv.from_docker_image("image", env_vars=env_vars)
-        assert f"--env=ALLOWED_HOSTS={allowed} image" in str(caught.value)
+
+        def ask(**options: Any) -> str:
+            with pytest.raises(ServerStartError) as caught:
+                NotesEnv.from_docker_image("image", **options)
+            return str(caught.value).splitlines()[-1]
+
+        return ask
+
+    def test_variables_are_handed_over_by_their_names(self, asked: Callable[..., str]) -> None:
+        said = asked(env_vars={"API_TOKEN": "hush", "PATH": "/of/the/container"})
+        assert "--env=API_TOKEN " in said
+        assert "--env=PATH=/of/the/container " in said  # that of the command is another
+        assert said.endswith(" -- image hush localhost")
+
+    @pytest.mark.parametrize(
+        ("options", "allowed"),
+        [
+            ({}, "--env=STEPWIRE_ALLOWED_HOSTS -- image localhost"),
+            ({"env_vars": {"ALLOWED_HOSTS": "a.example"}}, "--env=ALLOWED_HOSTS -- image"),
+            ({"docker_args": ["--env=ALLOWED_HOSTS=b"]}, "--env=ALLOWED_HOSTS=b -- image"),
+        ],
+    )
+    def test_a_container_answers_to_this_machines_names_only(
+        self, asked: Callable[..., str], options: Any, allowed: str
+    ) -> None:
+        said = asked(**options)
+        assert said.endswith(allowed)
+        assert said.count("ALLOWED_HOSTS") == 1
 
     @pytest.mark.engine  # for the `docker` command; no daemon is asked
     def test_daemon_down(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
