@@ -75,11 +75,12 @@ function fieldOf(schema, context, isRequired) {
   const options = kinds.map((each) => ({
     name: nameOf(each),
     isEmpty: each.type === "null",
+    isPlain: !each.properties && !["array", "object", undefined].includes(each.type),
     mayFit: (value) => mayFit(each, value, context.root),
     make: () => started(control(each, below), [each.default, plain.default, ...(each.examples ?? plain.examples ?? [])]),
   }));
   if (!isRequired) options.unshift({ name: plain.default === undefined || plain.default === null ? "left out" : `left out: ${shortened(json(plain.default), 30)}`, isEmpty: true, make: leftOut });
-  const field = options.length === 1 ? options[0].make() : choice(options, context.depth > DEEP);
+  const field = options.length === 1 ? options[0].make() : choice(options, context.depth);
   return { ...field, limits: values.length === 1 ? limitsOf(values[0]) : [], description: plain.description };
 }
 
@@ -174,9 +175,9 @@ function anything(start = "null", allows = () => true) {
 }
 
 /** One of several fields, each of which is made when it is first chosen: schemas may be recursive. */
-function choice(options, isDeep) {
-  let first = options.findIndex(({ isEmpty }) => isEmpty), name;
-  if (first < 0 && isDeep) first = options.push({ name: "choose", make: () => fixed(null, "") }) - 1;
+function choice(options, depth) {
+  let first = options.findIndex(({ isEmpty, isPlain }) => isEmpty || (depth > 1 && isPlain)), name;
+  if (first < 0 && depth > DEEP) first = options.push({ name: "choose", make: () => fixed(null, "") }) - 1;
   const select = node("select", { className: "choice" }, ...options.map((option, index) => node("option", { value: index }, option.name)));
   const place = node("div", { className: "chosen" }), made = [];
   const show = (index, field = made[index] ?? options[index].make()) => {
@@ -286,7 +287,7 @@ function toolCall({ tools, depth }) {
       write: (value) => value?.type === "call_tool" && value.tool_name === name && Object.keys(value).length === 3 && field.write(value.arguments),
     };
   } }));
-  const field = choice([...calls, { name: "List the tools", make: () => fixed({ type: "list_tools" }, "") }]);
+  const field = choice([...calls, { name: "List the tools", make: () => fixed({ type: "list_tools" }, "") }], depth);
   return { ...field, select: undefined, node: rowOf("tool", field) };
 }
 

@@ -23,7 +23,9 @@ from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservatio
 from openenv.core.env_server.types import Action, EnvironmentMetadata, Observation, State
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 
 from stepwire.server import create_app
 
@@ -259,4 +261,11 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
 
 
-app = Starlette(routes=[Mount(f"/{name}", app) for name, app in _APPS.items()], lifespan=_lifespan)
+async def _health(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("")  # for the one who starts this server
+
+
+app = Starlette(
+    routes=[Route("/health", _health), *(Mount(f"/{name}", app) for name, app in _APPS.items())],
+    lifespan=_lifespan,
+)
