@@ -70,7 +70,7 @@ def _completed(
         "version": distribution.version,
         "author": distribution.author,
         "documentation_url": distribution.documentation_url,
-        "readme_content": _readme(cls.__module__, env_name) or distribution.readme,
+        "readme_content": readme_of(cls.__module__, env_name) or distribution.readme,
     }
     missing = {name: value for name, value in found.items() if getattr(described, name) is None}
     completed: EnvironmentMetadata = described.model_copy(update=missing)
@@ -78,7 +78,7 @@ def _completed(
 
 
 @cache
-def _readme(module: str, env_name: str | None) -> str | None:
+def readme_of(module: str, env_name: str | None) -> str | None:
     """The README that the framework finds, else the one beside the environment."""
     return _first([*_framework_readmes(env_name), *_readmes_beside(module)])
 

@@ -18,6 +18,7 @@ from stepwire.protocol.examples import example_of
 pytestmark = pytest.mark.browser
 
 PHONE = {"width": 360, "height": 740}
+_DRAWN = "() => new Promise((resolve) => setTimeout(() => requestAnimationFrame(resolve), 200))"
 _ENVIRONMENTS = ("kinds", "orders", "tools")
 
 
@@ -207,10 +208,10 @@ def test_results_are_named_fields_and_json(open_form: Callable[..., Page]) -> No
     picture = fact(page, "picture").locator("img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 16
     expect(page.locator("tbody .step td")).to_have_count(4)  # no length
-    page.get_by_label("As JSON").check()
+    page.get_by_label("As JSON", exact=True).check()
     whole = page.get_by_role("group", name="The answer as JSON")
     expect(whole).to_contain_text('"reward": 0.30000000000000004')
-    page.get_by_label("As JSON").uncheck()
+    page.get_by_label("As JSON", exact=True).uncheck()
     page.get_by_role("button", name="Run 100 steps").click()
     expect(page.locator("#episode-note")).to_have_text("5 steps, total reward 1.5, done")
     expect(fact(page, "done")).to_have_text("true: the episode is over")
@@ -233,7 +234,7 @@ def test_nothing_of_an_earlier_answer_stays(open_form: Callable[..., Page]) -> N
 
 def test_a_slow_step_is_seen_to_be_waited_for(open_form: Callable[..., Page]) -> None:
     page = open_form("orders")
-    field(page, "item").get_by_role("textbox").fill("slow")
+    page.get_by_label("item", exact=True).fill("slow")
     step(page)
     expect(page.locator("#waiting")).to_contain_text("Waiting for the answer, ")
     expect(fact(page, "did")).to_contain_text("slow")
@@ -246,17 +247,18 @@ def test_the_list_of_frames_follows_until_it_is_scrolled_up(
     page = open_form("orders", viewport={"width": 1280, "height": 800})
     gap = "list => list.scrollHeight - list.scrollTop - list.clientHeight"
     frames = page.locator("#frames")
-    item = field(page, "item").get_by_role("textbox")
+    item = page.get_by_label("item", exact=True)
     # Each answer changes the height of the card, and with it that of the list.
     for count, text in enumerate(["x", "long\n" * 40] * 6, 1):
         item.fill(text)
         step(page)
         expect(page.locator("#frame-count")).to_have_text(f"{2 * count} frames")
-    page.wait_for_function("document.querySelector('#frames').scrollTop > 0")
+    page.evaluate(_DRAWN)
     assert frames.evaluate(gap) <= 1
     frames.hover()
     page.mouse.wheel(0, -400)
-    page.wait_for_function(f"({gap})(document.querySelector('#frames')) > 100")
+    page.evaluate(_DRAWN)
+    assert frames.evaluate(gap) > 100
     before = frames.evaluate("list => list.scrollTop")
     step(page)
     expect(page.locator("#frame-count")).to_have_text("26 frames")
@@ -286,7 +288,7 @@ def test_text_of_the_environment_is_never_markup(open_form: Callable[..., Page])
     expect(fact(page, "long")).to_contain_text("(100,000 characters in all)")
     assert last_sent(page)["text"] == HOSTILE
     page.locator("tbody .step").click()
-    page.get_by_label("As JSON").check()
+    page.get_by_label("As JSON", exact=True).check()
     for tab in ("The same in code", "Tools", "About"):
         page.get_by_role("tab", name=tab).click()
     about = page.locator("#about-panel")

@@ -56,7 +56,7 @@ const KINDS = { string: "text", integer: "whole number", number: "number", boole
 
 function nameOf({ title, type, properties, format, ...schema }) {
   if ("const" in schema) return json(schema.const);
-  return (properties || schema.enum || !type ? title : format) ?? KINDS[type] ?? "JSON";
+  return (properties || schema.enum ? title : format) ?? KINDS[type] ?? "JSON";
 }
 
 function limitsOf(schema) {
@@ -222,7 +222,7 @@ function list(schema, context) {
     fields.push(field);
     return field;
   }
-  add.addEventListener("click", () => { append(); show(); changed(add); fields.at(-1).input?.focus(); });
+  add.addEventListener("click", () => { append(); show(); changed(add); fields.at(-1).row.querySelector("textarea, select, input").focus(); });
   while (fields.length < Math.min(Math.max(ahead.length, minItems), MOST_ROWS)) append();
   show();
   const write = (values) => {
@@ -251,7 +251,7 @@ function group(schema, context) {
   };
   const rows = named.map(([name, field]) => rowOf(name, field));
   const nested = node("div", { className: context.depth > 1 ? "nested" : "" }, ...rows, ...(more ? [more.node] : []));
-  return { node: nested, input: named[0]?.[1].input, read, write };
+  return { node: nested, read, write };
 }
 
 /** The members of a dictionary: rows of a key and a value. */
