@@ -75,12 +75,17 @@ def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> 
     """Complete the application's `/openapi.json` with what FastAPI cannot know."""
     examples = _examples(models.action)
     generate = app.openapi
+    kept: list[Any] = []  # making the document takes many times as long as any other answer
 
     def openapi() -> dict[str, Any]:
-        document = deepcopy(generate())  # FastAPI keeps its own
-        _add_yielding_routes(document, yielding_routes(app))
-        _complete(document, decoder, models, examples)
-        return document
+        made_of = [generate(), *yielding_routes(app)]  # FastAPI keeps its own document
+        if not kept or kept[0] != made_of:
+            document = deepcopy(made_of[0])
+            _add_yielding_routes(document, made_of[1:])
+            _complete(document, decoder, models, examples)
+            kept[:] = made_of, document
+        completed: dict[str, Any] = kept[1]
+        return completed
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents it
 
