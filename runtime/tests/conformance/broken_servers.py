@@ -85,6 +85,10 @@ class Broken:
                 await send(event)
                 return
             frame = json.loads(event["text"])
+            if "type" not in frame:  # a response of `/mcp`
+                defect.answered("/mcp-websocket", frame)
+                await send({"type": "websocket.send", "text": json.dumps(frame)})
+                return
             for kind, data in defect.sent(frame["type"], frame["data"]):
                 text = json.dumps({"type": kind, "data": data})
                 await send({"type": "websocket.send", "text": text})
@@ -103,7 +107,8 @@ class Broken:
 
         async def received() -> Message:
             event = await receive()
-            defect.request = _parsed(event.get("body", b""))
+            defect.text = event.get("body", b"")
+            defect.request = _parsed(defect.text)
             return event
 
         async def sent(event: Message) -> None:

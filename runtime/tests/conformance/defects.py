@@ -126,7 +126,7 @@ class OutOfOrder(Defect):
 
 class AnyPath(Defect):
     def path(self, path: str) -> str:
-        return "/ws"
+        return path if path == "/mcp" else "/ws"
 
 
 class SeedIgnored(Defect):
@@ -260,10 +260,12 @@ def response(path: str, change: Callable[[dict[str, Any]], object]) -> type[Defe
     return ResponseDefect
 
 
-def wrong_status(path: str, received: int, sent: int) -> type[Defect]:
+def refused_otherwise(body: Any) -> type[Defect]:
+    """A defect in the refusal of one body."""
+
     class StatusDefect(Defect):
-        def status(self, answered_path: str, status: int) -> int:
-            return sent if (answered_path, status) == (path, received) else status
+        def status(self, path: str, status: int) -> int:
+            return 400 if status == 422 and self.request == body else status
 
     return StatusDefect
 
@@ -315,6 +317,16 @@ def rpc(method: str, change: Callable[[dict[str, Any]], object]) -> type[Defect]
     return RpcDefect
 
 
+class BrokenBodyRefused(Defect):
+    def status(self, path: str, status: int) -> int:
+        return 400 if self.text == b'{"action":' else status
+
+
+class NotFiniteRefused(Defect):
+    def status(self, path: str, status: int) -> int:
+        return 500 if isinstance(self.text, bytes) and b"NaN" in self.text else status
+
+
 def _succeed(body: dict[str, Any]) -> None:
     body.pop("error", None)
     body["result"] = body.get("result") or {"closed": True}
@@ -355,9 +367,11 @@ DEFECTS: dict[str, type[Defect]] = {
     "err-factory": FactoryWithoutName,
     "err-unknown-session": UnknownSessionTaken,
     "http-reset": response("/reset", lambda body: body.pop("done", None)),
-    "http-reset-arguments": wrong_status("/reset", 422, 400),
+    "http-reset-arguments": refused_otherwise({"seed": -1}),
     "http-step": response("/step", lambda body: body.pop("done", None)),
-    "http-step-arguments": wrong_status("/step", 422, 400),
+    "http-step-arguments": refused_otherwise({}),
+    "http-json": BrokenBodyRefused,
+    "http-not-finite": NotFiniteRefused,
     "http-state": response(
         "/state", lambda body: body.update(step_count=float(body["step_count"]))
     ),
@@ -387,6 +401,7 @@ DEFECTS: dict[str, type[Defect]] = {
     "mcp-unknown-tool": rpc("tools/call", _succeed),
     "mcp-attach": NoAttaching,
     "mcp-handshake": rpc("initialize", lambda body: body["result"].pop("serverInfo")),
+    "mcp-websocket": response("/mcp-websocket", lambda body: body.update(id=None)),
     "limit-large-frame": LargeFrameEnds,
     "ops-origin": NoOrigin,
     "ops-ready": response("/ready", lambda body: body.update(status="yes")),

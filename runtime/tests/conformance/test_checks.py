@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every check: our server passes it, a broken one fails it, and the stock server as documented."""
 
+import socket
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -122,8 +125,40 @@ def test_a_careless_server_fails_the_checks_of_frame_size_idle_time_and_stop(
     assert failed[2].startswith("Expected close code 1012, got Closed(code=None")
 
 
+def test_a_server_that_never_sees_malformed_frames_fails_their_check(broken_servers: Any) -> None:
+    opened: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        forwarding = (listening, broken_servers.port, opened)
+        threading.Thread(target=_forward, args=forwarding, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/sound"
+        message = _message("limit-malformed-frame", url, Options(timeout_s=1.5))
+    for each in opened:
+        each.close()
+    assert message.startswith("The connection was not closed in 1.5 s\nLikely cause: the server r")
+
+
+def _forward(listening: socket.socket, port: int, opened: list[socket.socket]) -> None:
+    """Pass on what both sides send, but for frames that begin with a reserved opcode."""
+    with suppress(OSError):
+        while True:
+            client = listening.accept()[0]
+            server = socket.create_connection(("127.0.0.1", port))
+            opened += [client, server]
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            if not data.startswith(b"\x83"):
+                target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 def test_every_check_has_a_broken_server() -> None:
-    assert set(CHECKS) == {*DEFECTS, "limit-frame-size", *_NEED_OTHER_SERVERS}
+    others = {"limit-frame-size", "limit-malformed-frame"}
+    assert set(CHECKS) == {*DEFECTS, *others, *_NEED_OTHER_SERVERS}
 
 
 def test_every_row_of_the_contract_has_a_check() -> None:

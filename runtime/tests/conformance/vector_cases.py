@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`CASES`: what the vectors say to a server, by the name of their file."""
 
+import json
 from typing import Any
 
 from vector_events import Case, Event, ask, call, close, closed, frame, request, rpc, rpc_body, step
@@ -141,6 +142,20 @@ _ERRORS = [
 
 _HTTP = [
     Case(
+        "not-json",
+        "HTTP-13",
+        [request("POST", "/step", '{"action":'), request("POST", "/reset", '{"seed":')],
+    ),
+    Case(
+        "not-finite",
+        "HTTP-14",
+        [
+            request("POST", "/reset", '{"seed":NaN}'),
+            request("POST", "/reset", '{"seed":1e999}'),
+            request("POST", "/step", '{"action":{"text":"Hi","weight":-Infinity}}'),
+        ],
+    ),
+    Case(
         "http-episode",
         "HTTP-1 HTTP-3 HTTP-5 HTTP-10 HTTP-11",
         [
@@ -228,6 +243,15 @@ _HTTP = [
 ]
 
 _TOOLS = [
+    Case(
+        "websocket",
+        "MCP-11",
+        [
+            ask(json.dumps(rpc_body("tools/call", name="read_note", arguments={"text": "Hello!"}))),
+            ask(json.dumps(rpc_body("nope"))),
+        ],
+        path="/mcp",
+    ),
     Case("empty-request", "MCP-1", [request("POST", "/mcp", {})]),
     Case(
         "tools",
@@ -371,6 +395,9 @@ _LIMITS = [
         "LIM-2",
         [_RESET, [{"send_raw_hex": "81ff00000000400000006d61736b"}], closed()],
     ),
+    Case("reserved-opcode", "LIM-3", [_RESET, [{"send_raw_hex": "838000000000"}], closed()]),
+    Case("frame-without-mask", "LIM-3", [_RESET, [{"send_raw_hex": "81027b7d"}], closed()]),
+    Case("text-not-utf-8", "LIM-3", [_RESET, [{"send_raw_hex": "818100000000ff"}], closed()]),
 ]
 
 CASES: dict[str, list[Case]] = {

@@ -78,6 +78,30 @@ def a_step_without_an_action_is_refused(server: ServerUnderTest) -> None:
 
 
 @check(
+    "http-json",
+    "HTTP-13",
+    cause="the parser's exception is not caught, or the answer has another form",
+    fix="answer 422 with a list `detail`",
+)
+def a_body_that_is_not_json_is_refused(server: ServerUnderTest) -> None:
+    """`POST /step` and `/reset` refuse a body that is not JSON."""
+    for path in ("/step", "/reset"):
+        _require_unprocessable(server, path, '{"action":')
+
+
+@check(
+    "http-not-finite",
+    "HTTP-14",
+    cause="the refusal quotes the number, and NaN cannot be sent as JSON",
+    fix="answer 422 with a list `detail` that quotes it as text",
+)
+def a_number_that_is_not_finite_is_refused(server: ServerUnderTest) -> None:
+    """`POST /reset` refuses NaN and infinities as `seed`."""
+    for number in ("NaN", "-Infinity", "1e999"):
+        _require_unprocessable(server, "/reset", f'{{"seed":{number}}}')
+
+
+@check(
     "http-state",
     "HTTP-5",
     cause="the environment's `state` is not the framework's `State`",

@@ -220,3 +220,21 @@ def the_standard_handshake_is_answered(server: ServerUnderTest) -> None:
     result = answer.get("result") if isinstance(answer, dict) else None
     complete = isinstance(result, dict) and {"protocolVersion", "serverInfo"} <= set(result)
     require(complete, "`protocolVersion` and `serverInfo`", answer)
+
+
+@check(
+    "mcp-websocket",
+    "MCP-11",
+    cause="the route is missing, or responses are wrapped in frames with a `type`",
+    fix="accept WebSockets at `/mcp`; answer each request with its JSON-RPC response alone",
+)
+def a_websocket_takes_requests(server: ServerUnderTest) -> None:
+    """A WebSocket at `/mcp` answers requests, and an unknown method by error −32601."""
+    with server.session("/mcp") as session:
+        response = session.ask(_request("tools/list"))
+        identified = isinstance(response, dict) and response.get("id") == 7
+        require(identified, "a response with the request's id, 7", response)
+        response = session.ask(_request("conformance/unknown"))
+        require(isinstance(response, dict), "a JSON-RPC response", response)
+        error = _error(response)
+        require(error.get("code") == -32601, "code −32601", error)
