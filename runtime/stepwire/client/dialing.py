@@ -59,7 +59,10 @@ def dial(host: str, port: int, deadline: float) -> socket.socket:
         finally:
             for sock in connecting:
                 sock.close()
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # whose traceback has this frame: a circle would keep the caller's objects
 
 
 async def dial_async(host: str, port: int, deadline: float) -> socket.socket:
@@ -96,7 +99,10 @@ async def dial_async(host: str, port: int, deadline: float) -> socket.socket:
         for attempt in attempts:
             attempt.cancel()
             attempt.add_done_callback(_close_result)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # whose traceback has this frame: a circle would keep the caller's objects
 
 
 async def _connect(family: int, address: Any) -> socket.socket:

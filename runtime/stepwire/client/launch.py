@@ -11,7 +11,6 @@ docker rm -f $(docker ps -aq --filter label=openenv.client)
 uses them like a provider that it was given.
 """
 
-import http.client
 import json
 import os
 import secrets
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepwire.client.addresses import without_credentials
+from stepwire.client.dialing import dial
 from stepwire.client.errors import (
     CommandNotFoundError,
     DockerUnavailableError,
@@ -44,7 +44,8 @@ from stepwire.client.errors import (
 _LOOPBACK = "127.0.0.1"
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _LABEL = "openenv.client"
-_LOG_LINES = 20
+_LOG_LINES, _LOG_BYTES = 20, 16384
+_STATUS_LINE = 256  # bytes
 _POLL_S = 0.05
 # For one health check: a connection to a container that has just started may hang, while the next
 # one does not.
@@ -119,24 +120,29 @@ class ManagedProcess:
             if time.monotonic() >= deadline:
                 raise ServerNotHealthyError(
                     f"{self._what} runs, but {self._address}/health did not answer 200 "
-                    f" within {timeout_s:g} s. Does it listen on that port, and in a container "
+                    f"within {timeout_s:g} s. Does it listen on that port, and in a container "
                     "on all addresses? If it only needs longer, set `wait_timeout`."
                     f"{self._log_tail()}"
                 )
             time.sleep(_POLL_S)
 
     def _is_healthy(self, timeout_s: float) -> bool:
-        # `http.client` reads no proxy settings. No exception may leave here: its traceback would
-        # keep a client alive that is to be collected.
-        timeout_s = min(timeout_s, _ANSWER_TIMEOUT_S)
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        # No exception may leave here: its traceback would keep a client from being collected.
+        deadline = time.monotonic() + min(timeout_s, _ANSWER_TIMEOUT_S)
+        host = self._address.partition("//")[2]
+        request = f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        answer = b""
+        with suppress(OSError), dial(self._host, self._port, deadline) as connection:
+            connection.send(request.encode())  # so few bytes go at once
+            data = b"."
+            while data and b"\r\n" not in answer and len(answer) < _STATUS_LINE:
+                # In all, not for each byte: whatever has taken the port may send slowly.
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                data = connection.recv(_STATUS_LINE)
+                answer += data
+                if time.monotonic() > deadline:
+                    break
+        return answer.split(b" ")[1:2] == [b"200"]
 
     def _require_running(self) -> None:
         exit_code = None if self._process is None else self._process.poll()
@@ -150,7 +156,9 @@ class ManagedProcess:
         )
 
     def _log_tail(self) -> str:
-        text = without_credentials(self._log_file.read_text(errors="replace"))
+        with self._log_file.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
+            text = without_credentials(log.read().decode(errors="replace"))
         lines = text.splitlines()[-_LOG_LINES:]
         return "\n  ".join(["\nLast lines of its log:", *(lines or ["(none)"])])
 

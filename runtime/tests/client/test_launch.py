@@ -253,6 +253,30 @@ class TestLocalServer:
         server.stop()
         assert not _is_served(url)
 
+    def test_a_health_check_ends_in_time_however_slowly_it_is_answered(
+        self, module: Callable[[str], str]
+    ) -> None:
+        server = module_server(
+            module("""
+                import socket, sys, time
+
+                port = int(sys.argv[sys.argv.index("--port") + 1])
+                listening = socket.create_server(("127.0.0.1", port))
+                while True:
+                    peer, _ = listening.accept()
+                    try:
+                        while True:
+                            peer.sendall(b"2")
+                            time.sleep(0.05)
+                    except OSError:
+                        pass
+            """)
+        )
+        server.start()
+        with pytest.raises(ServerNotHealthyError, match="within 1 s"):
+            server.wait_for_ready(1)
+        server.stop()
+
     def test_a_first_connection_that_hangs_is_given_up_for_another(
         self, module: Callable[[str], str]
     ) -> None:
