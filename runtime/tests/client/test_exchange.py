@@ -452,6 +452,55 @@ def _schedule(seed: int) -> None:
             assert peer.pongs[-1:] == [b"%d" % (pings - 1)] * bool(pings)
 
 
+def _hostile_schedule(seed: int) -> None:
+    """A server that sends anything at any time, and does not always read."""
+    dice = random.Random(seed)
+    limit = 1000
+    exchange = opened(Peer(), limit=limit, ping=(dice.choice([None, 0.5]), None))
+    frames = [
+        Frame(Opcode.PING, b"x" * 125).serialize(mask=False),
+        Frame(Opcode.PONG, b"").serialize(mask=False),
+        Frame(Opcode.TEXT, b"text").serialize(mask=False),
+        Frame(Opcode.TEXT, b"x" * 300, fin=False).serialize(mask=False),
+        Frame(Opcode.CONT, b"x" * 300, fin=False).serialize(mask=False),
+        Frame(Opcode.CONT, b"").serialize(mask=False),
+        Frame(Opcode.TEXT, b"x" * limit).serialize(mask=False)[:-1],
+        b"\x81\x7f" + b"\x7f" * 8,
+        b"\xff",
+    ]
+    weights = [9, 9, *dice.choices([0, 0, 0.1, 1], k=7)]
+
+    def sent() -> bytes:
+        return b"".join(dice.choices(frames, weights, k=50))[:4096]
+
+    now = 0.0
+    for _ in range(3):
+        with suppress(EnvClientError):
+            for _ in range(dice.randint(0, 5)):
+                if not exchange.receive_unrequested(sent(), now):
+                    break
+        deadline = now + 3.0
+        try:
+            exchange.ask(b"request", now, 3.0)
+            while exchange.is_pending:
+                now += dice.expovariate(20)
+                exchange.receive(sent(), now)
+                assert not exchange.is_pending or now < deadline
+                if dice.random() < 0.5:
+                    exchange.tick(now)
+                if dice.random() < 0.2:
+                    exchange.out = b""
+                assert len(exchange.out) < 100_000
+            exchange.take()
+        except EnvClientError:
+            return
+
+
+def test_random_schedules_of_a_hostile_server() -> None:
+    for seed in range(100):
+        _hostile_schedule(seed)
+
+
 def test_random_schedules() -> None:
     for seed in range(500):
         _schedule(seed)
@@ -461,3 +510,5 @@ def test_random_schedules() -> None:
 def test_100_000_random_schedules() -> None:
     for seed in range(500, 100_500):
         _schedule(seed)
+    for seed in range(100, 5_100):
+        _hostile_schedule(seed)
