@@ -78,7 +78,7 @@ def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> 
     kept: list[Any] = []  # making the document takes many times as long as any other answer
 
     def openapi() -> dict[str, Any]:
-        made_of = [generate(), *yielding_routes(app)]  # FastAPI keeps its own document
+        made_of: list[Any] = [generate(), *yielding_routes(app)]  # FastAPI keeps its own document
         if not kept or kept[0] != made_of:
             document = deepcopy(made_of[0])
             _add_yielding_routes(document, made_of[1:])
