@@ -115,7 +115,7 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         pong = b"".join(self.conn.data_to_send())
         if self.writable.is_set():
             self.transport.write(pong)
-        elif not self.close_sent:
+        elif pong and not self.close_sent:
             self._unsent_pong = pong  # only the latest ping needs an answer
 
     def handle_pong(self, event: Any) -> None:

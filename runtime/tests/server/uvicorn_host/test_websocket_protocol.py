@@ -19,10 +19,17 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
+from stepwire.server import memory
+from stepwire.server.uvicorn_host.websocket_limits import BoundedWebSocketProtocol
 from stepwire.server.uvicorn_host.websocket_protocol import WebSocketProtocol
 
 _LIMIT = 4096
-_PROTOCOLS = {"ours": WebSocketProtocol, "uvicorn's": WebSocketsSansIOProtocol}
+_LARGE = 20_000
+_PROTOCOLS = {
+    "ours": WebSocketProtocol,
+    "uvicorn's": WebSocketsSansIOProtocol,
+    "bounded": BoundedWebSocketProtocol,
+}
 
 
 class _StandInTransport(asyncio.Transport):
@@ -56,12 +63,12 @@ class _StandInTransport(asyncio.Transport):
 class _Exchange:
     """A client and a server in one process: an application that sends each message back."""
 
-    def __init__(self, protocol_cls: Any) -> None:
+    def __init__(self, protocol_cls: Any, limit: int = _LIMIT) -> None:
         config = uvicorn.Config(
             self._echo,
             interface="asgi3",
             log_level="critical",
-            ws_max_size=_LIMIT,
+            ws_max_size=limit,
             ws_per_message_deflate=False,
         )
         config.load()
@@ -134,9 +141,9 @@ class _Exchange:
         return self._client.events_received()
 
 
-def _run(protocol: str, scenario: Callable[[_Exchange], Any]) -> Any:
+def _run(protocol: str, scenario: Callable[[_Exchange], Any], limit: int = _LIMIT) -> Any:
     async def run() -> Any:
-        exchange = _Exchange(_PROTOCOLS[protocol])
+        exchange = _Exchange(_PROTOCOLS[protocol], limit)
         await exchange.begin()
         result = await scenario(exchange)
         exchange.protocol.connection_lost(None)
@@ -302,3 +309,111 @@ def test_after_its_close_the_application_gets_nothing_more() -> None:
     echo, closed = _run("ours", scenario)
     assert (echo.opcode, bytes(echo.data)) == (Opcode.TEXT, b"1")
     assert (closed.opcode, bytes(closed.data[:2])) == (Opcode.CLOSE, b"\x03\xe8")
+
+
+def test_only_the_latest_ping_of_a_client_that_reads_nothing_is_answered() -> None:
+    async def scenario(exchange: _Exchange) -> list[Any]:
+        exchange.protocol.pause_writing()
+        await exchange.send(b"".join(_frame(Opcode.PING, b"%d" % n) for n in range(100)), turns=3)
+        assert exchange.received() == []
+        exchange.protocol.resume_writing()
+        return exchange.received()
+
+    assert [bytes(pong.data) for pong in _run("ours", scenario)] == [b"99"]
+
+
+_EMPTY = {
+    "pongs": _frame(Opcode.PONG, b""),
+    "pings": _frame(Opcode.PING, b""),
+    "fragments": _frame(Opcode.CONT, b"", fin=False),
+}
+
+
+@pytest.mark.parametrize("protocol", ["ours", "bounded"])
+@pytest.mark.parametrize("empty", _EMPTY)
+def test_after_many_frames_without_content_nothing_is_read_for_a_while(
+    protocol: str, empty: str
+) -> None:
+    async def scenario(exchange: _Exchange) -> list[Any]:
+        begin = _frame(Opcode.TEXT, b"be", fin=False) if empty == "fragments" else b""
+        end = _frame(Opcode.CONT, b"fore") if begin else _frame(Opcode.TEXT, b"before")
+        await exchange.send(begin + _EMPTY[empty] * 900 + end, turns=20)
+        await exchange.settle()
+        first = [bytes(f.data) for f in exchange.received() if f.opcode is Opcode.TEXT]
+        begin = begin and _frame(Opcode.TEXT, b"", fin=False)
+        exchange.protocol.data_received(begin + _EMPTY[empty] * 5000)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert exchange.transport.is_paused
+        assert not exchange.transport.is_closed
+        return first
+
+    assert _run(protocol, scenario) == [b"before"]
+
+
+def test_others_have_their_turn_between_the_frames_of_one_client() -> None:
+    async def scenario(exchange: _Exchange) -> int:
+        exchange.protocol.data_received(_frame(Opcode.PONG, b"") * 900)
+        turns = 0
+        while exchange.transport.is_paused:
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    assert _run("ours", scenario) >= 900 // 64
+
+
+@pytest.mark.parametrize("protocol", ["ours", "bounded"])
+def test_a_client_whose_pong_may_wait_behind_its_messages_is_alive(protocol: str) -> None:
+    async def scenario(exchange: _Exchange) -> list[Any]:
+        exchange.may_take.clear()
+        await exchange.send(b"".join(_frame(Opcode.TEXT, b"%d" % n) for n in range(9)), 10_000)
+        assert exchange.transport.is_paused
+        exchange.protocol.keepalive_timeout()
+        assert not exchange.transport.is_closed
+        exchange.protocol.pause_writing()  # it reads no replies either
+        exchange.protocol._reading_since = 0.0
+        exchange.protocol.ping_timeout = 0.0
+        exchange.protocol.keepalive_timeout()
+        assert exchange.transport.is_closed
+        return exchange.received()
+
+    assert _run(protocol, scenario)[-1].opcode is Opcode.CLOSE
+
+
+def test_nothing_is_written_between_the_pieces_of_a_slow_frame() -> None:
+    async def scenario(exchange: _Exchange) -> list[Any]:
+        await exchange.send(_frame(Opcode.TEXT, b"before"))
+        await exchange.settle()
+        slow = asyncio.create_task(exchange.protocol.write_slowly(b"slow" * 100, 0.05))
+        await asyncio.sleep(0)
+        await exchange.send(_frame(Opcode.PING, b"p") + _frame(Opcode.TEXT, b"after"))
+        exchange.protocol.send_keepalive_ping()
+        await slow
+        await exchange.settle()
+        return exchange.received()
+
+    received = [(frame.opcode, bytes(frame.data)) for frame in _run("ours", scenario)]
+    assert received[:2] == [(Opcode.TEXT, b"before"), (Opcode.TEXT, b"slow" * 100)]
+    assert sorted(received[2:]) == [(Opcode.TEXT, b"after"), (Opcode.PONG, b"p")]
+
+
+def test_a_large_message_waits_for_memory_and_gives_it_back() -> None:
+    text = b"x" * (_LARGE + 1)
+
+    async def scenario(exchange: _Exchange) -> list[Any]:
+        whole = _frame(Opcode.TEXT, text)
+        assert memory.RECEIVED.take(memory.RECEIVED.limit)
+        exchange.protocol.data_received(whole[:20_000])
+        assert exchange.transport.is_paused
+        memory.RECEIVED.give_back(memory.RECEIVED.limit)
+        await asyncio.sleep(0.1)
+        assert not exchange.transport.is_paused
+        exchange.protocol.data_received(whole[20_000:])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert memory.RECEIVED.take(memory.RECEIVED.limit)  # all of it is free again
+        memory.RECEIVED.give_back(memory.RECEIVED.limit)
+        return exchange.received()
+
+    assert [bytes(echo.data) for echo in _run("ours", scenario, limit=1 << 20)] == [text]
