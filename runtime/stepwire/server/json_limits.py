@@ -6,6 +6,7 @@ A parser makes up to a hundred bytes of each byte: `{"":0}` takes seven hundred.
 
 import re
 from itertools import accumulate
+from typing import Any
 
 from stepwire.server.errors import MessageError
 from stepwire.server.memory import DECODED, LARGE, size_in_memory
@@ -14,6 +15,7 @@ from stepwire.server.memory import DECODED, LARGE, size_in_memory
 _BYTES_OF = (("{", 500), ("[", 100), (":", 150), (",", 64))
 _BYTES_OF_STRING = 60
 _MANY = 256 * 1024
+_FEW = 100
 
 _STRING = re.compile(rb'"[^"]*"?')
 _OTHERS = bytes(set(range(256)) - set(b"[{]}"))
@@ -65,7 +67,16 @@ def _check_size(text: str | bytes) -> None:
 
 
 def _count(text: str | bytes, mark: str) -> int:
-    return text.count(mark) if isinstance(text, str) else text.count(mark.encode())
+    sought: Any = mark if isinstance(text, str) else mark.encode()
+    if len(text) <= LARGE:
+        return text.count(sought)
+    # `find` is ten times as fast as `count` where there is little to find.
+    begin = 0
+    for number in range(_FEW):
+        begin = text.find(sought, begin) + 1
+        if not begin:
+            return number
+    return text.count(sought)
 
 
 def _unescaped(text: str | bytes) -> bytes:

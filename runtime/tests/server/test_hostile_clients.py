@@ -17,6 +17,10 @@ _HERE = Path(__file__).parent
 _SESSIONS = 200
 _MOST_MB = 256  # what `docs/operating.md` gives the container
 _PATIENCE_S = 60
+_PROTOCOLS = {
+    "fast": "stepwire.server.uvicorn_host.websocket_protocol:WebSocketProtocol",
+    "uvicorn": "stepwire.server.uvicorn_host.websocket_limits:BoundedWebSocketProtocol",
+}
 
 
 async def _behave_well(session: ClientConnection, stop: asyncio.Event) -> int:
@@ -78,7 +82,7 @@ def _peak_mb(pid: int) -> int:
 def test_hostile_clients_cost_well_behaved_sessions_no_step_and_little_memory(
     start_server: Callable[..., Any], record_property: Callable[[str, object], None]
 ) -> None:
-    server = start_server(application=_HERE / "served_echo.py")
+    server = start_server("--ws", _PROTOCOLS["fast"], application=_HERE / "served_echo.py")
     slowest = asyncio.run(_run(server.port, list(attacks.ATTACKS)))
     record_property("slowest_health_s", slowest)
     print(f"the slowest answer of /health took {slowest:.2f} s")
@@ -86,14 +90,13 @@ def test_hostile_clients_cost_well_behaved_sessions_no_step_and_little_memory(
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("protocol", ["fast", "uvicorn"])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", _PROTOCOLS)
 def test_a_flood_of_frames_leaves_others_their_turns(
     protocol: str, start_server: Callable[..., Any]
 ) -> None:
     """A step of another session is answered while a megabyte of frames waits."""
-    server = start_server(
-        application=_HERE / "served_echo.py", env={"WEBSOCKET_PROTOCOL": protocol}
-    )
+    server = start_server("--ws", _PROTOCOLS[protocol], application=_HERE / "served_echo.py")
     flood = attacks.frame(b"", 10) * 100_000
     with server.connect() as hostile, server.connect() as other:
         socket = hostile.connection.socket

@@ -275,8 +275,15 @@ def test_past_a_bound_the_error_names_it(
         ({"fault": {"kind": "chaos"}}, ["fault", "kind"], "Input should be 'close_before_reply'"),
         ({"reward": []}, ["reward", "list[float]"], "List should have at least 1 item"),
         ({"reward": [0] * 10_001}, ["reward", "list[float]"], "List should have at most 10000"),
+        *(
+            ({"fault": {"kind": "abort", "code": code}}, ["fault", "code"], "Value error, a close")
+            for code in (1004, 1005, 1006, 1015, 2999)
+        ),
     ],
-    ids=["no object", "unknown field", "unknown fault", "no rewards", "too many rewards"],
+    ids=[
+        *("no object", "unknown field", "unknown fault", "no rewards", "too many rewards"),
+        *("1004", "1005", "1006", "1015", "2999"),
+    ],
 )
 def test_an_invalid_scenario_is_refused(
     conversation: Any, scenario: Any, location: list[str], reason: str

@@ -228,12 +228,13 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         if len(message) > LARGE:
             self._arrival.is_delivered = True
         if is_text:
+            is_utf8 = self.takes_utf8 and len(message) > LARGE
             try:
-                text = message.decode()
+                text = "" if is_utf8 and message.isascii() else message.decode()
             except UnicodeDecodeError as error:
                 self._end(1007, f"{error.reason} at position {error.start}")
                 return
-            if self.takes_utf8 and len(message) > LARGE:  # a `str` may take four times as much
+            if is_utf8:  # a `str` may take four times as much
                 queue.put_nowait({"type": "websocket.receive", "utf8": bytes(message)})
             else:
                 queue.put_nowait({"type": "websocket.receive", "text": text})
