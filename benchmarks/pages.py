@@ -75,8 +75,8 @@ class Visit(NamedTuple):
 
 _ROWS = {
     "usable_ms": ("until usable (ms)", "ratio ≤ 0.3"),
-    "requests": ("requests", "≤ 5"),
-    "kilobytes": ("loaded (KB)", "≤ 60"),
+    "requests": ("requests", "≤ 6"),
+    "kilobytes": ("loaded (KB)", "≤ 80"),
     "echo_ms": ("click to echo (ms)", "ratio ≤ 0.3"),
 }
 
