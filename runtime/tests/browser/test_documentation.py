@@ -59,3 +59,28 @@ def test_the_frames_of_the_websocket_are_described(
 ) -> None:
     page = open_page(server.url + "/docs")
     expect(page.get_by_role("cell", name='{"type": "state"}')).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_has_dark_colours_where_they_are_asked_for(
+    server: Any, open_page: Callable[..., Page], scheme: str
+) -> None:
+    page = open_page(server.url + "/docs", color_scheme=scheme)
+    expect(page.locator(".opblock").first).to_be_visible()
+    assert page.locator("html.dark-mode").count() == (scheme == "dark")
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("html.dark-mode")).to_have_count(1)
+
+
+@pytest.fixture(scope="module")
+def forms(start_shared_server: Callable[..., Any]) -> Any:
+    return start_shared_server(application="form_environments:app")
+
+
+@pytest.mark.parametrize("name", ["kinds", "orders", "tools"])
+def test_the_prefilled_step_of_any_environment_succeeds(
+    forms: Any, open_page: Callable[..., Page], name: str
+) -> None:
+    page = open_page(f"{forms.url}/{name}/docs")
+    assert _execute(_operation(page, "/step"))["done"] is False
+    assert "additionalProp1" not in page.locator("body").inner_text()

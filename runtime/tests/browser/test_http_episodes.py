@@ -29,7 +29,7 @@ def _embedded(page: Page, address: str, serve_page: Callable[[str], str]) -> Fra
     page.goto(
         serve_page(f'<iframe src="{address}/web"></iframe>').replace("127.0.0.1", "localhost")
     )
-    page.frame_locator("iframe").get_by_label("Message").wait_for()
+    page.frame_locator("iframe").get_by_label("text", exact=True).wait_for()
     (frame,) = page.main_frame.child_frames
     return frame
 
