@@ -21,6 +21,7 @@ from stepwire.server.encoding import encode_frame
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
 from stepwire.server.endpoints.websocket_sessions import content_of
 from stepwire.server.errors import MessageError, describe, log_failure
+from stepwire.server.json_values import encode
 from stepwire.server.session import Session
 
 _ENVIRONMENTS = "openenv.core.harness.environment"
@@ -116,7 +117,7 @@ async def _stream(adapter: Any, content: str, connection: Any) -> bool:
         raise TurnError("harness process is not running")
     is_complete = False
     async for event in adapter.send_message_streaming(content):
-        await _send(connection, event.model_dump_json().encode())
+        await _send(connection, encode(event))
         is_complete = event.type == "turn_complete"
     return is_complete
 

@@ -87,14 +87,14 @@ class McpRoute:
     async def _answer_in_batch(self, request: Request, payload: Any) -> bytes:
         fields = payload if isinstance(payload, dict) else {}
         if fields.get("method") == "initialize":
-            return bytes(_refusal("`initialize` may not be part of a batch", fields.get("id")).body)
+            code = JsonRpcErrorCode.INVALID_REQUEST
+            return _failure(code, "`initialize` may not be part of a batch", fields.get("id"))
         try:
             body = encode_json_rpc(payload)
             answer = await _content_of(await self._answer(request, payload, body), request)
         except Exception as error:  # noqa: BLE001 - the other messages are answered all the same
-            code, message = JsonRpcErrorCode.INTERNAL_ERROR, describe(error)["message"]
-            failure = failure_response(code, message, request_id=fields.get("id"))
-            answer = encode_json_rpc(failure)
+            code = JsonRpcErrorCode.INTERNAL_ERROR
+            answer = _failure(code, describe(error)["message"], fields.get("id"))
         is_notification = "method" in fields and "id" not in fields
         return b"" if is_notification else answer
 
@@ -110,14 +110,18 @@ def _has_null_id(payload: Any) -> bool:
     return isinstance(payload, dict) and payload.get("id", "") is None
 
 
-def _refusal(message: str, request_id: Any = None, status_code: int = 200) -> Response:
-    refused_id = request_id if isinstance(request_id, str | int) else None
-    failure = failure_response(JsonRpcErrorCode.INVALID_REQUEST, message, request_id=refused_id)
-    return _json_response(failure, status_code)
+def _refusal(message: str, status_code: int = 200) -> Response:
+    body = _failure(JsonRpcErrorCode.INVALID_REQUEST, message)
+    return Response(body, status_code, media_type="application/json")
 
 
-def _json_response(response: dict[str, Any], status_code: int = 200) -> Response:
-    return Response(encode_json_rpc(response), status_code, media_type="application/json")
+def _failure(code: JsonRpcErrorCode, message: str, request_id: Any = None) -> bytes:
+    valid_id = request_id if isinstance(request_id, str | int) else None
+    return encode_json_rpc(failure_response(code, message, request_id=valid_id))
+
+
+def _json_response(response: dict[str, Any]) -> Response:
+    return Response(encode_json_rpc(response), media_type="application/json")
 
 
 async def _content_of(response: Response, request: Request) -> bytes:

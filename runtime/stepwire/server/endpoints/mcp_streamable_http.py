@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stepwire.server.description import metadata_of
 from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.endpoints.mcp import read_request
-from stepwire.server.errors import MessageError, log_failure
+from stepwire.server.errors import MessageError, encodable, log_failure
+from stepwire.server.json_values import jsonable
 from stepwire.server.logs import logger
 from stepwire.server.mcp_tools import use_our_log
 from stepwire.server.sessions import Sessions
@@ -133,9 +134,9 @@ class StreamableHttp:
                         return _failed(str(failure))
                 return _converted(result, self)
 
-        server = FastMCP(name, version=version)
+        server = FastMCP(encodable(name), version=encodable(version))
         functions = tools.functions if isinstance(tools, FunctionTools) else {}
-        for tool in specifications:
+        for tool in jsonable(specifications):
             if offered := functions.get(tool["name"]):
                 output_schema = _output_schema(offered.function)
             else:

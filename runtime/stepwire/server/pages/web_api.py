@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from stepwire.server.endpoints.access import require_access_control
 from stepwire.server.endpoints.http import Route
-from stepwire.server.errors import MessageError
+from stepwire.server.errors import MessageError, encodable
 from stepwire.server.json_values import encode
 from stepwire.server.pages.web_manager import WebInterfaceManager
 from stepwire.server.wire import MessageDecoder
@@ -54,7 +54,7 @@ def add_web_api(app: FastAPI, web_manager: WebInterfaceManager, decoder: Message
             if type(error) is not RuntimeError:
                 raise
             # What environments raise that have no state before the first reset.
-            raise HTTPException(409, str(error)) from error
+            raise HTTPException(409, encodable(str(error))) from error
 
     @router.websocket("/ws/ui")
     async def web_updates(websocket: WebSocket) -> None:
