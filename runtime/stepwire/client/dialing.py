@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from concurrent import futures
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -21,6 +22,7 @@ from stepwire.client.errors import UsageError
 from stepwire.client.loops import in_thread
 
 _NEXT_AFTER_S = 0.25
+_STATUS_LINE = 256  # bytes
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 _Address = tuple[int, Any]  # family, address
@@ -63,6 +65,21 @@ def dial(host: str, port: int, deadline: float) -> socket.socket:
         raise error
     finally:
         del error  # whose traceback has this frame: a circle would keep the caller's objects
+
+
+def get_status(host: str, port: int, path: str, deadline: float) -> str:
+    """The status of the answer to an HTTP request; "" if there is none by `deadline`."""
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    request = f"GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    answer = b""
+    with suppress(OSError), dial(host, port, deadline) as sock:
+        sock.send(request.encode())  # so few bytes go at once
+        data = b"."
+        while data and b"\r\n" not in answer and len(answer) < _STATUS_LINE:
+            sock.settimeout(_left(deadline))  # in all, not for each byte
+            data = sock.recv(_STATUS_LINE)
+            answer += data
+    return answer[9:12].decode("latin-1") if answer.startswith(b"HTTP/1.") else ""
 
 
 async def dial_async(host: str, port: int, deadline: float) -> socket.socket:

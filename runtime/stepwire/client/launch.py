@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepwire.client.addresses import without_credentials
-from stepwire.client.dialing import dial
+from stepwire.client.dialing import get_status
 from stepwire.client.errors import (
     CommandNotFoundError,
     DockerUnavailableError,
@@ -45,7 +45,6 @@ _LOOPBACK = "127.0.0.1"
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _LABEL = "openenv.client"
 _LOG_LINES, _LOG_BYTES = 20, 16384
-_STATUS_LINE = 256  # bytes
 _POLL_S = 0.05
 # For one health check: a connection to a container that has just started may hang, while the next
 # one does not.
@@ -129,20 +128,7 @@ class ManagedProcess:
     def _is_healthy(self, timeout_s: float) -> bool:
         # No exception may leave here: its traceback would keep a client from being collected.
         deadline = time.monotonic() + min(timeout_s, _ANSWER_TIMEOUT_S)
-        host = self._address.partition("//")[2]
-        request = f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        answer = b""
-        with suppress(OSError), dial(self._host, self._port, deadline) as connection:
-            connection.send(request.encode())  # so few bytes go at once
-            data = b"."
-            while data and b"\r\n" not in answer and len(answer) < _STATUS_LINE:
-                # In all, not for each byte: whatever has taken the port may send slowly.
-                connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                data = connection.recv(_STATUS_LINE)
-                answer += data
-                if time.monotonic() > deadline:
-                    break
-        return answer.split(b" ")[1:2] == [b"200"]
+        return get_status(self._host, self._port, "/health", deadline) == "200"
 
     def _require_running(self) -> None:
         exit_code = None if self._process is None else self._process.poll()
