@@ -83,6 +83,7 @@ def selected(options: Options, only: Collection[str] = ()) -> list[Check]:
 def examine(check: Check, server: ServerUnderTest) -> tuple[Verdict, str]:
     """Run one check: `PASSED`, `FAILED`, `NOT_CHECKED` or `NOT_APPLICABLE`, and why."""
     try:
+        server.prepare()
         check.run(server)
     except NotChecked as reason:
         return Verdict.NOT_CHECKED, str(reason)

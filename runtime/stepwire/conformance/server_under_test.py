@@ -246,6 +246,10 @@ class ServerUnderTest:
             raise NotChecked(problem)
         return actions[number % len(actions)]
 
+    def prepare(self) -> None:
+        """Find actions while no session is open: the server may hold only one."""
+        _ = self._actions
+
     @cached_property
     def _actions(self) -> tuple[Sequence[dict[str, Any]], str]:
         """Actions that the environment accepts, or why there are none."""
@@ -256,11 +260,11 @@ class ServerUnderTest:
         except CheckFailed as failure:
             return (), f"No action is known. {failure}"
         try:
-            with self.session():
-                pass
-        except CheckFailed:  # without sessions, actions cannot be tried first
-            return example_actions(schema), ""
-        try:
+            try:
+                with self.session():
+                    pass
+            except CheckFailed:  # without sessions, actions cannot be tried first
+                return example_actions(schema), ""
             accepted, refused = accepted_actions(schema, self._refusal)
         except NoExample as error:
             return (), f"No action could be made from /schema. {error}. {_HOW_TO_NAME_ACTIONS}"

@@ -318,6 +318,34 @@ class Bandit(Environment[Place, Printed, State]):
         return self._state
 
 
+class Ready(Observation):
+    """What a step returns; a reset returns the framework's own `Observation`."""
+
+    answer: str
+
+
+class Tools(Environment[Code, Ready, State]):
+    """Like environments of tools: the first observation is a bare one."""
+
+    SUPPORTS_CONCURRENT_SESSIONS = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = State(episode_id=str(uuid4()))
+
+    def reset(self, seed: int | None = None, episode_id: str | None = None, **_: Any) -> Any:
+        self._state = State(episode_id=episode_id or str(uuid4()))
+        return Observation(metadata={"status": "ready"})
+
+    def step(self, action: Code, **_: Any) -> Ready:  # type: ignore[override]
+        self._state.step_count += 1
+        return Ready(answer=action.code)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+
 class Picky(Repl):
     """Takes only the two words of its author."""
 
@@ -443,6 +471,7 @@ SHAPES: dict[str, tuple[type[Any], type[Action], type[Observation]]] = {
     "chess": (Chess, Move, Board),
     "clock": (Clock, Turn, Printed),
     "bandit": (Bandit, Place, Printed),
+    "tools": (Tools, Code, Ready),
     "picky": (Picky, Code, Printed),
     "obliging": (Obliging, Told, Printed),
     "shared-repl": (SharedRepl, Code, Printed),
@@ -462,6 +491,7 @@ def _health(_: Any) -> PlainTextResponse:
 app = Starlette(
     routes=[
         Route("/health", _health),
+        Mount("/alone", create_app(*SHAPES["repl"], max_concurrent_envs=1)),
         *(
             Mount(f"/{name}", create_app(*classes, max_concurrent_envs=4))
             for name, classes in SHAPES.items()

@@ -38,6 +38,7 @@ _WARNED = {
     "chess": _NO_ID,
     "clock": {"ws-seed"},
     "bandit": _NO_ID,
+    "tools": set[str](),
     "obliging": _AFTER_RESET,
     "shared-repl": set[str](),
     "shared-chess": _NO_ID,
@@ -151,6 +152,15 @@ def test_moves_that_are_made_up_prove_nothing(shapes: str) -> None:
         assert "got (1, " in count.message or "got (0, " in count.message
     others = [each for each in results if each is not count and each.check.level is Level.MUST]
     assert _ids(others, Verdict.FAILED) == set()
+
+
+def test_a_server_with_room_for_one_session_is_checked_like_others(shapes: str) -> None:
+    server = ServerUnderTest(f"{shapes}/alone", Options(timeout_s=60, capacity=1))
+    checks = [each for each in selected(server.options) if each.id not in _WITHOUT]
+    results = run(server, checks)
+    assert not _ids(results, Verdict.FAILED)
+    # This one breaks off its sessions, and a server may take a moment to free the only place.
+    assert _ids(results, Verdict.NOT_CHECKED) <= {"limit-malformed-frame"}
 
 
 def test_actions_of_a_fixed_length_are_found(shapes: str) -> None:

@@ -9,6 +9,8 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from stepwire.conformance.registry import check, fail, require
 from stepwire.conformance.server_under_test import ServerUnderTest
 
+_COMMON = {"metadata", "reward", "done"}
+
 
 def require_valid(value: Any, schema: Any, what: str) -> None:
     """Fail unless `schema` is a JSON Schema and `value` is valid against it."""
@@ -33,13 +35,16 @@ def observations_are_valid(server: ServerUnderTest) -> None:
     later = schemas.get("observation")
     first = schemas.get("reset_observation", later)
     with server.session() as session:
+        begun = session.begin()
         for schema, data in (
-            (first, session.begin()),
+            (first, begun),
             *((later, each) for each in session.play(2)),
         ):
             observation = data.get("observation")
             whole = dict(observation) if isinstance(observation, dict) else {}
             whole |= {key: data[key] for key in ("reward", "done") if key in data}
+            if data is begun and first == later and set(whole) <= _COMMON:
+                continue  # the framework's own class, as environments of tools return it
             require_valid(whole, schema, "observation")
 
 

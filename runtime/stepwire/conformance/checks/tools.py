@@ -176,7 +176,7 @@ def a_websocket_attaches_to_a_session(server: ServerUnderTest) -> None:
     session_id = _create(server)
     try:
         with server.session(f"/ws?session_id={session_id}") as session:
-            session.begin()
+            session.reset()
             session.play(1)
             before = session.state()
         with server.session(f"/ws?session_id={session_id}") as session:
