@@ -33,7 +33,7 @@ _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
 _MOST_KEYS = 50  # of a scenario, which has fewer
-_COPIES = 6  # of the padding, while an observation is encoded
+_COPIES = 12  # of the padding, while an observation is encoded, with room for rounding up
 _STAMPED = ("episode_id", "step_count")
 _STATE_KEY = "scenario"  # beside the keys of the environment's own state
 
