@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when it is done; 2, with one line on stderr, when nothing was written."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    _refuse_unused(parser, options)
     try:
         if options.undo is not None:
             print(undo(options.undo))
@@ -46,7 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--like",
         choices=FRAMEWORKS,
-        default="openenv-core",
         help="the framework's distribution to depend on (default: openenv-core)",
     )
     source = parser.add_mutually_exclusive_group()
@@ -80,13 +81,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_unused(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with an error for arguments that would have no effect."""
+    if options.write and options.take is None:
+        parser.error("--write needs --from")
+    if (options.take or options.undo) and (options.name or options.like):
+        parser.error("--from and --undo take no NAME and no --like")
+    if options.undo and options.runtime != "wheel":
+        parser.error("--undo takes no --from-index and no --vendor")
+
+
 def _create(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     name = options.name
     if name is None:
         if not sys.stdin.isatty():
             parser.error("the name of the environment is missing")
         name = input("Name of the environment, in snake_case: ").strip()
-    folder = create_environment(name, options.directory, like=options.like, runtime=options.runtime)
+    folder = create_environment(
+        name,
+        options.directory,
+        like=options.like or "openenv-core",
+        runtime=options.runtime,
+    )
     print(_summary(folder))
 
 
@@ -102,7 +118,7 @@ def _summary(folder: Path) -> str:
         [
             *lines,
             "",
-            f"Go on with `cd {folder}`, and",
+            f"Go on with `cd {shlex.quote(str(folder))}`, and",
             "  uv run server                          serve it, with a page at http://localhost:8000/web",
             "  uv run pytest                          run its tests",
             "  uv lock && uv run openenv validate     check it for the framework",

@@ -15,8 +15,8 @@ _EMOJI = "🎮🎯🎲🧩🎨🚀🌟🔭🧪🧭🎹🎸🏀⚽🎾🏹🎣�
 _COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 # Modules and folders of the package itself, what it is built on, and what its tools import.
 _RESERVED = {
-    *("client", "models", "server", "tests", "wheels"),
-    *("stepwire", "conftest", "setup", "test"),
+    *("client", "models", "server", "wheels"),
+    *("stepwire", "conftest", "setup"),
 }
 
 
@@ -93,6 +93,8 @@ def _problem(name: str, folder: Path) -> str:
         return "is a keyword of Python"
     if name in sys.stdlib_module_names:
         return "is a module of the standard library"
+    if name.startswith("test"):
+        return "starts with `test`, so pytest would take its classes for tests"
     if name in _RESERVED:
         return "is the name of something that each environment has or needs"
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name, re.ASCII):

@@ -40,7 +40,7 @@ def create_environment(
     something. Then, and after any other error, nothing was written.
     """
     folder = Path(directory, name)
-    files = environment_files(Path(name).name, folder, like=like, runtime=runtime)
+    files = environment_files(Path(name).name or str(name), folder, like=like, runtime=runtime)
     _write(files, folder)
     return folder
 

@@ -9,7 +9,9 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
+from typing import TypedDict
 
 from stepwire.new.names import NewEnvironmentError
 from stepwire.new.package import Runtime
@@ -20,10 +22,18 @@ _MODULES = ("openenv.core.env_server", "openenv.core.env_server.http_server")
 _NAMES = {"create_app", "create_fastapi_app", "HTTPEnvServer"}
 
 
+class _Entry(TypedDict):
+    """A file in the record."""
+
+    before: str | None  # its text; None for a new file
+    written: str  # the digest of what was written
+
+
 def take_over(folder: Path, *, write: bool = False, runtime: Runtime = "wheel") -> str:
     """The changes as a diff; with `write`, they are made.
 
-    Raises `NewEnvironmentError` if `folder` holds no such package or was taken over before.
+    Raises `NewEnvironmentError` if `folder` holds no such package, was taken over before, or cannot
+    be written. Then nothing has changed.
     """
     if runtime == "vendor":
         raise NewEnvironmentError("--from works with the wheel or --from-index, not with --vendor")
@@ -31,28 +41,36 @@ def take_over(folder: Path, *, write: bool = False, runtime: Runtime = "wheel") 
         raise NewEnvironmentError(f"{folder} was taken over before; --undo {folder} undoes that")
     before, after = _changes(folder, runtime)
     wheel = {} if runtime == "index" else dict([packed_wheel()])
+    for name in wheel:
+        if (folder / "wheels" / name).exists():
+            raise NewEnvironmentError(f"{folder}/wheels/{name} exists. Delete it first")
     shown = [_diff(path, before[path], after[path]) for path in after]
     shown += [f"new file: wheels/{name} ({len(content)} bytes)" for name, content in wheel.items()]
     if not write:
         return "\n".join([*shown, "", "Nothing is changed yet: add --write to make these changes."])
     files = {path: text.encode() for path, text in after.items()}
     files |= {f"wheels/{name}": content for name, content in wheel.items()}
-    record = {
+    record: dict[str, _Entry] = {
         path: {"before": before.get(path), "written": _digest(content)}
         for path, content in files.items()
     }
-    (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
-    for path, content in files.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_bytes(content)
+    try:
+        (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
+        for path, content in files.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
+    except OSError as error:
+        _restore(folder, record)
+        raise NewEnvironmentError(f"{error}. Nothing is changed") from error
+    quoted = shlex.quote(str(folder))
     return "\n".join(
         [
             *shown,
             "",
-            f"Changed. Go on with `cd {folder}`, and",
+            f"Changed. Go on with `cd {quoted}`, and",
             "  uv lock                                       write the versions again",
             "  uv run server                                 serve it",
-            f"  python -m stepwire.new --undo {folder}     undo this",
+            f"  python -m stepwire.new --undo {quoted}     undo this",
         ]
     )
 
@@ -60,7 +78,8 @@ def take_over(folder: Path, *, write: bool = False, runtime: Runtime = "wheel") 
 def undo(folder: Path) -> str:
     """Bring back what was there before `take_over`, and say so.
 
-    Raises `NewEnvironmentError` if nothing was taken over, or if a file has changed since.
+    Raises `NewEnvironmentError` if nothing was taken over, if a file has changed since, or if one
+    cannot be written. After that, `undo` can be called again.
     """
     try:
         record = json.loads((folder / _RECORD).read_text("utf-8"))
@@ -68,19 +87,38 @@ def undo(folder: Path) -> str:
         raise NewEnvironmentError(f"{folder} was not taken over: it has no {_RECORD}") from error
     for path, entry in record.items():
         file = folder / path
-        if not file.is_file() or _digest(file.read_bytes()) != entry["written"]:
+        if _content(file) != _before(entry) and _digest(_content(file) or b"") != entry["written"]:
             raise NewEnvironmentError(
                 f"{file} has changed since. Take the change out of it first; nothing was undone"
             )
+    try:
+        _restore(folder, record)
+    except OSError as error:
+        raise NewEnvironmentError(f"{error}. Call --undo again when that is corrected") from error
+    return f"{folder} is as it was before: {', '.join(record)}"
+
+
+def _restore(folder: Path, record: dict[str, _Entry]) -> None:
+    """Give each file that has changed its content from before; the record goes last."""
     for path, entry in record.items():
-        if entry["before"] is None:
-            (folder / path).unlink()
+        file, before = folder / path, _before(entry)
+        if _content(file) == before:
+            continue
+        if before is None:
+            file.unlink()
         else:
-            (folder / path).write_bytes(entry["before"].encode())
+            file.write_bytes(before)
     if (folder / "wheels").is_dir() and not any((folder / "wheels").iterdir()):
         (folder / "wheels").rmdir()
-    (folder / _RECORD).unlink()
-    return f"{folder} is as it was before: {', '.join(record)}"
+    (folder / _RECORD).unlink(missing_ok=True)
+
+
+def _before(entry: _Entry) -> bytes | None:
+    return None if entry["before"] is None else entry["before"].encode()
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 def _changes(folder: Path, runtime: Runtime) -> tuple[dict[str, str], dict[str, str]]:

@@ -9,6 +9,8 @@ import openenv
 import pytest
 
 from stepwire.new import NewEnvironmentError
+from stepwire.new.__main__ import main
+from stepwire.new.stepwire_files import packed_wheel
 from stepwire.new.takeover import take_over, undo
 
 _TEMPLATE = Path(openenv.__path__[0]) / "cli" / "templates" / "openenv_env"
@@ -76,6 +78,51 @@ def test_what_the_author_has_changed_since_is_not_undone(package: Path) -> None:
     with pytest.raises(NewEnvironmentError, match=r"app\.py has changed since"):
         undo(package)
     assert _files(package) == before
+
+
+def test_a_folder_that_cannot_be_written_stays_as_it_is(package: Path) -> None:
+    (package / "wheels").write_text("a file where a folder is needed")
+    before = _files(package)
+    with pytest.raises(NewEnvironmentError, match=r"wheels.*Nothing is changed"):
+        take_over(package, write=True)
+    assert _files(package) == before
+
+
+def test_an_undo_that_was_interrupted_can_be_finished(package: Path) -> None:
+    before = _files(package)
+    take_over(package, write=True)
+    (package / "server" / "app.py").write_bytes(before[package / "server" / "app.py"])
+    next((package / "wheels").iterdir()).unlink()
+    undo(package)
+    assert _files(package) == before
+
+
+def test_a_wheel_that_is_there_already_is_not_replaced(package: Path) -> None:
+    wheel = package / "wheels" / packed_wheel()[0]
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"of the author")
+    with pytest.raises(NewEnvironmentError, match=r"\.whl exists"):
+        take_over(package, write=True)
+    assert wheel.read_bytes() == b"of the author"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["maze", "--write"],
+        ["--from", "maze", "other"],
+        ["--from", "maze", "--like", "openenv"],
+        ["--undo", "maze", "--vendor"],
+    ],
+)
+def test_arguments_without_an_effect_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+
+def test_the_folder_in_the_next_command_is_quoted(package: Path) -> None:
+    folder = package.rename(package.with_name("my maze"))
+    assert f"cd '{folder}'" in take_over(folder, write=True, runtime="index")
 
 
 def test_other_imports_of_the_same_line_stay(package: Path) -> None:
