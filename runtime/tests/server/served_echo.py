@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """An environment that answers with what it got, as the attacks of `attacks.py` expect."""
 
+import stepwire  # noqa: F401 - first: it decides how the framework is imported
+
+# isort: split
 from typing import Any
 
 from openenv.core.env_server.interfaces import Environment

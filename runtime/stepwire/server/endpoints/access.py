@@ -19,7 +19,7 @@ from fastapi import HTTPException, WebSocketException
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -238,7 +238,7 @@ class AllowedOrigins:
         ]
 
 
-class _BodyTooLarge(Exception):
+class _BodyTooLarge(ClientDisconnect):
     """Or too slow, while others wait for its memory."""
 
 
