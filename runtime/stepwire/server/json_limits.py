@@ -24,6 +24,8 @@ _ONE_UP_OR_DOWN = bytes.maketrans(b"[{]}", b"\2\2\0\0")
 
 def check_limits(text: str | bytes, most_levels: int) -> None:
     """Raise `MessageError` for JSON that nests too deep or whose values take too much memory."""
+    if len(text) <= most_levels:
+        return
     if len(text) > LARGE:
         _check_size(text)
     # Counting brackets is much cheaper than `_depth`, and rules out almost every message.

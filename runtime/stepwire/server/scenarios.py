@@ -28,6 +28,7 @@ from stepwire.server.encoding import state_field
 from stepwire.server.errors import MessageError
 from stepwire.server.json_values import Padding
 from stepwire.server.session import Session
+from stepwire.server.turn import Turn
 
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
@@ -182,7 +183,7 @@ class ScenarioSession(Session):
         environment: AnyEnvironment,
         caller: Caller,
         action_cls: Any,
-        turn: asyncio.Lock | None = None,
+        turn: Turn | None = None,
         *,
         allowed: bool,
     ) -> None:

@@ -15,6 +15,7 @@ from stepwire.server.encoding import state_field
 from stepwire.server.errors import log_failure
 from stepwire.server.tool_choice import tools_of
 from stepwire.server.tools import Tools
+from stepwire.server.turn import Turn
 
 _read_state = attrgetter("state")
 
@@ -61,7 +62,7 @@ class Session:
         environment: AnyEnvironment,
         caller: Caller,
         action_cls: Any,
-        turn: asyncio.Lock | None = None,
+        turn: Turn | None = None,
     ) -> None:
         """`turn` is the one of an environment that several sessions have."""
         self.id = str(uuid4())
@@ -73,7 +74,7 @@ class Session:
         self._held_open: AbstractAsyncContextManager[Any] | None = None
         self._connection: Connection | None = None
         self._calls = 0  # in flight or waiting for their turn
-        self._turn = turn or asyncio.Lock()
+        self._turn = turn or Turn()
         self._left: asyncio.Task[Any] | None = None  # goes on though its caller was cancelled
         self._idle_since: float | None = None
         self._is_ending = False
@@ -154,21 +155,32 @@ class Session:
 
         A call that was abandoned may never return, so it is not waited for.
         """
-        async with self._turn:
+        await self._turn.take()
+        try:
+            if self._held_open is not None:
+                await self._held_open.__aexit__(None, None, None)
+        except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
+            log_failure(error)
+        finally:
             try:
-                if self._held_open is not None:
-                    await self._held_open.__aexit__(None, None, None)
-            except Exception as error:  # noqa: BLE001 - the session is over, so it is only logged
-                log_failure(error)
-            await self._caller.close(log_failure)
+                await self._caller.close(log_failure)
+            finally:
+                self._turn.give_back()
 
     # Use and idleness
+
+    def begin_call_now(self) -> bool:
+        """`begin_call` if no other call is under way; returns whether that is so."""
+        if not self._turn.take_now():
+            return False
+        self._calls += 1
+        return True
 
     async def begin_call(self) -> None:
         """Wait for the calls before this one; until `end_call` the session is in use."""
         self._calls += 1
         try:
-            await self._turn.acquire()
+            await self._turn.take()
         except BaseException:
             self._calls -= 1
             raise
@@ -182,7 +194,7 @@ class Session:
             self._left = None
 
     def _end_call(self, _: Any = None) -> None:
-        self._turn.release()
+        self._turn.give_back()
         self._calls -= 1
         self._idle_since = None
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Makes sessions: the environment where it belongs, its calling convention and its tools."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -27,6 +26,7 @@ from stepwire.server.session import Session
 from stepwire.server.settings import Settings
 from stepwire.server.threads import CallThread
 from stepwire.server.tool_choice import tools_of
+from stepwire.server.turn import Turn
 
 _METHODS = {"reset", "reset_async", "step", "step_async"}
 
@@ -43,7 +43,7 @@ class SessionFactory:
         self._shared_thread: CallThread | None = None
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
         # A function may return the same environment again, while other sessions have it.
-        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[int, Turn] = WeakValueDictionary()
 
     async def create(self, *, for_page: bool = False) -> Session:
         """Make a session: for a page of the server, or for a client.
@@ -71,7 +71,7 @@ class SessionFactory:
             environment,
             caller,
             self._action_cls,
-            self._turns.setdefault(id(environment), asyncio.Lock()),
+            self._turns.setdefault(id(environment), Turn()),
             allowed=self._allow_scenarios,
         )
 

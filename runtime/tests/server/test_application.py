@@ -179,11 +179,11 @@ def test_the_title_is_the_environments_name(name: str | None, title: str) -> Non
 def test_a_bad_variable_ends_the_process_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MAX_CONCURRENT_ENVS", "0")
+    monkeypatch.setenv("STEPWIRE_MAX_CONCURRENT_ENVS", "0")
     with pytest.raises(SystemExit) as stopped:
         create_app(NotesEnvironment, NoteAction, NoteObservation, max_concurrent_envs=1)
     assert stopped.value.code == 2
-    assert "server: error: MAX_CONCURRENT_ENVS: " in capsys.readouterr().err
+    assert "server: error: STEPWIRE_MAX_CONCURRENT_ENVS: " in capsys.readouterr().err
 
 
 def test_the_page_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

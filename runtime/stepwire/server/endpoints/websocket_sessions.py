@@ -123,6 +123,7 @@ class SessionEndpoint(ABC):
     async def _answer_frames(
         self, session: Session, connection: "SocketConnection", receive: Receive
     ) -> None:
+        writable = None if connection.wire is None else connection.wire.writable
         while not self._sessions.draining or connection.has_ended:
             event = await receive()
             if event["type"] == "websocket.disconnect":
@@ -131,9 +132,10 @@ class SessionEndpoint(ABC):
                 return
             if connection.has_ended:
                 continue  # returning before the close frame is written would cut the connection
-            if connection.wire is not None and not connection.wire.writable.is_set():
-                await connection.wire.writable.wait()  # the client has not read its replies
-            await session.begin_call()
+            if writable is not None and not writable.is_set():
+                await writable.wait()  # the client has not read its replies
+            if not session.begin_call_now():
+                await session.begin_call()
             try:
                 if "text" not in event or len(event["text"] or b"") > LARGE:
                     goes_on = await self._answer_large(session, event, connection)

@@ -78,10 +78,11 @@ def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> 
     kept: list[Any] = []  # making the document takes many times as long as any other answer
 
     def openapi() -> dict[str, Any]:
-        made_of: list[Any] = [generate(), *yielding_routes(app)]  # FastAPI keeps its own document
+        generated, routes = generate(), yielding_routes(app)
+        made_of = (generated, [*routes], models.state)  # the state's class may be known later
         if not kept or kept[0] != made_of:
-            document = deepcopy(made_of[0])
-            _add_yielding_routes(document, made_of[1:])
+            document = deepcopy(generated)  # FastAPI keeps its own
+            _add_yielding_routes(document, routes)
             _complete(document, decoder, models, examples)
             kept[:] = made_of, document
         completed: dict[str, Any] = kept[1]

@@ -179,7 +179,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
             begin = len(received)
         if received is self._received:
             del received[:begin]
-        else:
+        elif begin < len(received):
             self._received += memoryview(received)[begin:]
         if len(self._received) > LARGE and self._is_plain and not self.read_paused:
             self._has_memory(request_size(self._received, 0))
