@@ -112,8 +112,8 @@ def game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     page = Document("docs/author.md")
     folder = create_environment("guess_number", tmp_path)
     for file, name in (
-        ("models.py", "2. Say what goes in and out, 1"),
-        ("server/guess_number_environment.py", "3. Write what happens, 1"),
+        ("models.py", "2. Declare the action, observation and state, 1"),
+        ("server/guess_number_environment.py", "3. Write the environment, 1"),
         ("tests/test_guess_number.py", "4. Test it, 1"),
         ("tasks.py", "5. Add a tool and tasks, 1"),
     ):

@@ -46,13 +46,13 @@ def test_the_clone_writes_a_package_whose_tests_pass(
 
 
 @page.tests(
-    "2. Say what goes in and out, 1",
-    "3. Write what happens, 1",
-    "3. Write what happens, 2",
+    "2. Declare the action, observation and state, 1",
+    "3. Write the environment, 1",
+    "3. Write the environment, 2",
 )
 @pytest.mark.usefixtures("game")
 def test_the_game_is_played_on_a_server(run_python: Callable[..., str]) -> None:
-    block = page.blocks["3. Write what happens, 2"]
+    block = page.blocks["3. Write the environment, 2"]
     block.require_printed(run_python(block.code))
 
 
