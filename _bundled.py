@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# An uninstalled one may have left its folder behind: that is found, but has no origin.
+# Uninstalling can leave an empty folder behind. It is found, but has no origin.
 if getattr(find_spec("stepwire"), "origin", None) is None:
     sys.path.append(str(Path(__file__).resolve().parent / "runtime"))
 

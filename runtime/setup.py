@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packs the template of `stepwire.new` into what is built; all else is in pyproject.toml."""
+"""Packs the template of `stepwire.new` into the distribution; pyproject.toml has the rest."""
 
 import runpy
 import shutil
@@ -17,7 +17,7 @@ def _pack(folder: Path) -> None:
     try:
         files = _TEMPLATE["template_files"]()
     except _TEMPLATE["MissingTemplateError"]:
-        return  # an image is built from a part of the repository, and needs no template
+        return  # an image is built from part of the repository and needs no template
     for name, file in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)

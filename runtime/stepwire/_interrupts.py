@@ -20,7 +20,7 @@ _BY_DEFAULT = (signal.default_int_handler, signal.SIG_DFL)
 
 
 def _is_server() -> bool:
-    """Whether the script, or the module that `python -m` runs, is called like a server's."""
+    """Whether the script, or the module that `python -m` runs, has a server's name."""
     name = os.path.basename(sys.argv[0]) if sys.argv else ""
     if name == "-m":  # the module's packages are being imported
         options = iter(sys.orig_argv)

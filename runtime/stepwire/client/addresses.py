@@ -58,11 +58,11 @@ def websocket_url(address: str) -> str:
 
 
 class RedirectedError(ConnectFailedError):
-    """The handshake was answered with a redirect to `target`; "" is no address to go to."""
+    """The handshake was answered with a redirect to `target`; "" if it names no address."""
 
     def __init__(self, url: str, location: str) -> None:
         shown, self.target = location, ""
-        with suppress(ValueError, InvalidURI):  # also for what is not ASCII
+        with suppress(ValueError, InvalidURI):  # raised for text that is not ASCII too
             shown = urljoin(url, location)
             new = urlsplit(shown)
             scheme = _WEBSOCKET_SCHEMES.get(new.scheme, "none")
@@ -126,7 +126,7 @@ def _is_same_origin(old: SplitResult, new: SplitResult) -> bool:
     return ports[0] == ports[1] or ports == list(_DEFAULT_PORTS.values())
 
 
-# The user and password of an address, also of one that is not valid because of what they contain.
+# User and password of an address, even if their characters make the address invalid.
 _SECRETS = re.compile(
     r"(?:^|(?<=/))(?:[^/?#]*:[^/?#]*@|(?<=//)[^/?#]*@|[^/?#@]*:[^/?#@]*[^/?#@\d].*@)", re.DOTALL
 )
@@ -138,5 +138,5 @@ def without_secrets(url: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """A text of several words without user and password in its addresses."""
+    """`text` without the users and passwords of the addresses in it."""
     return re.sub(r"://[^/\s@]*(?:@[^/\s@]*)*@", "://", text)

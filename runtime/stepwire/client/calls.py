@@ -29,7 +29,7 @@ class Call(Generic[ResultT]):
     is_done = False
     error: BaseException | None = None
     pauses: Iterator[float] | None = None  # of the session, between its attempts
-    loop: asyncio.AbstractEventLoop | None = None  # on which it was made, if it is deferred
+    loop: asyncio.AbstractEventLoop | None = None  # the loop of a deferred call
     _coroutine: Coroutine[Any, Any, ResultT] | None = None
     _unread: "_UnreadFailure | None" = None
     _result: ResultT

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _CLOSE_TIMEOUT_S = 2.0
-_UNREQUESTED_READS = 4  # at once, from a server that sends without end
+_UNREQUESTED_READS = 4  # in a row, from a server that never stops sending
 _LONGEST_WAIT_S = 3600.0  # `poll` counts milliseconds in 32 bits
 
 
@@ -133,7 +133,7 @@ class Connection:
             self._carry(sock)
 
     def _carry(self, sock: socket.socket) -> None:
-        """Carry what can be carried now."""
+        """Transfer what can be transferred without waiting."""
         exchange = self._exchange
         try:
             data = sock.recv(exchange.read_size)

@@ -166,7 +166,7 @@ def _pause(deadline: float, more: "deque[_Address]") -> float:
 
 
 def _is_known_here(host: str) -> bool:
-    """Whether looking the name up takes no time."""
+    """Whether the name needs no lookup."""
     try:
         ip_address(host)
     except ValueError:
@@ -177,7 +177,7 @@ def _is_known_here(host: str) -> bool:
 def _resolve(host: str, port: int) -> "deque[_Address]":
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # of a name that no host can have
+    except UnicodeError as error:  # not a valid host name
         raise OSError(str(error)) from error
     return deque((family, address) for family, *_, address in found)
 

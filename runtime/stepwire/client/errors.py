@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-# What moves the cursor or colours a terminal, breaks a line of a log, or reverses text.
+# Characters that move a terminal's cursor, set its colours, break a log line or reverse text.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -55,7 +55,7 @@ _LONGEST_LOG = 20_000
 
 
 def printable(text: str, longest: int = _LONGEST_TEXT, *, lines: bool = False) -> str:
-    """A text that may come from a server, with control characters escaped, and cut to `longest`.
+    """A server's text with control characters escaped, truncated to `longest` characters.
 
     With `lines`, line breaks and tabs stay as they are.
     """

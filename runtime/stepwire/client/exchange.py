@@ -42,7 +42,7 @@ from stepwire.protocol.frames import client_frame
 MOST_UNREQUESTED = 65536
 _MOST_UNREAD_ANSWERS = 500  # to pings, of up to 131 bytes each
 _LARGE_READ = 65536
-_SMALL_READ = 4096  # holds so few frames that an event loop does not notice how long they take
+_SMALL_READ = 4096  # its frames take too little time to delay an event loop
 
 
 class Exchange:
@@ -58,7 +58,7 @@ class Exchange:
         self.is_pending = False
         self.out = b""  # bytes to send; the driver removes those that it has sent
         self.wake_at = math.inf  # when to call `tick`, unless something arrives before
-        self.read_size = _SMALL_READ  # how much to read at once
+        self.read_size = _SMALL_READ  # bytes to read at once
         self._stream = MessageStream(ClientProtocol(parse_uri(url), max_size=max_size), max_size)
         self.take = self._stream.messages.popleft  # the reply, once nothing is pending any more
         self._opening: Opening | None = None

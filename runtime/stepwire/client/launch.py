@@ -51,7 +51,7 @@ _POLL_S = 0.05
 _ANSWER_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 1.5  # between SIGTERM and SIGKILL
 _DOCKER_TIMEOUT_S = 20.0  # for commands that take the daemon no time
-# Variables of the `docker` command itself, which a container's must not replace.
+# Variables of the `docker` command itself; those of a container must not replace them.
 _READ_BY_DOCKER = {"HOME", "PATH", "DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT"}
 _READ_BY_DOCKER |= {"DOCKER_HOST", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR"}
 _DOCKER_OWN_FAILURE = 125  # exit code of `docker run` when it could not start the container
@@ -61,7 +61,7 @@ _pipes: "weakref.WeakSet[IO[bytes]]" = weakref.WeakSet()
 
 
 def _close_pipes() -> None:
-    """Close a fork's copies: the pipes would not end as long as the fork lives."""
+    """Close the copies in a forked process, which would keep the pipes open."""
     for pipe in _pipes:
         pipe.close()
 

@@ -95,7 +95,7 @@ class LoopDriver:
         connection = self._connection()
         if connection is None:
             self._release(close=True)
-        elif not connection.answer_pings():  # or the loop would call this again and again
+        elif not connection.answer_pings():  # otherwise the loop would call this repeatedly
             self.loop.remove_reader(self._sock)
             self._is_watching = False
 

@@ -104,11 +104,11 @@ class CallLock:
             waiting = (loop, loop.create_future())
             self._waiting.append(waiting)
             try:
-                if self.acquire_now(loop):  # it was released before this waiter was in the queue
+                if self.acquire_now(loop):  # it was released before this waiter was queued
                     return
                 await waiting[1]
             except BaseException:
-                if waiting not in self._waiting:  # already woken: pass that on to the next one
+                if waiting not in self._waiting:  # already woken: wake the next one instead
                     self._wake_next()
                 raise
             finally:
@@ -116,7 +116,7 @@ class CallLock:
                     self._waiting.remove(waiting)
 
     def release(self) -> None:
-        """Release the lock, also from another thread than the one that holds it."""
+        """Release the lock; any thread may do so."""
         self.loop = None
         # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
         # nothing would wake it a second time.

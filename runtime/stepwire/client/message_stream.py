@@ -29,11 +29,11 @@ class MessageStream:
         self.protocol = protocol
         self.messages: deque[bytes] = deque()  # received and not taken yet
         self.owes_bytes = False  # whether the protocol may have something to send
-        self.unread_answers = 0  # which the protocol had to send while others were not sent yet
+        self.unread_answers = 0  # that the protocol produced while earlier ones were unsent
         self.has_ended = False  # whether either side has closed the WebSocket
         self._max_size = max_size
         self._is_at_end = False  # whether nothing more can arrive
-        self._is_invalid = False  # whether only the protocol may see what arrives
+        self._is_invalid = False  # then the protocol gets all received bytes
         self._partial = bytearray()  # the beginning of a frame
         self._fragments: bytearray | None = None  # of a message that is incomplete
 
@@ -102,7 +102,7 @@ class MessageStream:
             if not first & _FIN:
                 return
             message, self._fragments = self._fragments, None
-        if len(self.messages) < 2:  # a reply, and what shows that another one is not
+        if len(self.messages) < 2:  # a reply, and one more to detect an unrequested message
             self.messages.append(bytes(message))
 
     def _other_frame(self, received: bytes | bytearray, begin: int) -> tuple[bool, int, int] | None:
@@ -120,7 +120,7 @@ class MessageStream:
             if known + size <= self._max_size:
                 end = payload + size
                 return (True, payload, end) if end <= len(received) else None
-            if known:  # which the protocol does not know
+            if known:  # the protocol does not have these fragments
                 self.fail(CloseCode.MESSAGE_TOO_BIG, f"over size limit ({self._max_size} bytes)")
                 return None
         self._is_invalid = True
@@ -141,7 +141,7 @@ class MessageStream:
             self._is_at_end = True
             protocol.receive_eof()
         self.owes_bytes = True
-        protocol.events_received()  # which are only those of the close frame
+        protocol.events_received()  # the close frame is the only event
         if protocol.state in (State.CLOSING, State.CLOSED):
             self.has_ended = True
 

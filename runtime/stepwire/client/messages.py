@@ -239,7 +239,7 @@ def _unexpected(expected: str, server: str, reply: bytes) -> ProtocolViolationEr
 def _unreadable(
     parse: Any, expected: str, server: str, reply: bytes, error: Exception
 ) -> ProtocolViolationError:
-    """`parse` may be a hook of the client's author: then the fault need not be the server's."""
+    """`parse` may be a hook of the client's author, so the error may be the author's."""
     if str(getattr(parse, "__module__", "")).partition(".")[0] in {"stepwire", "openenv"}:
         return _invalid(expected, server, reply)
     name = getattr(parse, "__qualname__", repr(parse))

@@ -16,7 +16,7 @@ from stepwire.client.endings import connect_failed, refused
 from stepwire.client.errors import ConnectFailedError
 from stepwire.client.tls import TlsStack
 
-_LONGEST_ANSWER = 65536  # bytes; a web page is often longer, and its beginning is enough
+_LONGEST_ANSWER = 65536  # bytes; web pages can be longer, but their beginning is enough
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding):[^\r]*", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -42,7 +42,7 @@ def route_to(uri: WebSocketURI) -> Route:
         )
     try:
         port = proxy.port
-    except ValueError:  # whose text may have the password
+    except ValueError:  # its text may contain the password
         raise ConnectFailedError(
             f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment variables "
             "name has an address that is not valid."
@@ -169,13 +169,13 @@ class Opening:
                 self._refuse_early(bytes(answer))
 
     def _refuse_early(self, answer: bytes) -> NoReturn:
-        """Raise the error of a refusal that is too long to wait for its end."""
+        """Raise the error of a refusal that is too long to be read to its end."""
         head, end, body = answer.partition(_END_OF_HEAD)
         head = _FRAMING.sub(b"", head)
         protocol = ClientProtocol(self._protocol.uri)
         protocol.send_request(protocol.connect())
         protocol.receive_data(head + end + body)
-        protocol.receive_eof()  # which now ends the body
+        protocol.receive_eof()  # ends the body here
         assert protocol.handshake_exc is not None
         raise refused(self._url, protocol.handshake_exc)
 

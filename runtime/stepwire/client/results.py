@@ -266,7 +266,7 @@ class _SettledState(Settled):
 
 
 class _AwaitableHere(_SettledState):
-    """The same, for classes made on the spot. They are pickled as their plain class."""
+    """The same for classes that are made at run time. They are pickled as their plain class."""
 
     __slots__ = ()
 
@@ -307,7 +307,7 @@ def _awaitable_class(model: type[State]) -> type[State]:
 
 
 class _PendingState(Pending):
-    """Stands for a state. Models have copying methods of their own, so it needs them as well."""
+    """Proxy for a state. Models define copying methods, so the proxy defines them too."""
 
     def __copy__(self) -> Any:
         return copy(call_of(self).read())
@@ -318,14 +318,14 @@ class _PendingState(Pending):
 
 @cache
 def pending_state_class(model: type[State]) -> Callable[[Call[Any]], Any]:
-    """The class of what stands for a state of class `model`."""
+    """The class of proxies for states of class `model`."""
     return _subclass(_PendingState, model)
 
 
 def _subclass(mixin: type, model: type[State]) -> type[State]:
     names: dict[str, Any] = {"__module__": model.__module__, "__qualname__": model.__qualname__}
     if mixin.__hash__ is not None:
-        names["__hash__"] = mixin.__hash__  # or pydantic would hash the fields of a frozen model
+        names["__hash__"] = mixin.__hash__  # pydantic's would hash the fields of a frozen model
     metaclass: Any = type(model)
     made: type[State] = metaclass(model.__name__, (mixin, model), names)
     return made

@@ -127,7 +127,7 @@ class Session:
 
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._flushing_loop = None
-        # Not those of another loop: the end of this one would cancel them.
+        # Not those of another loop, which the end of this loop would cancel.
         if unawaited := [c for c in self._deferred if c.loop is loop and not c.is_awaited]:
             task = loop.create_task(self.perform_up_to_async(unawaited[-1]))
             _flush_tasks.add(task)
@@ -353,7 +353,7 @@ class Session:
         self._require_no_episode(reopen=reopen)
         register_for_keepalive(self)
         if self._find_server is not None:
-            self.url = await run_in_thread(self._find_server)  # starting one takes long
+            self.url = await run_in_thread(self._find_server)  # may start a server
         target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
         while self.connection is None:
             try:

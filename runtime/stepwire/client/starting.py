@@ -153,7 +153,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
             raise
 
     def _connect_now(self) -> None:
-        self._session.connect()  # blocks also where an event loop runs
+        self._session.connect()  # blocks even on a running event loop
 
     def _find_server(self) -> str:
         """The WebSocket's address. Starts the server of a client that was made without one."""

@@ -61,7 +61,7 @@ class ToolDialect:
         self._ready = ready or {}
 
     def is_spoken(self, error: ServerError) -> bool:
-        """Whether a server that answered an action with `error` takes only calls of tools."""
+        """Whether the server that answered an action with `error` accepts only tool calls."""
         return error.code == "VALIDATION_ERROR" and any(
             "tool_name" in entry.get("loc", ()) for entry in error.errors
         )
@@ -90,7 +90,7 @@ class ToolDialect:
         return {"observation": observation, "reward": data["reward"], "done": data["done"]}
 
     def complete(self, observation: Any) -> Any:
-        """The observation of a reset, with what a server of tools does not send of it."""
+        """The observation of a reset, completed with what a server of tools does not send."""
         if self._ready.keys() & observation.model_fields_set:
             return observation
         message = (getattr(observation, "metadata", None) or {}).get("message")
@@ -110,7 +110,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
 
     tool_dialect: ClassVar[ToolDialect | None] = None
     """What an action means on a server that offers only tools."""
-    _calls_tools = False  # whether the server takes only tool calls, as found out by the first step
+    _calls_tools = False  # whether the server accepts only tool calls; the first step decides
     _session: Session
     _server: str
     _mode: str
@@ -176,13 +176,13 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         return self._perform(call, PendingValue)
 
     def _rephrase(self, call: Call[Any], error: ServerError) -> bool:
-        """Turn a step that was refused into a call of its tool, if the server takes only those."""
+        """Turn a refused step into a call of its tool, if the server accepts only tool calls."""
         if self.tool_dialect is None or not self.tool_dialect.is_spoken(error):
             return False
         data = from_json(call.request)["data"]
         if "tool_name" in data:
             return False
-        self._calls_tools, self._plain_action = True, None  # so that each action becomes a call
+        self._calls_tools, self._plain_action = True, None  # from now on, actions become tool calls
         read = partial(read_result, self._parse_tool_call, self._server)
         call.rephrase(step_request(self.tool_dialect.request(data)), read)
         return True
@@ -192,7 +192,7 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         return self._parse_result(self.tool_dialect.payload(self._server, data))
 
     def _defers(self) -> bool:
-        """Whether calls made here and now are deferred."""
+        """Whether calls made in this context are deferred."""
         raise NotImplementedError
 
     def _perform(self, call: Call[Any], pending: Callable[[Call[Any]], Any]) -> Any:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         baseline = Baseline.read(given.baseline) if given.baseline else Baseline()
         for path in (given.json, given.junit):
             if path not in (None, _STDOUT):
-                path.open("a").close()  # before the run: a bad path would lose its results
+                path.open("a").close()  # a bad path must fail before the run
         server = ServerUnderTest(given.url, options)
     except (OSError, ValueError, ServerUnreachable) as error:
         print(f"{_PROGRAM}: error: {error}", file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Actions for an environment, from a file or made from a JSON Schema.
+"""Actions for an environment: read from a file, or made from a JSON Schema.
 
 Actions from a schema are the same every time. Rules that a schema does not express, such as the
 length of a list, are found by trying; others, such as a legal move, need a file.
@@ -45,7 +45,7 @@ def example_actions(
 def accepted_actions(
     schema: dict[str, Any], refusal: Callable[[dict[str, Any]], str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Example actions that the environment accepts, and its refusals of others until then.
+    """Example actions that the environment accepts, and the refusals of those tried before.
 
     `refusal` tries an action; its result is empty when the environment accepts it. Raises
     `NoExample` when the schema allows no action at all.

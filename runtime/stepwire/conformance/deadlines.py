@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`within`: a call that is given up after a time, however its time is spent."""
+"""`within`: gives up a call after a time, whatever it waits for."""
 
 import threading
 from collections.abc import Callable

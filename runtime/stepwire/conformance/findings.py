@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a check can find: a broken rule, no verdict, or a rule that cannot apply."""
+"""Outcomes of a check: a broken rule, no verdict, or a rule that does not apply."""
 
 
 class CheckFailed(AssertionError):
@@ -14,11 +14,11 @@ class CheckFailed(AssertionError):
 
 
 class NotChecked(Exception):
-    """The check came to no verdict, because something that it needs first did not work."""
+    """The check has no verdict, because one of its preparations failed."""
 
 
 class NotApplicable(Exception):
-    """The rule cannot apply to this server's environment, and that is established."""
+    """The rule is known not to apply to this server's environment."""
 
 
 class ServerUnreachable(Exception):

@@ -118,7 +118,7 @@ class CheckItem(pytest.Item):
 
 @contextmanager
 def _alone(url: str) -> Iterator[None]:
-    """Wait until no other process checks the server: pytest-xdist runs checks side by side.
+    """Wait until no other process checks the server: pytest-xdist runs checks in parallel.
 
     A check may need all of the server's sessions, or see those of another check.
     """

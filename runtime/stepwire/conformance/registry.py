@@ -33,7 +33,7 @@ class Check:
         return (self.run.__doc__ or "").strip()
 
     def explain(self, error: Exception) -> str:
-        """What went wrong; the likely cause and the fix too, where the check has established it."""
+        """What went wrong; also the likely cause and the fix, if the check found them."""
         if not isinstance(error, CheckFailed):
             return f"{type(error).__name__}: {error}"
         if not error.cause_known:

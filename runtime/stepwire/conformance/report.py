@@ -63,7 +63,7 @@ def option_of(check: Check) -> str:
 
 
 class Progress:
-    """Which check is running: a line that is rewritten on a terminal, or a line now and then."""
+    """Show which check is running: on a terminal in one changing line, else in a line at times."""
 
     def __init__(self, total: int, stream: TextIO) -> None:
         self._total = total

@@ -27,7 +27,7 @@ class Verdict(str, Enum):
     STALE = "stale"
     """It passed, but the baseline says that it fails."""
     NOT_CHECKED = "not checked"
-    """What it needs first did not work, so the rule may hold or not."""
+    """A preparation failed, so the rule may hold or not."""
     NOT_APPLICABLE = "not applicable"
     """The environment makes the rule impossible to keep."""
 
@@ -133,7 +133,7 @@ def run(
 
 
 def _known(verdict: Verdict, message: str) -> tuple[Verdict, str]:
-    """The verdict for a check that the baseline has."""
+    """The verdict for a check that is in the baseline."""
     if verdict is Verdict.PASSED:
         return (
             Verdict.STALE,
@@ -143,7 +143,7 @@ def _known(verdict: Verdict, message: str) -> tuple[Verdict, str]:
 
 
 def is_incomplete(results: Iterable[Result], *, strict: bool = False) -> bool:
-    """Whether a row that is a MUST (or, with `strict`, any row) came to no verdict."""
+    """Whether a row that is a MUST (or, with `strict`, any row) has no verdict."""
     return any(
         result.verdict is Verdict.NOT_CHECKED and (strict or result.check.level is Level.MUST)
         for result in results

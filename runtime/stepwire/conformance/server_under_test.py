@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server that checks talk to, by raw WebSockets and HTTP so that no client hides anything."""
+"""The server under test, over raw WebSockets and HTTP, so that no client hides anything."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Options:
     """What the checks have to know about a server and cannot find out."""
 
     actions: Sequence[dict[str, Any]] = ()
-    """Actions to take, in turn; when empty, they are made from `/schema`."""
+    """Actions to take in turn; if empty, they are made from `/schema`."""
     timeout_s: float = 10.0
     """Seconds that a reply may take."""
     capacity: int | None = None
@@ -53,7 +53,7 @@ class Options:
     """Certificates to trust, for HTTP and WebSockets; or `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a value that no server has."""
+        """Raises `ValueError` for a value that no server can have."""
         for name, least in (("timeout_s", 0), ("capacity", 0), ("idle_timeout_s", 0)):
             value = getattr(self, name)
             if value is not None and not least < value < float("inf"):
@@ -136,7 +136,7 @@ class ServerUnderTest:
         """
         if body is not None and not isinstance(body, str | bytes):
             body = json.dumps(body)
-        # A server may close a connection after an error, just when it would be used again.
+        # After an error, a server may close a connection while it is being reused.
         sent = {"Content-Type": "application/json", "Connection": "close"}
         sent |= self.authorization if headers is None else headers
         patience = timeout_s or self.options.timeout_s
@@ -263,7 +263,7 @@ class ServerUnderTest:
             try:
                 with self.session():
                     pass
-            except CheckFailed:  # without sessions, actions cannot be tried first
+            except CheckFailed:  # without sessions, actions cannot be tried
                 return example_actions(schema), ""
             accepted, refused = accepted_actions(schema, self._refusal)
         except NoExample as error:
@@ -292,7 +292,7 @@ class ServerUnderTest:
 
     @cached_property
     def wants_reset(self) -> bool:
-        """Whether the environment refuses a step before the first reset, and takes it after one."""
+        """Whether the environment refuses a step before the first reset, but not after it."""
         step = {"type": "step", "data": self.action()}
         with self.session() as session:
             if error_code(session.ask(step)) is None:

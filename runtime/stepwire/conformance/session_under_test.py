@@ -120,7 +120,7 @@ class Session(Conversation):
         except CheckFailed as failure:
             raise CheckFailed(f"{str(frame)[:200]}: {failure}", cause_known=False) from None
         if kind_of(reply) != kind:
-            # An error may be that of the environment, whatever the check is about.
+            # Whatever the check tests, the error may come from the environment.
             raise CheckFailed(
                 f"The reply to {str(frame)[:200]} was {str(reply)[:300]}",
                 cause_known=kind_of(reply) != "error",

@@ -57,11 +57,11 @@ def register(env_id: str, client: Client, max_episode_steps: int | None = None) 
         entry_point=f"{__name__}:{SessionEnv.__name__}",
         vector_entry_point=f"{__name__}:{SessionVectorEnv.__name__}",
         max_episode_steps=max_episode_steps,
-        kwargs={"client": name},  # a text, so that the specification can be JSON
+        kwargs={"client": name},  # a string, so that the specification can be JSON
     )
 
 
-# Classes that cannot be imported, such as those of a notebook.
+# Classes that cannot be imported, such as those defined in a notebook.
 _REGISTERED: dict[str, Client] = {}
 
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stepwire.protocol.texts import formatted_text
 
 _LONGEST_SAMPLE = 40
-_MOST_ITEMS = 5  # of a sample, beyond the least
+_MOST_ITEMS = 5  # of a sample, beyond the minimum
 _FEW_TRIES, _MOST_TRIES = 20, 1000
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 
@@ -37,7 +37,7 @@ class AnyText(spaces.Text):
 
 
 class FormattedText(AnyText):
-    """Text of the schema's `pattern` or `format`. Whether a text has a format is not checked."""
+    """Text that matches the schema's `pattern` or has its `format`, which is not checked."""
 
     def __init__(self, schema: dict[str, Any], min_length: int, max_length: int) -> None:
         super().__init__(min_length, max_length)
@@ -65,7 +65,7 @@ class Choice(spaces.Discrete):  # type: ignore[type-arg] # generic in the latest
 
     def index(self, value: Any) -> int:
         """Raises `ValueError` when `value` is none of the choices."""
-        # True is equal to 1 and a different choice.
+        # True equals 1 but is a different choice.
         for index, choice in enumerate(self.choices):
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return index
@@ -103,7 +103,7 @@ class Multiples(Sequence[Any]):
 
 
 class Items(spaces.Sequence):
-    """A list of `least` to `most` items, different ones if it is `unique`; a sample is short."""
+    """A list of `least` to `most` items, distinct if `unique`. Samples are short."""
 
     def __init__(
         self, item: spaces.Space[Any], least: int, most: int | None, *, unique: bool = False
@@ -126,7 +126,7 @@ class Items(spaces.Sequence):
         if not self.unique:
             return tuple(self.feature_space.sample() for _ in range(wanted))
         items: dict[str, Any] = {}
-        alike = 0  # samples in a row that were there already
+        alike = 0  # consecutive samples that are duplicates
         while len(items) < wanted:
             item = self.feature_space.sample()
             key = self._key(item)

@@ -49,7 +49,7 @@ INHERITED = {*Action.model_fields, *Observation.model_fields}  # `metadata`, `do
 _INTEGERS = np.iinfo(np.int64)
 _LONGEST_TEXT = 1_000_000  # characters, if the model has no limit
 _MOST_FACTORS = 1 << 31  # of a multiple, if the model has no bound
-_SAMPLES = 30  # that are validated
+_SAMPLES = 30  # to validate
 _TEXT_RULES = {"pattern", "format", "contentMediaType"}
 
 
@@ -100,7 +100,7 @@ class Spaces:
             )
         self.required = set(self._root.get("required", ()))
         self.refused: dict[str, NoSpace] = {}
-        self.rule = ""  # of several fields together, which some samples break
+        self.rule = ""  # a rule across fields that some samples break
         fields: dict[str, spaces.Space[Any]] = {}
         for name, schema in self._root.get("properties", {}).items():
             if name not in INHERITED:
@@ -185,7 +185,7 @@ class Spaces:
                 found.append(self._space(alternative, name, within))
             except NoSpace as refusal:
                 refused.append(refusal)
-        # Actions need not use each alternative, but more than None.
+        # Actions may leave out alternatives, but need one besides None.
         something = [each for each in found if not (isinstance(each, Choice) and each.n == 1)]
         if refused and (not self._is_action or not something):
             raise refused[0]

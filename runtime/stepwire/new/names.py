@@ -21,7 +21,7 @@ _RESERVED = {
 
 
 class NewEnvironmentError(ValueError):
-    """What is wrong with a name, an option or a folder, and what to do. Nothing was written."""
+    """A name, an option or a folder is wrong; the message says what to do. Nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Names:
 
     @property
     def short(self) -> str:
-        """Without the ending `_env`: by this name the framework finds it."""
+        """Without the ending `_env`: the framework finds the environment by this name."""
         return self.package.removesuffix("_env")
 
     @property
@@ -42,7 +42,7 @@ class Names:
 
     @property
     def pascal(self) -> str:
-        """`GuessNumber`, which the names of its classes start with."""
+        """`GuessNumber`, the first part of the names of its classes."""
         return "".join(word.capitalize() for word in self.short.split("_"))
 
     @property
@@ -57,12 +57,12 @@ class Names:
 
     @property
     def emoji(self) -> str:
-        """Of its Space: the same each time, another one for most names."""
+        """The emoji of the Space: always the same for a name, different for most names."""
         return _EMOJI[self._number % len(_EMOJI)]
 
     @property
     def colors(self) -> tuple[str, str]:
-        """Of its Space, two different ones."""
+        """The two different colours of the Space."""
         first = self._number // len(_EMOJI) % len(_COLORS)
         second = first + 1 + self._number // 1000 % (len(_COLORS) - 1)
         return _COLORS[first], _COLORS[second % len(_COLORS)]
@@ -75,7 +75,7 @@ class Names:
 def check_name(name: str, folder: Path) -> None:
     """Raises `NewEnvironmentError`, with another name, unless a package may be called `name`.
 
-    `folder` is where it is going to be: a package that is found there is no other one.
+    `folder` is where it will be written. A package found there does not count as installed.
     """
     problem = _problem(name, folder)
     if problem:
@@ -112,16 +112,16 @@ def _is_installed(name: str, folder: Path) -> bool:
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
-        return True  # it is there, whatever it is
+        return True  # something has the name, even if it cannot be imported
     if spec is None or spec.origin is None:  # the second is a folder without `__init__.py`
         return False
-    # Python also finds what lies in the working folder, and so the environment of an earlier call.
+    # Python also searches the working folder, which may hold the environment of an earlier call.
     here = Path.cwd()
     return Path(spec.origin).resolve().parent not in (folder.resolve(), here, here / name)
 
 
 def _suggestions(name: str) -> Iterator[str]:
-    """Names like `name`; the last ones always exist."""
+    """Names like `name`; one of the last ones is always accepted."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     words = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
     words = re.sub(r"openenv|_env(?=.)", "_", words)

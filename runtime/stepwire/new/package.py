@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`create_environment`: the template under another name, written as a whole or not at all."""
+"""`create_environment` writes the template under another name, completely or not at all."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def create_environment(
     the package `index`, or from a copy inside the package (`vendor`).
 
     Raises `NewEnvironmentError` for a name that a package cannot have and for a folder that holds
-    something. Then, and after any other error, nothing was written.
+    something. After any error, nothing was written.
     """
     folder = Path(directory, name)
     files = environment_files(Path(name).name or str(name), folder, like=like, runtime=runtime)
@@ -48,7 +48,7 @@ def create_environment(
 def environment_files(
     name: str, folder: Path, *, like: Framework, runtime: Runtime
 ) -> dict[str, bytes]:
-    """What each file of the environment holds, by its path in `folder`."""
+    """The content of each file of the environment, by its path in `folder`."""
     if like not in FRAMEWORKS or runtime not in ("wheel", "index", "vendor"):
         raise NewEnvironmentError(
             f"like must be one of {[*FRAMEWORKS]} and runtime 'wheel', 'index' or 'vendor', not "
@@ -150,7 +150,7 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
             (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / path).write_bytes(content)
         if os.name == "nt" and folder.exists():
-            folder.rmdir()  # only there, a folder cannot replace an empty one
+            folder.rmdir()  # on Windows, a folder cannot replace an empty one
         unfinished.rename(folder)
     except OSError as error:
         raise NewEnvironmentError(f"cannot write {folder}: {error}") from error

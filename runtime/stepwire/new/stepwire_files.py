@@ -43,7 +43,7 @@ def packed_wheel() -> tuple[str, bytes]:
     contents[f"{information}/RECORD"] = "".join([*rows, f"{information}/RECORD,,\n"]).encode()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for path, content in contents.items():  # all of one date: the same files, the same wheel
+        for path, content in contents.items():  # the date is fixed, for the same wheel each time
             entry_ = zipfile.ZipInfo(path)
             entry_.external_attr = 0o644 << 16
             wheel.writestr(entry_, content, zipfile.ZIP_DEFLATED)

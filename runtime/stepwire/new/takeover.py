@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Takes a package of `openenv init` over: `stepwire` serves it, the author's files stay.
+"""Converts a package of `openenv init`: `stepwire` serves it, the author's files stay.
 
 `take_over` shows the changes and makes them if asked; `undo` brings back what was there.
 """
@@ -76,7 +76,7 @@ def take_over(folder: Path, *, write: bool = False, runtime: Runtime = "wheel") 
 
 
 def undo(folder: Path) -> str:
-    """Bring back what was there before `take_over`, and say so.
+    """Restore the files from before `take_over`, and return a message that says so.
 
     Raises `NewEnvironmentError` if nothing was taken over, if a file has changed since, or if one
     cannot be written. After that, `undo` can be called again.

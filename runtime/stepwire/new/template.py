@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The template: the environment at the root of the repository, and the frame of a package.
+"""The template: the environment at the root of the repository, and other files of a package.
 
 The root gives what an environment is (`FILES`), `runtime/template` what only a package of its own
 needs (`FRAME`). `runtime/setup.py` packs both into one folder of the wheel of `stepwire`.
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of every environment. `{package}` is the name of the package.
+# Files of every environment. `{package}` is the name of the package.
 FILES = (
     "__init__.py",
     "models.py",
@@ -30,7 +30,7 @@ FILES = (
     "server/Dockerfile",
 )
 FRAME = ("pyproject.toml", "README.md", "tests/test_{package}.py")
-# Of the root's environment alone.
+# Files that only the root's environment has.
 OWN_FILES = (
     "__main__.py",
     "_bundled.py",
@@ -94,7 +94,7 @@ def without_own_parts(text: str, owner: str) -> str:
 
 
 def _kept_lines(lines: list[str], owner: str) -> Iterator[str]:
-    # No quotes: a text is no comment.
+    # Quotes are excluded, so that a string is not taken for a comment.
     mark = re.compile(rf"(.*?)#[^#\"']*?\b{owner} only\b[^\"']*$", re.IGNORECASE)
     position, blank = 0, 2  # blank lines just before
     while position < len(lines):
@@ -107,7 +107,7 @@ def _kept_lines(lines: list[str], owner: str) -> Iterator[str]:
         position += 1
         if not found[1].strip():
             position = _end_of_block(lines, position, indent=len(found[1]))
-        for _ in range(blank):  # the gaps on both sides have become one
+        for _ in range(blank):  # keep one of the two gaps around the block
             if position < len(lines) and not lines[position].strip():
                 position += 1
 

@@ -49,7 +49,7 @@ def schema_at(reference: str, root: dict[str, Any]) -> Any:
 
 
 class _Maker:
-    """Makes one example of a root schema."""
+    """Makes an example for a root schema."""
 
     def __init__(self, root: dict[str, Any], optional: bool, length: int) -> None:
         self._root = root
@@ -106,7 +106,7 @@ class _Maker:
             self._open.pop()
 
     def _merged(self, schema: dict[str, Any], field: str) -> dict[str, Any]:
-        """`schema` without `allOf`: with the keys of all its parts."""
+        """`schema` with the keys of all parts of its `allOf`."""
         whole = {name: value for name, value in schema.items() if name != "allOf"}
         for part in schema["allOf"]:
             if isinstance(part, dict) and "$ref" in part:

@@ -48,7 +48,7 @@ def plain_frame(
     masked: bool,
     accepted: frozenset[int] = PLAIN,
 ) -> tuple[bool, int, int] | None:
-    """Whether the frame at `begin` is whole text, where its payload begins and where it ends.
+    """Whether the frame at `begin` is a whole text message, and the begin and end of its payload.
 
     Returns `None` while the frame is incomplete. `masked` says whether the sender has to mask, as
     clients have; the mask is then the four bytes before the payload. Raises `NotPlainError` for

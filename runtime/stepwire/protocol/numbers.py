@@ -11,7 +11,7 @@ _MOST_TRIES = 20
 
 @dataclass(frozen=True)
 class NumberRange:
-    """`low` and `high` belong to the range; None is no bound. Numbers are multiples of `step`."""
+    """`low` and `high` are inclusive; None is no bound. Numbers are multiples of `step`."""
 
     low: float | None
     high: float | None
@@ -19,7 +19,7 @@ class NumberRange:
 
     @property
     def multiples(self) -> tuple[int | None, int | None]:
-        """The least and the greatest factor of `step` in the range."""
+        """The smallest and the largest factor of `step` in the range."""
         step = Fraction(str(self.step))
         low, high = self.low, self.high
         return (
@@ -69,7 +69,7 @@ def _below(bound: Any, integer: bool) -> float | None:
 
 
 def example_number(schema: dict[str, Any], number: int) -> float:
-    """A number that the schema allows, near its lower bound; another one for each `number`."""
+    """A number that the schema allows, near its lower bound; different for each `number`."""
     found = number_range(schema)
     if found.step is None:
         return _example_float(schema, found, number)
@@ -93,7 +93,7 @@ def _multiple(found: NumberRange, number: int) -> float:
 
 def _example_float(schema: dict[str, Any], found: NumberRange, number: int) -> float:
     low, high = found.low, found.high
-    # Half away from an exclusive bound, when there is room.
+    # Half a unit away from an exclusive bound, if there is room.
     if low is not None:
         value = float(low) if low == schema.get("minimum") else schema["exclusiveMinimum"] + 0.5
         value += number

@@ -11,7 +11,7 @@ Choose: TypeAlias = Callable[[int], int]
 """`choose(n)` returns one of 0 … n - 1."""
 
 _LONGEST = 10_000  # characters
-_CHOSEN = 3  # repetitions beyond the least, at most
+_CHOSEN = 3  # repetitions beyond the minimum, at most
 _PRINTABLE = string.ascii_letters + string.digits + string.punctuation + " "
 _CLASSES = {
     "d": string.digits,
@@ -60,10 +60,10 @@ def matching_text(
     if reader.rest:
         reader.refuse()
     limit = min(_LONGEST, _LONGEST if longest is None else longest)
-    # First a text with any number of repetitions, then those with more and more of them.
+    # First a text with any number of repetitions, then texts with more and more of them.
     for more in (None, *range(min(shortest, limit) + 2)):
         text = _text(alternatives, choose, more, limit)
-        text += "x" * (shortest - len(text))  # enough where the end of the pattern is open
+        text += "x" * (shortest - len(text))  # matches if the end of the pattern is open
         if len(text) <= limit and compiled.search(text):
             return text
     raise UnsupportedPattern(
@@ -74,7 +74,7 @@ def matching_text(
 def _text(
     alternatives: tuple[tuple[_Part, ...], ...], choose: Choose, more: int | None, limit: int
 ) -> str:
-    """A text for one of the alternatives; it may end early when it is longer than `limit`.
+    """A text for one of the alternatives; it may stop early when it exceeds `limit`.
 
     Each part is repeated `more` times beyond its least, or as `choose` says.
     """
@@ -153,7 +153,7 @@ class _Reader:
             if len(one) == 1 and re.match(r"-[^]]", self.rest):
                 self._next()
                 last = self._escape() if self.rest.startswith("\\") else self._next()
-                # A range may span all of Unicode; its beginning is enough.
+                # A range can span all of Unicode; its beginning is enough.
                 end = min(ord(last), ord(one) + 255)
                 one = "".join(map(chr, range(ord(one), end + 1)))
             characters += one

@@ -39,11 +39,11 @@ _BY_FORMAT: dict[str, Callable[[int], str]] = {
     "regex": lambda number: f"x{number}",
 }
 IMPOSSIBLE_FORMATS = frozenset({"file-path", "directory-path", "multi-host-uri"})
-"""Whether a text has such a format depends on more than the schema."""
+"""Formats that a schema alone cannot check."""
 
 
 def formatted_text(schema: dict[str, Any], choose: Choose) -> str | None:
-    """A text of the schema's `format` or `pattern`, or None when it asks for neither.
+    """A text for the schema's `format` or `pattern`; None if it has neither.
 
     Raises `ValueError`, whose message is the reason, when there is none.
     """
@@ -62,7 +62,7 @@ def formatted_text(schema: dict[str, Any], choose: Choose) -> str | None:
 
 
 def plain_text(schema: dict[str, Any], number: int) -> str:
-    """A word of the schema's length, a different one for each `number` where there is room."""
+    """A word of the schema's length; different for each `number` if the length allows it."""
     shortest = schema.get("minLength", 0)
     longest = max(shortest, schema.get("maxLength", 1_000_000))
     suffix = "" if number < len(_WORDS) else f" {number}"

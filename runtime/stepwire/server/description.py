@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What an environment is, for users: the metadata of `/metadata` and of the pages.
+"""An environment's description for users: the metadata of `/metadata` and of the pages.
 
 An author's `get_metadata` comes first. What it leaves out is found in the environment's docstring,
 its distribution and its README.
@@ -91,7 +91,7 @@ def _framework_readmes(env_name: str | None) -> list[Path]:
 
 
 def _readmes_beside(module: str) -> Iterator[Path]:
-    """In the packages around the module, the innermost first, and in the project's folder."""
+    """The folders of the packages around the module, innermost first, then the project's."""
     top = Path(getattr(sys.modules.get(module), "__file__", None) or "/").resolve().parent
     package = module.rpartition(".")[0]
     while package:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The distribution that an environment is installed with: what it says of itself to users."""
+"""The distribution that an environment is installed with, and its metadata for users."""
 
 import os.path
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ def distribution_of(module: str) -> EnvironmentDistribution:
 
 def _author(distribution: metadata.Distribution) -> str | None:
     author, *_ = distribution.metadata.get_all("Author") or [""]
-    if not author:  # an author with an address, `The Authors <authors@example.org>`
+    if not author:  # the author may be in the address: `The Authors <authors@example.org>`
         addressed, *_ = distribution.metadata.get_all("Author-email") or [""]
         author = next(filter(None, parseaddr(addressed)), "")
     return author or None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether a message with many values is valid, without an error for each value that is not.
+"""Validates messages with many values, without an error for each invalid value.
 
-pydantic collects every error before it raises any: for a megabyte of unknown keys it holds two
-hundred. `ErrorLimit` validates with a schema that stops early, and shortens what it refuses, so
-that an explanation of it is short too. It is lenient where the author's own functions decide.
+pydantic collects all errors before it raises: for one megabyte of unknown keys, these take 200 MB.
+`ErrorLimit` validates with a schema that stops early, and shortens invalid messages, so that their
+explanation is short too. Where the author's own functions decide, it accepts the value.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ from pydantic_core import core_schema as core
 _SEQUENCES = {"list", "tuple", "set", "frozenset"}
 _FUNCTIONS = {"function-before", "function-wrap", "function-plain", "generator", "dataclass-args"}
 _INSIDE = {"model", "dataclass", "function-after", "custom-error"}  # what they validate counts
-_ANY, _STR = core.any_schema(), core.str_schema()  # one cannot fail, nor can the other for a key
+_ANY, _STR = core.any_schema(), core.str_schema()  # neither can fail, `_STR` for a key
 _NOT_SCHEMAS = {"config", "default", "expected", "metadata", "serialization"}
-_KEPT = 20  # of the parts of a list or an object, beside the fields that some model has
+_KEPT = 20  # parts of a list or an object that are kept, besides the fields of models
 _MOST_KEPT = 2000
 _LONGEST_TEXT = 64 * 1024
 
@@ -45,7 +45,7 @@ class ErrorLimit:
     def _validator(self) -> SchemaValidator | None:
         try:
             return SchemaValidator(self._stopping(self._schema, "ignore"))
-        except SchemaError:  # of a kind that cannot be taken apart
+        except SchemaError:  # a schema that cannot be rebuilt
             return None
 
     def shortened(self, value: Any) -> Any:
@@ -67,7 +67,7 @@ class ErrorLimit:
         return value[:_LONGEST_TEXT] if isinstance(value, str) else value
 
     def _stopping(self, schema: Any, extra: str) -> Any:
-        """The schema with an end to the validation at the first error of many possible ones."""
+        """The schema, changed to stop at the first error where many are possible."""
         if isinstance(schema, list):
             return [self._stopping(part, extra) for part in schema]
         if isinstance(schema, tuple):
@@ -108,7 +108,7 @@ class ErrorLimit:
 
 
 class _Stop(Exception):
-    """Not one of the errors that pydantic collects."""
+    """Stops the validation; pydantic does not collect it."""
 
 
 def _refuse(_: Any) -> Any:

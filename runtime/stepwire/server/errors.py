@@ -78,7 +78,7 @@ class StoppingError(OpenEnvError):
 
 
 def _shortened(value: Any) -> Any:
-    """`value`, or its beginning when it is long; always JSON, so NaN is a text."""
+    """`value`, or its beginning if it is long; always JSON, so NaN becomes a string."""
     if isinstance(value, str):
         return encodable(value if len(value) <= _LONGEST_INPUT else value[:_LONGEST_INPUT] + "…")
     try:

@@ -182,7 +182,7 @@ class HTTPEnvServer:
     def _start(self) -> None:
         # Again: the `server` command imports the application before uvicorn prints anything.
         set_up_logging(self.settings)
-        for warning in self._warnings:  # not before: the `server` command may refuse the same value
+        for warning in self._warnings:  # not earlier: `server` may refuse the same value
             logger.warning("%s", warning)
         self._worker.start()
         self.factory.when_known(self._episodes.announce)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a JSON text may cost, found before it is parsed.
+"""Checks the memory that a JSON text would take, before it is parsed.
 
-A parser makes up to a hundred bytes of each byte: `{"":0}` takes seven hundred.
+Each byte of text can take more than a hundred bytes of memory: `{"":0}` takes about 700.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from stepwire.server.errors import MessageError
 from stepwire.server.memory import DECODED, LARGE, size_in_memory
 
-# Bytes that a parsed value takes at its peak, by what a text has of it.
+# Peak bytes of a parsed value, by the character that the text has for it.
 _BYTES_OF = (("{", 500), ("[", 100), (":", 150), (",", 64))
 _BYTES_OF_STRING = 60
 _MANY = 256 * 1024
@@ -38,7 +38,7 @@ def check_limits(text: str | bytes, most_levels: int) -> None:
 
 
 def size_of_values(text: str | bytes) -> int:
-    """Bytes that the values take once they are parsed, without their texts; an upper bound.
+    """An upper bound of the bytes that the parsed values take, without their texts.
 
     It counts what stands in strings too.
     """
@@ -82,16 +82,16 @@ def _count(text: str | bytes, mark: str) -> int:
 
 
 def _unescaped(text: str | bytes) -> bytes:
-    """The text as UTF-8, each of whose quotes begins or ends a string."""
+    """The text as UTF-8 without escaped quotes, so that each quote begins or ends a string."""
     if isinstance(text, str):
         text = text.encode("utf-8", "replace")
-    if b"\\" in text:  # a cheap check that spares most texts two copies
+    if b"\\" in text:  # most texts have none, and need no copies
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return text
 
 
 def _depth(text: str | bytes) -> int:
-    """How deep the text nests, found without a parser, which would have a limit of its own.
+    """How deep the text nests. A parser is not used, because it has a limit of its own.
 
     Only brackets are looped over in Python, so megabytes of code or prose cost little.
     """

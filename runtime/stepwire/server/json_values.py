@@ -86,7 +86,7 @@ def find_lone_surrogate(value: Any) -> str | None:
 
 
 class Padding:
-    """A text of that many characters, which exists only while it is encoded."""
+    """A text of that many characters that exists only while it is encoded."""
 
     __slots__ = ("size",)
 
@@ -166,7 +166,7 @@ class _LoneSurrogate(Exception):
 
 
 class _SurrogateSearch(_Replacement):
-    """Stops at the first lone surrogate; keeps quiet about everything else."""
+    """Stops at the first lone surrogate; ignores everything else."""
 
     def _text(self, value: str, place: str) -> str:
         raise _LoneSurrogate(place.encode("utf-8", "backslashreplace").decode())

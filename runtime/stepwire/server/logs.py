@@ -22,7 +22,7 @@ _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 _RUNNING = re.compile(r"Uvicorn running on (https?)://(.+):(\d+)")
 # Addresses to listen on, and where a browser on this machine finds such a server.
 _REACHABLE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-# A query in a path, and in uvicorn's line about a connection at the level `trace`.
+# A query in a path, also in uvicorn's line about a connection at the level `trace`.
 _QUERY = re.compile(r"(?:(?<=\?)|(?<='query_string': b))\S+")
 # Lines about WebSockets of uvicorn's; ours name the session.
 _SAID_BETTER = ("connection open", "connection closed")
@@ -177,11 +177,11 @@ class _Redaction:
         if isinstance(value, int | float):
             return value
         text = redacted = str(value)
-        lowered = text.lower()  # looking for a word first takes a tenth of a pattern's time
+        lowered = text.lower()  # a search for a word takes a tenth of the pattern's time
         if "token=" in lowered or "bearer" in lowered:
             redacted = _TOKEN.sub(r"\1…", redacted)
         if is_of_uvicorn and ("?" in text or "query_string" in text):
-            # All of a query: its names may be encoded, and other values than tokens may be secret.
+            # The whole query: names may be encoded, and values other than tokens may be secret.
             redacted = _QUERY.sub("…", redacted)
         if self.token:
             redacted = redacted.replace(self.token, "…")

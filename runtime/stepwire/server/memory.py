@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The memory of large messages: each worker has three pools, and a message waits for its share.
+"""Limits the memory of large messages: a worker has three pools, a message waits for its share.
 
-Messages up to `LARGE` bytes need none: there is a bound on what a connection holds of them. A
+Messages up to `LARGE` bytes take no share: what a connection holds of them is limited. A
 message takes its shares in the order of the pools, so no two wait for each other. The limits are
 multiples of `MAX_MESSAGE_BYTES`; `docs/limits.md` has the arithmetic.
 """
@@ -15,14 +15,14 @@ LARGE = 16 * 1024
 
 _POLL_S = 0.02
 PATIENCE_S = 1.0  # until clients that neither send nor read are disconnected
-_BYPASSED_S = 5.0  # until a share that waits is no longer overtaken by smaller ones
-_LEAST_BYTES_PER_S = 1_000_000  # of a client that others wait for
+_BYPASSED_S = 5.0  # until smaller shares no longer overtake a waiting one
+_LEAST_BYTES_PER_S = 1_000_000  # that a client must send while others wait
 _DEFAULT_MESSAGE = 16 * 1024 * 1024
 _COPIES = 6  # of a message, while an echo of it is encoded: three in the reply, which exists twice
 
 
 class Pool:
-    """Bytes that are in use at once; a share larger than all of them has the pool to itself."""
+    """A limit on bytes in use. A share above the limit gets the whole pool to itself."""
 
     def __init__(self, multiple: int) -> None:
         self._multiple = multiple
@@ -35,7 +35,7 @@ class Pool:
         """Called while a share has waited for long."""
 
     def set_message_limit(self, size: int) -> None:
-        """Adapt to the size of the largest message."""
+        """Set the limit from the size of the largest message."""
         self.limit = self._multiple * size
 
     @property
@@ -75,7 +75,7 @@ class Pool:
 
     @asynccontextmanager
     async def share(self, size: int) -> AsyncIterator[None]:
-        """A share for the time of a block."""
+        """Hold a share during a block."""
         await self.wait(size)
         try:
             yield
@@ -83,7 +83,7 @@ class Pool:
             self.give_back(size)
 
     async def room(self, size: int) -> None:
-        """Wait for room; the caller uses it at once, without waiting for anything else."""
+        """Wait for room. The caller must use it at once, without waiting for anything else."""
         await self.wait(size)
         self.give_back(size)
 
@@ -91,7 +91,7 @@ class Pool:
 RECEIVED = Pool(2)
 """Messages as they arrive, until they are answered."""
 DECODED = Pool(3)
-"""What messages take beyond their bytes once they are decoded, until they are answered."""
+"""What decoded messages take beyond their bytes, until they are answered."""
 REPLIES = Pool(_COPIES)
 """Replies that clients have not read, and the one that is being encoded."""
 

@@ -56,7 +56,7 @@ def step_answers(server: ServerUnderTest) -> None:
 
 
 def _step(server: ServerUnderTest, options: dict[str, Any]) -> Any:
-    """The answer to a step, after a reset where the environment wants one."""
+    """The answer to a step, after a reset if the environment needs one."""
     body = {"action": server.action(), **options}
     if not server.wants_reset:
         return server.http_json("POST", "/step", body)
@@ -115,7 +115,7 @@ def state_answers(server: ServerUnderTest) -> None:
 
 
 def _state(server: ServerUnderTest) -> Any:
-    """The state, after a reset where the environment has none before."""
+    """The state, after a reset if the environment has none before it."""
     if not server.wants_reset_for_state:
         return server.http_json("GET", "/state")
     with requests.Session() as cookies:
@@ -200,7 +200,7 @@ def requests_share_nothing(server: ServerUnderTest) -> None:
     if before.status_code == 200 and statuses == [200] * _ENOUGH:
         state, later = before.json(), server.http_json("GET", "/state")
         counts = [each.get("step_count") for each in (state, later)]
-        # A new environment may have a count of its own, such as the opponent's first move.
+        # A new environment may count more, such as the opponent's first move.
         shared = all(isinstance(count, int) for count in counts) and (
             counts[1] >= counts[0] + _ENOUGH
         )

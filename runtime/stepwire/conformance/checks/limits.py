@@ -5,7 +5,7 @@ from stepwire.conformance.registry import check, require
 from stepwire.conformance.server_under_test import ServerUnderTest
 from stepwire.conformance.session_under_test import kind_of
 
-_MASK = b"\0\0\0\0"  # which changes nothing
+_MASK = b"\0\0\0\0"  # leaves the payload unchanged
 _MALFORMED = {
     "a reserved opcode": (b"\x83\x80" + _MASK, 1002),
     "a reserved bit": (b"\xc1\x82" + _MASK + b"{}", 1002),

@@ -42,7 +42,7 @@ def sessions_share_nothing(server: ServerUnderTest) -> None:
         before = one.state()
         with server.session() as other:
             reply = other.ask({"type": "reset"})
-            alone = error_code(reply) == "CAPACITY_REACHED"  # the server holds one session
+            alone = error_code(reply) == "CAPACITY_REACHED"  # the server allows one session
             if not alone:
                 require(error_code(reply) is None, "a second session", reply)
                 other.play(1)

@@ -239,7 +239,7 @@ class AllowedOrigins:
 
 
 class _BodyTooLarge(ClientDisconnect):
-    """Or too slow, while others wait for its memory."""
+    """The body is too large, or too slow while others wait for its memory."""
 
 
 class _LimitedBody:

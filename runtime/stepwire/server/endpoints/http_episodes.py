@@ -146,7 +146,7 @@ class HttpEpisodes:
 
 
 def _identity(environment_cls: type[AnyEnvironment]) -> tuple[str, str, str]:
-    """The environment among all others: its distribution, module and class, by their names."""
+    """Identifies the environment: the names of its distribution, module and class."""
     module = environment_cls.__module__
     if module in ("__main__", "__mp_main__"):  # its name depends on how the server was started
         main: Any = sys.modules[module]

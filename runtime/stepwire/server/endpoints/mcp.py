@@ -21,7 +21,7 @@ from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.tools import ToolFailure, result_of
 
-_MOST_KEYS = 50  # of a request, which has four
+_MOST_KEYS = 50  # of a request; a valid one has four
 
 
 class JsonRpc:
@@ -143,7 +143,7 @@ async def _use_tools(request: JsonRpcRequest, session: Session) -> Any:
 
 
 def read_request(payload: Any) -> JsonRpcRequest:
-    """The request as a model; raises `MessageError` for what is none."""
+    """The request as a model; raises `MessageError` if it is not a request."""
     if isinstance(payload, dict) and len(payload) > _MOST_KEYS:
         payload = {key: payload[key] for key in islice(payload, _MOST_KEYS)}  # as invalid
     try:

@@ -61,7 +61,7 @@ class McpRoute:
 
     async def _answer(self, request: Request, payload: Any, body: bytes) -> Response:
         if _is_response(payload):
-            return Response(status_code=202)  # to no request: this server sends none
+            return Response(status_code=202)  # there is no request to match: this server sends none
         is_standard = speaks_standard_mcp(request, payload)
         if (is_standard or is_standard_client(request)) and _has_null_id(payload):
             return _refusal("MCP allows no id that is null; a notification has no id")
@@ -70,7 +70,7 @@ class McpRoute:
         return _json_response(await self._json_rpc.answer(payload))
 
     async def _answer_batch(self, request: Request, batch: list[Any]) -> Response:
-        """Answer the messages in order; 202 where none of them has an answer."""
+        """Answer the messages in order; 202 if none of them has an answer."""
         version = request.headers.get("mcp-protocol-version", _BATCH_VERSION)
         if version != _BATCH_VERSION:
             message = f"MCP has batches in version {_BATCH_VERSION} only, not in {version[:20]}"

@@ -69,7 +69,7 @@ class StreamableHttp:
         self._stop = asyncio.Event()
 
     async def answer(self, request: Request, payload: dict[str, Any], body: bytes) -> Response:
-        """Answer the message in `body`; with a JSON-RPC error where FastMCP is missing."""
+        """Answer the message in `body`, with a JSON-RPC error if FastMCP is missing."""
         try:
             application = await self._start()
         except ImportError as error:
@@ -150,7 +150,7 @@ class StreamableHttp:
                         output_schema=output_schema,
                     )
                 )
-            except ValueError as error:  # the other tools are offered all the same
+            except ValueError as error:  # the other tools are still offered
                 logger.warning("Standard MCP does not offer the tool %r: %s", tool["name"], error)
         return server.http_app(path=_PATH, stateless_http=True, json_response=True)
 

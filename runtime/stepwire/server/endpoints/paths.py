@@ -38,13 +38,13 @@ class HeadAsGet:
 
 
 class EitherSlash:
-    """Serves a path with a slash too many as the one without; redirects for a missing slash.
+    """Serves `/path/` like `/path`, and redirects where the slash is missing.
 
     A page that is served below its slash has relative addresses, so its own must be right.
     """
 
     def __init__(self, app: FastAPI) -> None:
-        """Takes the place of the router's own redirects, unless its author has turned them off."""
+        """Replaces the router's own redirects, unless the application's author turned them off."""
         self._app = app
         self._otherwise = app.router.default
         if app.router.redirect_slashes:

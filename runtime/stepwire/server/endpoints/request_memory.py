@@ -15,13 +15,13 @@ _GROWTH_TIMEOUT_S = 5.0
 
 
 async def make_room(scope: Scope, size: int) -> None:
-    """Wait for the memory of a response; it is given back when the response has been written."""
+    """Wait for the memory of a response, which is released once the response is written."""
     if (memory := scope.get(_MEMORY)) is not None:
         await memory.make_room(size)
 
 
 class MemoryOfRequest:
-    """The shares that a request has: those of its body, and that of its response."""
+    """The memory shares of a request: those of its body and that of its response."""
 
     def __init__(self, scope: Scope, declared: int) -> None:
         """`declared` is the size that the request declares; 0 where it does not."""
@@ -72,14 +72,14 @@ class MemoryOfRequest:
             self._decoded_share = decoded
 
     async def make_room(self, size: int) -> None:
-        """Take the share for the response, of which `size` bytes are known."""
+        """Take the share for the response; `size` is what is known of its bytes."""
         wanted = min(max(self._reply if self._received_share else 0, size), REPLIES.limit)
         if wanted > LARGE:
             await REPLIES.wait(wanted)
             self._reply_share += wanted
 
     def give_back(self) -> None:
-        """Give all shares back."""
+        """Release all shares."""
         REPLIES.give_back(self._reply_share)
         self._reply_share = 0
         RECEIVED.give_back(self._received_share)

@@ -156,7 +156,7 @@ class SessionEndpoint(ABC):
     async def _answer_large(
         self, session: Session, event: Message, connection: "SocketConnection"
     ) -> bool:
-        """Answer a frame when there is memory for it."""
+        """Answer a frame once there is memory for it."""
         content: str | bytes = event.get("utf8") or event.get("text") or event.get("bytes") or ""
         decoded, connection.reply_size = size_in_memory(content)
         decoded += size_of_values(content)
@@ -166,7 +166,7 @@ class SessionEndpoint(ABC):
 
 
 def content_of(event: Message) -> str | bytes | None:
-    """Take the text out of an event, so that its memory is free when it has been decoded."""
+    """Remove the text from an event, so that its memory is freed once it is decoded."""
     utf8: bytes | None = event.pop("utf8", None)
     return event.pop("text", None) if utf8 is None else utf8
 

@@ -96,7 +96,7 @@ class _Arrival:
             self._task = loop.create_task(wait())
 
     def end(self) -> None:
-        """Give the share back."""
+        """Release the share."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
