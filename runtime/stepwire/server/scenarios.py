@@ -33,7 +33,7 @@ from stepwire.server.turn import Turn
 _LONGEST_S = 60.0
 _MOST_PADDING = 4 * 1024 * 1024
 _MOST_REWARDS = 10_000
-_MOST_KEYS = 50  # of a scenario, which has fewer
+_MOST_KEYS = 50  # of a scenario; a valid one has fewer
 _COPIES = 12  # of the padding, while an observation is encoded, with room for rounding up
 _STAMPED = ("episode_id", "step_count")
 _STATE_KEY = "scenario"  # beside the keys of the environment's own state
@@ -104,7 +104,7 @@ class Scenario(BaseModel):
 
 
 def _few_keys(requested: Any) -> Any:
-    """A scenario, or one that is as invalid, with few keys: each unknown one is an error."""
+    """The scenario with at most `_MOST_KEYS` keys: each unknown key would be an error."""
     if not isinstance(requested, dict):
         return requested
     return {key: _few_keys(requested[key]) for key in islice(requested, _MOST_KEYS)}

@@ -64,7 +64,7 @@ class Session:
         action_cls: Any,
         turn: Turn | None = None,
     ) -> None:
-        """`turn` is the one of an environment that several sessions have."""
+        """`turn` is shared by the sessions that have the same environment."""
         self.id = str(uuid4())
         self.environment = environment
         self._action_cls = action_cls
@@ -186,7 +186,7 @@ class Session:
             raise
 
     def end_call(self) -> None:
-        """End what `begin_call` began; a call that goes on keeps its turn until it returns."""
+        """End what `begin_call` began; a call that is still running keeps its turn."""
         if self._left is None:
             self._end_call()
         else:
@@ -199,7 +199,7 @@ class Session:
         self._idle_since = None
 
     async def finish(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Await a call that goes on when its caller is cancelled, because a thread makes it."""
+        """Await a call in a thread, which continues when its caller is cancelled."""
         task = asyncio.create_task(call)
         try:
             return await asyncio.shield(task)
@@ -246,7 +246,7 @@ class Session:
         self._connection = None
 
     def share(self) -> None:
-        """Answer to all who know the id; stay open without a connection."""
+        """Let every client that knows the id use the session; stay open without a connection."""
         self.is_shared = True
         self.ends_with_connection = False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Makes sessions: the environment where it belongs, its calling convention and its tools."""
+"""Makes sessions: the environment in its thread, its calling convention and its tools."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,21 +32,21 @@ _METHODS = {"reset", "reset_async", "step", "step_async"}
 
 
 class SessionFactory:
-    """Makes sessions, each with an environment of its own."""
+    """Makes sessions, each with its own environment."""
 
     def __init__(self, factory: EnvironmentFactory, action_cls: Any, settings: Settings) -> None:
         self._factory = factory
         self._action_cls = action_cls
         self._allow_scenarios = settings.scenarios == "on"
-        # A function whose class is not known yet gives each session a thread of its own.
+        # If the class that a function returns is not known yet, each session gets its own thread.
         self._is_single = getattr(factory.environment_cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False)
         self._shared_thread: CallThread | None = None
         self._conventions: dict[type[AnyEnvironment], CallingConvention] = {}
-        # A function may return the same environment again, while other sessions have it.
+        # A function may return an environment that another session already has.
         self._turns: WeakValueDictionary[int, Turn] = WeakValueDictionary()
 
     async def create(self, *, for_page: bool = False) -> Session:
-        """Make a session: for a page of the server, or for a client.
+        """Make a session for a page of the server or for a client.
 
         Raises `EnvironmentFactoryError` when the environment's constructor raises, or when its
         tools cannot be served.
@@ -60,7 +60,7 @@ class SessionFactory:
                 environment = await self._make(thread)
                 caller = self._caller(environment, thread, for_page)
                 self._factory.note(environment)
-                tools_of(environment, self._action_cls)  # fails where they cannot be served
+                tools_of(environment, self._action_cls)  # raises if they cannot be served
         except BaseException:
             if caller is not None:
                 await caller.close(log_failure)
@@ -97,14 +97,14 @@ class SessionFactory:
             raise EnvironmentFactoryError(self._factory.name) from error
 
     def close(self) -> None:
-        """End the thread that sessions share, when its call has returned."""
+        """End the thread that sessions share, once its call has returned."""
         if self._shared_thread is not None:
             self._shared_thread.end()
             self._shared_thread = None
 
     @property
     def expected_cls(self) -> type[AnyEnvironment]:
-        """The class of the environments; as long as it is not known, one that may block."""
+        """The class of the environments; until it is known, a class that may block."""
         return self._factory.environment_cls or Environment
 
     def _new_thread(self) -> SessionThread:
@@ -130,7 +130,7 @@ class SessionFactory:
         try:
             await thread.call(lambda: made.append(self._factory.make()), (), {})
         except BaseException:
-            thread.call(close_all, (), {})  # a constructor goes on when its caller is cancelled
+            thread.call(close_all, (), {})  # a constructor continues when its caller is cancelled
             raise
         return made[0]
 

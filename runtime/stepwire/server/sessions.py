@@ -85,7 +85,7 @@ class Sessions:
         return len(self._open) + self._opening + len(self._closing)
 
     def find_shared(self, session_id: Any) -> Session | None:
-        """The session of this id, for a client that names it.
+        """The session with this id, for a client that sends the id.
 
         This is the only way to a session by its id. A session that a connection opened answers to
         that connection only, so it is not found.
@@ -162,7 +162,7 @@ class Sessions:
                     async with session.in_use():
                         yield session
                 finally:
-                    if session.is_in_use:  # its call goes on, though its caller was cancelled
+                    if session.is_in_use:  # its call continues, although its caller was cancelled
                         self._begin_closing(session)
                     else:
                         await session.close()
@@ -209,7 +209,7 @@ class Sessions:
         return False
 
     def abort_drain(self) -> None:
-        """Abandon at once what `drain` waits for, or is about to wait for."""
+        """Abandon at once what `drain` waits for or will wait for."""
         self.give_up_at = 0.0
 
     async def aclose(self) -> None:

@@ -38,7 +38,7 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
 
 def as_level(value: Any) -> Any:
-    """A log level as it is spelt here: `INFO` and `warn` are levels too."""
+    """The log level in this module's spelling; `INFO` and `warn` are accepted too."""
     return _word(_LEVELS)(value)
 
 
@@ -174,7 +174,7 @@ class Settings(BaseModel):
 
 
 def _variables() -> dict[str, tuple[str, str]]:
-    """For each setting, the variable that sets it and the value; an empty one sets nothing.
+    """For each setting, the variable that sets it and its value; an empty variable is ignored.
 
     An empty token may come from a script whose own variable is missing, so it is a bad value.
     """
@@ -200,7 +200,7 @@ def read_settings(**options: Any) -> Settings:
         exit_with_error("; ".join(_explain(error, options).values()))
 
 
-# What holds in place of a bad value where the default would let in more than was meant.
+# Replacements for bad values where the default would allow more than intended.
 _IN_PLACE_OF_BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "api_token": (
         lambda: secrets.token_urlsafe(32),
@@ -243,7 +243,7 @@ def exit_with_error(message: str) -> NoReturn:
 
 
 def _explain(error: ValidationError, options: dict[str, Any]) -> dict[str, str]:
-    """For each setting with a bad value, what is wrong; no secret is shown."""
+    """For each setting with a bad value, the reason, without any secret."""
     variables = _variables()
     problems = {}
     for entry in error.errors():

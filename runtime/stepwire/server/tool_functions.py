@@ -105,7 +105,7 @@ def _offered(function: Callable[..., Any]) -> OfferedFunction:
 
 
 def _without_var_positional(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without its `*args`, which a call that gives names cannot have."""
+    """The function without its `*args`, which a call by name cannot fill."""
 
     @wraps(function)
     def named(**arguments: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""An example of an environment's actions, which `/docs` and `/web` begin with."""
+"""An example action of an environment, which `/docs` and `/web` show first."""
 
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ class ActionExample(NamedTuple):
     """An action as JSON."""
 
     action: Any
-    """`None` when none can be made."""
+    """`None` if none can be made."""
     problem: str | None
-    """Why it cannot be sent as it is; `None` when it can."""
+    """Why it cannot be sent unchanged; `None` if it can."""
 
 
 def action_schema(action_cls: Any) -> dict[str, Any]:
-    """The JSON Schema of the actions; one that allows everything for a class without a schema."""
+    """The JSON Schema of the actions; for a class without one, a schema that allows anything."""
     try:
         return TypeAdapter[Any](action_cls).json_schema()
     except PydanticUserError:
@@ -31,7 +31,7 @@ def action_schema(action_cls: Any) -> dict[str, Any]:
 def action_example(action_cls: Any) -> ActionExample:
     """An action made of the schema's required fields and examples."""
     if all(issubclass(cls, CallToolAction | ListToolsAction) for cls in action_classes(action_cls)):
-        # The tools are those of a session; their list is there for each environment.
+        # Tools belong to a session, but each environment can list them.
         return ActionExample({"type": "list_tools"}, None)
     try:
         action = example_of(action_schema(action_cls))

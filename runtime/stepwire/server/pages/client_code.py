@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What Python code imports to use the environment: its client and its actions.
+"""The client and the actions of an environment, for Python code that uses it.
 
 Packages of environments have their client in `client.py`. It is parsed, not imported: a server does
 not load client code.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# The bases of clients, and whether they are those of the framework.
+# The base classes of clients, and whether they are the framework's.
 _BASES = {
     "SessionClient": False,
     "EnvClient": True,
@@ -53,7 +53,7 @@ def _packages(modules: Sequence[str]) -> Iterator[tuple[str, Path]]:
 
 
 def _client(file: Path, actions: list[str]) -> tuple[str, bool] | None:
-    """The client that takes one of the actions, or else the first one; `None` without any."""
+    """The client for one of the actions, else the first client; `None` if there is none."""
     known, clients = dict(_BASES), {}
     for node in _parsed(file):
         if not isinstance(node, ast.ClassDef):

@@ -75,7 +75,7 @@ def describe_messages(app: FastAPI, decoder: MessageDecoder, models: Models) -> 
     """Complete the application's `/openapi.json` with what FastAPI cannot know."""
     examples = _examples(models.action)
     generate = app.openapi
-    kept: list[Any] = []  # making the document takes many times as long as any other answer
+    kept: list[Any] = []  # making the document takes much longer than any other answer
 
     def openapi() -> dict[str, Any]:
         generated, routes = generate(), yielding_routes(app)
@@ -190,7 +190,7 @@ def _complete(
 
 
 def _say_what_the_step_needs(paths: dict[str, Any], models: Models) -> None:
-    """Where the example cannot be sent as it is, the description says why."""
+    """If the example cannot be sent unchanged, the description says why."""
     problem = action_example(models.action).problem
     if problem is not None and "post" in paths.get("/step", {}):
         step = paths["/step"]["post"]
@@ -214,7 +214,7 @@ def _set_answer(paths: dict[str, Any], path: str, method: str, old: Any, new: An
 
 
 def _add_answer_examples(document: dict[str, Any], models: Models) -> None:
-    """An example for each answer: those that Swagger UI makes have invented names and values."""
+    """An example for each answer: Swagger UI would make up names and values."""
     for path, operations in document["paths"].items():
         for operation in operations.values():
             for status, answer in operation.get("responses", {}).items():
@@ -244,7 +244,7 @@ def _observation_example(model: type[BaseModel]) -> dict[str, Any]:
     return {"observation": observation, "reward": 1.0, "done": False, "metadata": {}}
 
 
-# Swagger UI has dark colours, for a class that it leaves to the page to set.
+# Swagger UI has dark colours, for a class that the page must set.
 _COLOURS = """\
 <meta name="color-scheme" content="light dark">
 <script>
@@ -268,7 +268,7 @@ def _add_swagger_ui(app: FastAPI, settings: Settings, assets: Path) -> None:
     text = bytes(page.body).decode().replace("</head>", f"{_COLOURS}</head>")
     headers = page_headers(
         settings,
-        # The page has two inline scripts; Swagger UI makes styles as it runs.
+        # The page has two inline scripts; Swagger UI adds styles at run time.
         script_src=f"'self' {inline_digests(text, 'script')}",
         style_src="'self' 'unsafe-inline'",
         img_src="'self' data:",

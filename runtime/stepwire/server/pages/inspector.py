@@ -110,7 +110,7 @@ def _file(name: str) -> _File | None:
 
 
 def _environment(server: HTTPEnvServer, module: str) -> dict[str, Any]:
-    """What the page's script reads of the environment, whose class is in `module`."""
+    """The data for the page's script; the environment's class is in `module`."""
     models = server.models
     classes = action_classes(models.action)
     return {

@@ -14,7 +14,7 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const) (\w+))", re.MULT
 
 
 def page_script(name: str = "inspector") -> str:
-    """The module and all those that it imports, each after the ones that it needs."""
+    """The module and all modules that it imports, each after those that it needs."""
     functions: dict[str, str] = {}
     _add(name, functions)
     return '"use strict";\n' + "".join(functions.values())

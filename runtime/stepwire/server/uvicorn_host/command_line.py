@@ -72,7 +72,7 @@ def serve(application: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open standard streams that are closed, on the null device.
+    """Open closed standard streams on the null device.
 
     Otherwise the server's first files get their numbers: log lines would be written into a socket,
     and uvloop ends the process with an assertion when it closes such a file.
@@ -81,7 +81,7 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            opened = os.open(os.devnull, os.O_RDWR)  # uses the lowest free number: this one
             os.set_inheritable(opened, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Signals before uvicorn handles them, and after.
+"""Signals before uvicorn handles them, and afterwards.
 
 Nothing has to be closed before the server runs, so a signal ends the process at once. An exception
-would not do: it can be raised anywhere, such as in code that ignores all exceptions.
+would be unreliable: code that ignores all exceptions could swallow it.
 """
 
 import os
@@ -27,7 +27,7 @@ def end_at_once_until_served() -> None:
 
 
 def note_serving() -> None:
-    """From now on uvicorn handles signals. When it has stopped, it raises again what it got."""
+    """Note that uvicorn now handles signals. Once it has stopped, it raises them again."""
     global _has_served
     _has_served = True
 
@@ -38,6 +38,6 @@ def _end(*_: Any) -> None:
         _has_stopped = True
         return
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # such as a write that this signal has interrupted
+        with suppress(Exception):  # such as a write that this signal interrupted
             stream.flush()
     os._exit(0)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""uvicorn's HTTP protocol with bounds, and with one request at a time.
+"""uvicorn's HTTP protocol with limits, and with one request at a time.
 
-Bytes that follow a request are parsed only once it has been answered, and only where its end is
+Bytes that follow a request are parsed only once it has been answered, and only if its end is
 certain: by its Content-Length, or by its last chunk. Otherwise the connection ends with the answer.
-The faults of uvicorn and httptools that this class works around are in `docs/upstream.md`.
+The bugs of uvicorn and httptools that this class works around are in `docs/upstream.md`.
 """
 
 import json
@@ -20,12 +20,12 @@ logger = logging.getLogger("stepwire.server")
 MAX_HEAD_BYTES = 32 * 1024
 """Of a request line and all header fields; also of the framing between two pieces of a body."""
 
-_PIECE = 16 * 1024  # the parser takes no more before its bytes are counted
+_PIECE = 16 * 1024  # bytes that are parsed before they are counted
 _HEAD_END = b"\r\n\r\n"
-# What the library reads of a handshake: bytes in a line, and fields.
+# What the `websockets` library accepts in a handshake: bytes in a line, and fields.
 _HANDSHAKE_LINE = 8192
 _HANDSHAKE_FIELDS = 128
-# How long, and for how many bytes, a client that is still sending can read why it was refused.
+# For how long, and how many bytes, a refused client may go on sending and still read the answer.
 _LINGER_S = 1
 _LINGER_BYTES = 256 * 1024
 
@@ -37,7 +37,7 @@ class _Refusal(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Takes the place of uvicorn's protocol on httptools when the application starts."""
+    """Replaces uvicorn's httptools protocol when the application starts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,7 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unclaimed = 0  # bytes since the parser last completed a head or a piece of a body
         self._body_left = 0  # bytes, where the request has a Content-Length
         self._in_chunks = False
-        self._waiting = b""  # what arrived after a request that is not answered yet
+        self._waiting = b""  # received after a request that is not answered yet
         self._has_ended = False  # no further byte is parsed
         self._ignores_upgrade = False
 
@@ -96,7 +96,7 @@ class HttpProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def _parse(self, piece: bytes, is_followed: bool) -> int:
-        """Parse the piece; returns how many of its bytes are done."""
+        """Parse the piece; returns the number of bytes that were parsed."""
         self._unclaimed += len(piece)
         try:
             self.parser.feed_data(piece)
@@ -127,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._is_answering:
-            # Behind a chunked body, the parser reads on before it can be stopped.
+            # After a chunked body, the parser reads on before it can be stopped.
             raise _Refusal(400, "The connection ends with the answer before this request")
         if self._unclaimed > MAX_HEAD_BYTES:
             raise self._too_large()
@@ -156,7 +156,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._split_absolute_target()
         super().on_headers_complete()
         if not self.parser.should_upgrade():
-            self.headers = []  # of trailers, which the application does not get
+            self.headers = []  # drop trailers: the application must not get them
 
     def on_body(self, body: bytes) -> None:
         self._unclaimed = 0
@@ -171,7 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _split_absolute_target(self) -> None:
-        """Take the host from the target `http://host/path`: it counts, not `Host`."""
+        """Take the host from the target `http://host/path`, which overrides `Host`."""
         target = parse_url(self.url)
         if target.host is None:
             raise _Refusal(400, "The request's target is no path")
@@ -208,7 +208,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(refusal)
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Parse no more, answer what can be answered, and close the connection."""
+        """Stop parsing, answer what can be answered, and close the connection."""
         self._has_ended = True
         logger.debug("Refused a request: %s", refusal)
         cycle = self.cycle

@@ -25,7 +25,7 @@ from stepwire.server.uvicorn_host.early_signals import end_at_once_until_served
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-except ModuleNotFoundError:  # uvicorn then uses h11, which has bounds of its own
+except ModuleNotFoundError:  # uvicorn then uses h11, which has limits of its own
     HttpToolsProtocol = None  # type: ignore[assignment, misc]
 
 __all__ = [
@@ -84,12 +84,12 @@ def is_websocket(connection: Any) -> bool:
 
 
 def has_begun(connection: Any) -> bool:
-    """Whether the WebSocket protocol has taken the handshake, to accept or to refuse it."""
+    """Whether the WebSocket protocol has parsed the handshake, to accept or refuse it."""
     return bool(getattr(connection, "handshake_initiated", True))
 
 
 def mark_as_ended(connection: Any) -> None:
-    """Keep a WebSocket protocol from answering: the handshake has been refused for it."""
+    """Keep a WebSocket protocol from answering a handshake that has already been refused."""
     connection.handshake_complete = connection.close_sent = True
 
 
@@ -108,7 +108,7 @@ class Awaited(Enum):
 
 
 def awaited_by(connection: Any) -> object:
-    """What a connection waits for; a request cycle stands for the request after it or its rest.
+    """What a connection waits for; a request cycle means its rest or the request after it.
 
     A number stands for the bytes that the client does not read.
     """
@@ -124,7 +124,7 @@ def awaited_by(connection: Any) -> object:
         return Awaited.NOTHING if connection.timeout_keep_alive_task else cycle
     if cycle.more_body:
         return cycle
-    # What the client has left of an answer that waits for it: the same number means no progress.
+    # Bytes of an answer that the client has not read yet; an unchanged number means no progress.
     is_unread = connection.flow.write_paused
     return connection.transport.get_write_buffer_size() if is_unread else Awaited.NOTHING
 
@@ -155,7 +155,7 @@ class WorkerProcess(Process):
         if sys.platform == "win32":
             super().start()
         else:
-            ensure_running()  # the first start does that, and would let signals through again
+            ensure_running()  # the first start does this, and would let signals through
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             try:
                 super().start()

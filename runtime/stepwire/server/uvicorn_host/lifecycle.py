@@ -85,7 +85,7 @@ class Lifecycle:
         self._loop.call_soon_threadsafe(self._handle_signal, number)
 
     def _stop_after(self, parent: BaseProcess) -> None:
-        """Stop when the parent process has ended without a word, as when it was killed."""
+        """Stop if the parent process has ended without a signal, as when it was killed."""
         parent.join()
         with suppress(RuntimeError):  # the loop is closed: the server has stopped already
             self._loop.call_soon_threadsafe(self._handle_signal, signal.SIGTERM)
@@ -186,7 +186,7 @@ def _set_limits(config: Config, settings: Settings) -> None:
 
 
 def _use_our_protocols(config: Config, settings: Settings) -> None:
-    """Have new connections served by them; uvicorn listens after the application has started."""
+    """Use them for new connections; uvicorn listens only once the application has started."""
     if config.http_protocol_class is HttpToolsProtocol:
         from stepwire.server.uvicorn_host.http_protocol import HttpProtocol
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the clients of a uvicorn server have not read, and what is done when memory is short."""
+"""Measures what clients have not read, and disconnects clients when memory is short."""
 
 import ctypes
 import logging
@@ -19,19 +19,19 @@ _MMAP_THRESHOLD = (-3, 1024 * 1024)
 
 
 def return_memory_early() -> None:
-    """Have the C library return the memory of a large message when that has been answered.
+    """Make the C library return the memory of a large message once it has been answered.
 
     By default, it keeps tens of megabytes once it has freed a large block.
     """
     if sys.platform != "linux":
         return
-    with suppress(AttributeError, OSError):  # another C library than glibc
+    with suppress(AttributeError, OSError):  # the C library is not glibc
         for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
             ctypes.CDLL(None).mallopt(*option)
 
 
 class Pressure:
-    """Disconnects clients that hold the memory which others wait for."""
+    """Disconnects clients that hold memory that others wait for."""
 
     def __init__(self, connections: set[Any]) -> None:
         """`connections` are the protocols of uvicorn's open connections."""
@@ -54,11 +54,11 @@ class Pressure:
         return {connection: size for connection, size in sizes.items() if size > LARGE}
 
     def _end_unread(self) -> None:
-        """Disconnect clients that have read next to nothing since this was called before."""
+        """Disconnect clients that have read almost nothing since the previous call."""
         before, self._unread_before = self._unread_before, self._unread()
         for connection, size in self._unread_before.items():
             read = before.get(connection, 0) - size
-            # A reply that was written since then has a time of its own.
+            # A reply that was written since then gets its own time.
             is_old = monotonic() - getattr(connection, "unread_since", 0.0) > PATIENCE_S
             if is_old and 0 <= read < _LEAST_READ:
                 logger.info("A client did not read %d bytes, which others wait for", size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""uvicorn's WebSocket protocol with bounds on what a client makes it do and hold.
+"""uvicorn's WebSocket protocol with limits on the work and memory that a client causes.
 
 uvicorn answers pings of a client that reads nothing, takes any number of frames without content,
 and closes the connection of a live client whose pongs wait behind messages that it does not read.
@@ -10,10 +10,10 @@ from typing import Any
 
 from stepwire.server.uvicorn_host.internals import UvicornWebSocketProtocol
 
-# Frames without content: control frames and empty fragments. This many at once, and per second.
+# Limits on frames without content, which are control frames and empty fragments.
 _MOST_EMPTY = 1000
 _EMPTY_PER_S = 100
-_REST_S = 0.5  # after one too many
+_REST_S = 0.5  # how long nothing is read after too many of them
 # Bytes that uvicorn's parser gets before other connections have their turn.
 _PIECE = 4096
 
@@ -25,10 +25,10 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._empty = 0.0  # frames without content, less those that time has forgiven
+        self._empty = 0.0  # frames without content, minus those that time has allowed
         self._empty_at = 0.0
         self.unread_since = 0.0
-        """When the client last stopped reading what it is sent."""
+        """When the client last stopped reading."""
         self._unsent_pong = b""
         self._is_held = False  # writing, by a reply in pieces
         self._reading_since = 0.0  # the last time that reading may have been resumed
@@ -73,7 +73,7 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
-            # Refused with a response of the application's: uvicorn would log an error.
+            # The application refused it with its own response, which uvicorn would log as an error.
             self.handshake_complete = True
         self._parse_later()  # the client's close frame may be in what waits
 

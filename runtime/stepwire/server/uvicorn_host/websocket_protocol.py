@@ -26,7 +26,7 @@ from stepwire.server.memory import LARGE, RECEIVED, is_slow
 from stepwire.server.uvicorn_host.internals import ClientDisconnected, Request
 from stepwire.server.uvicorn_host.websocket_limits import BoundedWebSocketProtocol
 
-# Reading pauses when this many messages wait for the application, or a single large one.
+# Reading pauses while this many messages, or one large message, wait for the application.
 _MOST_WAITING = 8
 # Control frames and fragments that are read before other connections have their turn.
 _MOST_AT_ONCE = 64
@@ -53,7 +53,7 @@ class _Fragments(bytearray):
 
 
 class _Arrival:
-    """The share of the memory that a connection's large message has, from its first bytes on."""
+    """The memory share of a connection's large message, from its first bytes on."""
 
     __slots__ = ("_began", "_received", "_task", "is_delivered", "share")
 
@@ -84,7 +84,7 @@ class _Arrival:
         return True
 
     def wait(self, size: int, loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:
-        """Take a share as soon as there is room for it; not before the message now is answered."""
+        """Take a share once there is room for it and the current message is answered."""
 
         async def wait() -> None:
             await RECEIVED.wait(size - self.share)
@@ -118,7 +118,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = EventQueue()
-        # An incomplete frame, or all that waits while reading is paused.
+        # An incomplete frame, or everything received while reading is paused.
         self._received = bytearray()
         self._is_plain = False  # True from the handshake to the first frame that is not plain
         self._fragments: _Fragments | None = None  # the beginning of a message
@@ -234,7 +234,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
             except UnicodeDecodeError as error:
                 self._end(1007, f"{error.reason} at position {error.start}")
                 return
-            if is_utf8:  # a `str` may take four times as much
+            if is_utf8:  # a `str` can take four times the memory
                 queue.put_nowait({"type": "websocket.receive", "utf8": bytes(message)})
             else:
                 queue.put_nowait({"type": "websocket.receive", "text": text})
@@ -257,7 +257,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         return len(self.queue) >= _MOST_WAITING or self._waiting_bytes > LARGE
 
     def _go_on(self) -> None:
-        """Read on, unless reading has to stay paused."""
+        """Resume reading, unless it must stay paused."""
         has_to_wait = self._is_full or self._arrival.is_waiting or self.rest_s()
         is_free = self.close_sent or not has_to_wait
         if self.read_paused and is_free and not self.transport.is_closing():
