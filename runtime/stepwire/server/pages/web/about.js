@@ -1,4 +1,4 @@
-// What the environment is: its metadata and its README.
+// The description of the environment: its metadata and its README.
 
 import { element, node, shortened } from "./dom.js";
 import { link, readme } from "./readme.js";

@@ -5,11 +5,11 @@ import { copyButton, node } from "./dom.js";
 import { environment, isEcho } from "./environment.js";
 import { address } from "./session.js";
 
-const LONGEST_ACTION = 20_000, LONGEST_TEXT = 1000; // a command line has a limit
+const LONGEST_ACTION = 20_000, LONGEST_TEXT = 1000; // command lines have a length limit
 const UNSEEN = /[\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 const TOKEN = /"(?:[^"\\]|\\.)*"|true|false|null|[:,]\s*|\s+/g;
 const WORDS = { true: "True", false: "False", null: "None" };
-// What no keyword argument can be called.
+// Names that no keyword argument can have.
 const RESERVED = /^(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|False|finally|for|from|global|if|import|in|is|lambda|None|nonlocal|not|or|pass|raise|return|self|True|try|while|with|yield)$/;
 const isName = (name) => /^[A-Za-z_]\w*$/.test(name) && !RESERVED.test(name);
 
@@ -42,7 +42,7 @@ function membersOf(text) {
       name = start = undefined;
     }
   }
-  return [...new Map(members)]; // of equal names, the last one counts
+  return [...new Map(members)]; // of equal names, the last one wins
 }
 
 const isJson = (text) => { try { JSON.parse(text); return true; } catch { return false; } };
@@ -53,7 +53,7 @@ function resetMembers({ seed, episodeId, more }) {
   const members = [];
   if (seed) members.push(["seed", seed]);
   if (episodeId) members.push(["episode_id", JSON.stringify(episodeId)]);
-  return [...new Map([...members, ...(isObject(more) ? membersOf(more) : [])])]; // the server refuses others
+  return [...new Map([...members, ...(isObject(more) ? membersOf(more) : [])])]; // the server refuses anything else
 }
 
 const keywords = (members) => {
@@ -66,7 +66,7 @@ const step = ({ action }) => `{"type": "step", "data": ${json(action)}}`;
 
 // --- Classes --------------------------------------------------------------------------------------
 
-// A client for whatever a server takes and answers.
+// A client for any action and any observation.
 const ANY = `class AnyAction(Action, extra="allow"):
     pass
 
@@ -79,7 +79,7 @@ class AnyEnv(SessionClient[AnyAction, AnyObservation, State]):
     pass
 `;
 
-/** The classes for an action: their imports, and `AnyEnv` where the environment's own are not known. */
+/** The classes for an action: their imports, and `AnyEnv` if the environment's own are unknown. */
 function classesFor(action) {
   const { client, actions } = environment;
   const names = Object.keys(actions), type = isObject(action) && JSON.parse(action).type;

@@ -15,7 +15,7 @@ const { schema } = environment;
 
 // --- What is composed -----------------------------------------------------------------------------
 
-// The JSON of the next step's `data`. It is what is sent: the form writes it, and shows it if it can.
+// The JSON of the next step's `data`, which is sent unchanged. The form writes it, and shows it if it can.
 let composed = "{}";
 let form;
 
@@ -66,7 +66,7 @@ async function offerTools() {
   showForm(tools);
   try {
     if (!form.write(parse(composed))) compose(form.read());
-  } catch { /* what is being edited is not JSON yet */ }
+  } catch { /* the edited text is not JSON yet */ }
 }
 
 export function prepare() {
@@ -98,9 +98,9 @@ function resetArguments() {
 
 // --- The episode ----------------------------------------------------------------------------------
 
-let clearings = 0; // a step that began before a reset belongs to no row
+let clearings = 0; // a step that began before a reset gets no row
 let taken = 0; // steps since then
-let running = false, isOver = false, observed; // a run shows its last observation only
+let running = false, isOver = false, observed; // a run shows only its last observation
 
 export async function step(action = composed) {
   const clearing = clearings, frame = `{"type":"step","data":${action.trim() || "null"}}`;
@@ -189,7 +189,7 @@ function takePreset(message) {
 
 const nested = (levels) => "[".repeat(levels) + "]".repeat(levels);
 const [needed] = schema.required ?? [];
-// A text refuses a number, most others refuse a list.
+// A string field refuses a number; most others refuse a list.
 const wrong = () => JSON.stringify(needed === undefined ? 7 : { [needed]: ["array", undefined].includes(schema.properties?.[needed]?.type) ? 7 : [] });
 // Each is answered by an error, or by the end of the session.
 const FAULTS = {

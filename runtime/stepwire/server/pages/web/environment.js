@@ -1,4 +1,4 @@
-// What the server tells the page of its environment.
+// What the server tells the page about its environment.
 
 import { element } from "./dom.js";
 

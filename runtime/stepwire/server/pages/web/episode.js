@@ -24,7 +24,7 @@ export function clearSteps() {
   draw();
 }
 
-/** What the table says of an action. */
+/** The action's text in the table. */
 const title = (action) => (isEcho ? JSON.parse(action).message : shortened(action, LONGEST_CELL));
 
 function row(step) {

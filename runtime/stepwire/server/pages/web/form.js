@@ -2,7 +2,7 @@
 //
 // A field is `{ node, read, write }`. `read()` returns the value as JSON text, so that numbers keep
 // the digits that were typed, or undefined when the value is left out. `write(value)` shows a value
-// and returns whether the field can. The server is the one to refuse a value: the form sends what
+// and returns whether the field can. The server validates values: the form sends what
 // was typed. A schema that the form does not know becomes a field for JSON.
 
 import { count, json, node, shortened } from "./dom.js";
@@ -24,7 +24,7 @@ export const callsTool = ({ properties }) => properties?.type?.const === "call_t
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The schema without references; `true` and what is no schema allow everything. */
+/** The schema without references; `true`, and anything that is not a schema, allow everything. */
 export function resolve(schema, root) {
   for (let hops = 0; isObject(schema) && hops < 32; hops += 1) {
     const { $ref, allOf, ...rest } = schema;
@@ -44,7 +44,7 @@ function pointedAt(root, reference) {
   return isObject(target) ? target : {};
 }
 
-/** The schemas of which a value must fit one. */
+/** The schemas, one of which a value must match. */
 export function alternatives(schema, root, depth = 0) {
   const { anyOf, oneOf, ...rest } = schema, several = anyOf ?? oneOf;
   if (Array.isArray(schema.type)) return schema.type.map((type) => ({ ...schema, type }));
@@ -134,7 +134,7 @@ function text({ format, pattern, maxLength }) {
   const isShort = format || pattern || maxLength <= 80;
   const input = isShort ? node("input", {}) : node("textarea", { rows: 1, dir: "auto" });
   input.spellcheck = false;
-  let kept; // a text that the element cannot hold, or only slowly
+  let kept; // a text that the element cannot show, or only slowly
   input.addEventListener("input", () => { kept = undefined; input.placeholder = ""; });
   const write = (value) => {
     if (typeof value !== "string") return false;
@@ -238,7 +238,7 @@ function list(schema, context) {
 function group(schema, context) {
   const required = schema.required ?? [], others = schema.additionalProperties;
   const named = Object.entries(schema.properties ?? {}).map(([name, each]) => [name, fieldOf(each, context, required.includes(name))]);
-  named.sort(([a], [b]) => (a === "metadata") - (b === "metadata")); // which every action may have
+  named.sort(([a], [b]) => (a === "metadata") - (b === "metadata")); // every action may have it
   const known = new Map(named), more = isObject(others) ? entries(others, context) : undefined;
   const read = () => {
     const parts = named.map(([name, field]) => [name, field.read()]).filter(([, value]) => value !== undefined);

@@ -46,7 +46,7 @@ element("reconnect").onclick = () => {
   focusForm();
 };
 
-const SOON_MS = 300; // an answer that comes sooner needs no sign
+const SOON_MS = 300; // an earlier answer needs no progress sign
 
 let nextSign;
 

@@ -31,7 +31,7 @@ export function clearObservation() {
   element("result-note").textContent = "";
 }
 
-/** Shows it as fields or as JSON, as the page's controls ask. */
+/** Shows it as fields or as JSON, as chosen on the page. */
 export function showResult() {
   const { reply: { text, ms }, action, number } = shown, asJson = element("as-json").checked;
   element("facts").hidden = asJson;
@@ -96,7 +96,7 @@ function showText(whole) {
   echo.append(text.slice(end));
 }
 
-/** Shows the error in a reply, in the place of the last observation, which no longer is the answer. */
+/** Shows the error in a reply instead of the last observation. */
 export function showError(reply) {
   const box = element("error"), isError = reply?.type === "error";
   element("state-answer").textContent = "";

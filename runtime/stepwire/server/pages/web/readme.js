@@ -5,7 +5,7 @@ import { node } from "./dom.js";
 const INLINE = /`([^`]+)`|\*\*([^*]+)\*\*|!?\[([^\]]*)\]\(([^)\s]+)[^)]*\)|<(https?:[^>\s]+)>/g;
 const ONLY_MARKUP = /^\s*(<[^>]+>\s*)+$/; // such as a picture
 
-/** A link, if it leads to a website; what a README names else is not on this server. */
+/** A link, if it leads to a website; other targets are not on this server. */
 export function link(address, ...content) {
   if (!/^https?:\/\//i.test(address)) return node("span", {}, ...content);
   return node("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, ...content);
