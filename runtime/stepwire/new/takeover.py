@@ -89,7 +89,7 @@ def undo(folder: Path) -> str:
         file = folder / path
         if _content(file) != _before(entry) and _digest(_content(file) or b"") != entry["written"]:
             raise NewEnvironmentError(
-                f"{file} has changed since. Take the change out of it first; nothing was undone"
+                f"{file} has changed since. Revert that change first; nothing was undone"
             )
     try:
         _restore(folder, record)
