@@ -10,6 +10,7 @@ servers differ.
 import warnings
 from collections.abc import Iterable
 from copy import deepcopy
+from difflib import get_close_matches
 from functools import cache, cached_property
 from reprlib import repr as short_repr
 from types import NoneType, UnionType
@@ -67,15 +68,20 @@ class DeclaredModels(EnvClient[ActT, ObsT, StateT]):
                 )
 
     def warn_of_unknown(self, arguments: Iterable[str]) -> None:
-        """Warn of arguments of `reset` that the environment does not take."""
+        """Warn of arguments of `reset` that are probably misspelt.
+
+        Others that the environment does not take pass: trainers send whatever their tasks hold.
+        """
         if self.reset_arguments is None:
             return
         known = ("seed", "episode_id", "scenario", *self.reset_arguments)
         for name in set(arguments) - set(known):
-            warnings.warn(
-                f"{type(self).__name__}.reset takes {', '.join(known)}, not {name!r}.",
-                stacklevel=4,
-            )
+            for meant in get_close_matches(name, known, 1):
+                warnings.warn(
+                    f"{type(self).__name__}.reset takes {', '.join(known)}, not {name!r}. "
+                    f"Did you mean {meant!r}?",
+                    stacklevel=4,
+                )
 
     # The work of the first two is done here rather than in functions: a call less is 1 % of a step.
 

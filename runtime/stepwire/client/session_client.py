@@ -189,8 +189,8 @@ class SessionClient(
 
         `seed` (0 or more) and `episode_id` (up to 255 characters) are for every environment,
         `scenario` is for servers of `stepwire`: faults and delays to train against. `kwargs` are
-        for the environment's `reset`: a name that is not in `reset_arguments` is sent, with a
-        warning. What is `None` is not sent.
+        for the environment's `reset`: any name is sent, with a warning if it looks like a misspelt
+        one of `reset_arguments`. What is `None` is not sent.
         """
         given = {"seed": seed, "episode_id": episode_id, "scenario": scenario}
         kwargs.update({name: value for name, value in given.items() if value is not None})

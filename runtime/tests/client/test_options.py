@@ -225,18 +225,18 @@ class KnownEnv(NotesEnv):
     reset_arguments = ("level",)
 
 with KnownEnv(sys.argv[1]) as env:
-    env.reset(seed=7, level=1)
+    env.reset(seed=7, level=1, task_name="town")
     env.reset(sead=7)
 with NotesEnv(sys.argv[1]) as env:
     env.reset(sead=7)
 """
 
 
-def test_an_argument_that_the_environment_does_not_take_is_warned_of(server: Any, run: Any) -> None:
+def test_an_argument_that_looks_misspelt_is_warned_of(server: Any, run: Any) -> None:
     text = run("-c", _MISSPELT, server.url).stderr
     assert text == (
         "<string>:10: UserWarning: KnownEnv.reset takes seed, episode_id, scenario, level, not "
-        "'sead'.\n"
+        "'sead'. Did you mean 'seed'?\n"
     )
 
 
