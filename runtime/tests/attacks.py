@@ -201,6 +201,32 @@ def unread_padding(port: int) -> None:
 
 
 @_attack
+def unread_padding_that_almost_fits(port: int) -> None:
+    """Two replies each that the system takes almost whole: few bytes are unread, and all kept."""
+    reset = b'{"type":"reset","data":{"scenario":{"observation_bytes":2060000}}}'
+    with _sessions(port, 60) as connections:
+        for connection in connections:
+            _send(connection, frame(reset) + frame(b'{"type":"step","data":{"message":"x"}}') * 6)
+        time.sleep(6)
+
+
+@_attack
+def slow_padding(port: int) -> None:
+    """Replies of megabytes that the server sends late or slowly, as the client asks."""
+    reset = (
+        b'{"type":"reset","data":{"scenario":{"observation_bytes":4194304,'
+        b'"fault":{"kind":"%b","delay_s":10}}}}'
+    )
+    with _sessions(port, 60) as connections:
+        for number, connection in enumerate(connections):
+            _send(connection, frame(reset % (b"slow_drip", b"late_reply")[number % 2]))
+            _send(connection, frame(b'{"type":"step","data":{"message":"x"}}'))
+        for connection in connections:
+            _drain(connection, 0.1)
+        time.sleep(4)
+
+
+@_attack
 def unread_http(port: int) -> None:
     """HTTP responses of megabytes that no one reads."""
     body = b'{"scenario":{"observation_bytes":4194304}}'

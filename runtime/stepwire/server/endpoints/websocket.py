@@ -59,9 +59,8 @@ class WebSocketEndpoint(SessionEndpoint):
             else:
                 return False
         except ConnectionFault as fault:
-            await REPLIES.room(max(connection.reply_size, session.reply_size))
-            reply = encode_observation_frame(fault.observation)
-            if await perform_fault(fault.fault, reply, connection):
+            size = max(connection.reply_size, session.reply_size)
+            if await perform_fault(fault, connection, size):
                 return True
             reply = encode_frame("error", describe(fault))
         except Exception as error:  # noqa: BLE001 - the session survives any failure

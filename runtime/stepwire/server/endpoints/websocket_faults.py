@@ -3,15 +3,22 @@
 
 import asyncio
 
+from stepwire.server.encoding import encode_observation_frame
 from stepwire.server.endpoints.websocket_sessions import SocketConnection
-from stepwire.server.scenarios import Fault
+from stepwire.server.memory import REPLIES
+from stepwire.server.scenarios import ConnectionFault
 
 
-async def perform_fault(fault: Fault, reply: bytes, connection: SocketConnection) -> bool:
-    """Perform the fault in place of sending `reply`.
+async def perform_fault(error: ConnectionFault, connection: SocketConnection, size: int) -> bool:
+    """Perform the fault in place of the reply, which takes `size` bytes while it is encoded.
 
     Returns `False`, having sent nothing, for a fault that needs our protocol when there is another.
     """
+    fault = error.fault
+    if fault.kind == "late_reply":
+        await asyncio.sleep(fault.delay_s)  # before the reply takes memory
+    await REPLIES.room(size)
+    reply = encode_observation_frame(error.observation)
     close = {"type": "websocket.close", "code": fault.code, "reason": "as the scenario says"}
     wire = connection.wire
     match fault.kind:
@@ -23,7 +30,6 @@ async def perform_fault(fault: Fault, reply: bytes, connection: SocketConnection
         case "silence":
             pass
         case "late_reply":
-            await asyncio.sleep(fault.delay_s)
             await connection.send_text(reply)
         case "duplicate_reply":
             await connection.send_text(reply)
@@ -37,5 +43,6 @@ async def perform_fault(fault: Fault, reply: bytes, connection: SocketConnection
         case "abort":
             wire.transport.abort()
         case "slow_drip":
-            await wire.write_slowly(reply, fault.delay_s)
+            async with REPLIES.share(len(reply)):
+                await wire.write_slowly(reply, fault.delay_s)
     return True

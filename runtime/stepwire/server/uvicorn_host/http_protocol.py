@@ -6,10 +6,13 @@ certain: by its Content-Length, or by its last chunk. Otherwise the connection e
 The bugs of uvicorn and httptools that this class works around are in `docs/upstream.md`.
 """
 
+import asyncio
 import json
 import logging
+from collections import deque
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
@@ -28,6 +31,23 @@ _HANDSHAKE_FIELDS = 128
 # For how long, and how many bytes, a refused client may go on sending and still read the answer.
 _LINGER_S = 1
 _LINGER_BYTES = 256 * 1024
+
+
+# Of each event loop: connections whose next request has arrived before it was their turn.
+_pipelines: WeakKeyDictionary[asyncio.AbstractEventLoop, deque["HttpProtocol"]]
+_pipelines = WeakKeyDictionary()
+
+
+def _parse_next_of(pipelines: deque["HttpProtocol"], loop: asyncio.AbstractEventLoop) -> None:
+    """Parse the request of one connection; the others follow in later turns of the loop.
+
+    uvloop accepts one connection in a turn, so turns have to be short.
+    """
+    connection = pipelines.popleft()
+    if pipelines:
+        loop.call_soon(_parse_next_of, pipelines, loop)
+    if not connection.transport.is_closing():
+        connection.data_received(b"")
 
 
 class _Refusal(Exception):
@@ -49,6 +69,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._waiting = b""  # received after a request that is not answered yet
         self._has_ended = False  # no further byte is parsed
         self._ignores_upgrade = False
+        self._body: list[bytes] = []  # parsed, and not yet the application's
+        self._undelivered = 0  # bytes of the body that arrived after the answer
 
     @property
     def _is_answering(self) -> bool:
@@ -63,14 +85,16 @@ class HttpProtocol(HttpToolsProtocol):
             if self._unclaimed > _LINGER_BYTES:
                 self.transport.abort()
             return
-        if self._waiting:
+        has_waited = bool(self._waiting)
+        if has_waited:
             data = self._waiting + data
             self._waiting = b""
         begin = 0
         while begin < len(data) and not self._has_ended:
             if self._is_answering:
                 self._waiting = data[begin:]
-                self.flow.pause_reading()
+                # Not by `flow`, which the application resumes whenever it receives.
+                self.transport.pause_reading()
                 return
             if self._body_left:
                 end = begin + self._body_left
@@ -81,11 +105,16 @@ class HttpProtocol(HttpToolsProtocol):
                     if head_end >= 0:
                         end = head_end + len(_HEAD_END)
             begin += self._parse(data[begin:end], end < len(data))
+        if has_waited and not self.flow.read_paused:
+            self.transport.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._waiting and not self.transport.is_closing():
-            self.data_received(b"")
+            pipelines = _pipelines.setdefault(self.loop, deque())
+            pipelines.append(self)
+            if len(pipelines) == 1:
+                self.loop.call_soon(_parse_next_of, pipelines, self.loop)
 
     def shutdown(self) -> None:
         cycle = self.cycle
@@ -116,6 +145,7 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             if self._unclaimed > MAX_HEAD_BYTES:
                 self._refuse(self._too_large())
+        self._deliver_body()
         return len(piece)
 
     def _too_large(self) -> _Refusal:
@@ -149,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
             if length or coding:
                 raise _Refusal(400, "A WebSocket handshake has no body")
         else:
-            self._unclaimed = 0
+            self._unclaimed = self._undelivered = 0
             self._body_left = length
             self._in_chunks = coding is not None
             if not self.url.startswith(b"/"):
@@ -162,10 +192,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._unclaimed = 0
         if self._body_left:
             self._body_left -= len(body)
-        super().on_body(body)
+        self._body.append(body)
+
+    def _deliver_body(self) -> None:
+        """Hand on what has been parsed of a body: at once, as it may consist of tiny chunks."""
+        if not self._body:
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        if self.cycle.response_complete:
+            self._undelivered += len(body)
+            if self._undelivered > self.config.ws_max_size:  # `MAX_MESSAGE_BYTES`
+                self._has_ended = True
+                self.transport.close()
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
+            self._deliver_body()
             self._unclaimed = 0
             self._in_chunks = False
             super().on_message_complete()

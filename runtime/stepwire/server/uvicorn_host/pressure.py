@@ -13,6 +13,8 @@ from stepwire.server.memory import LARGE, PATIENCE_S, RECEIVED, REPLIES
 logger = logging.getLogger("stepwire.server")
 
 _LEAST_READ = 64 * 1024
+# Bytes of a reply that the system may have taken, while we keep all of it.
+_SENT_AND_KEPT = 4 * 1024 * 1024
 # Of glibc's `mallopt`: the number of an option, and its value in bytes.
 _TRIM_THRESHOLD = (-1, 4 * 1024 * 1024)
 _MMAP_THRESHOLD = (-3, 1024 * 1024)
@@ -43,15 +45,25 @@ class Pressure:
         RECEIVED.relieve = self._end_slow
 
     def unread(self) -> int:
-        """Bytes of large replies that wait for their clients."""
-        return sum(self._unread().values())
+        """Bytes of large replies that wait for their clients.
+
+        A reply is kept whole until the system has taken all of it.
+        """
+        return sum(
+            max(size, getattr(connection, "large_reply", size + _SENT_AND_KEPT))
+            for connection, size in self._unread().items()
+        )
 
     def _unread(self) -> dict[Any, int]:
         sizes = {
             connection: connection.transport.get_write_buffer_size()
             for connection in self._connections
         }
-        return {connection: size for connection, size in sizes.items() if size > LARGE}
+        return {
+            connection: size
+            for connection, size in sizes.items()
+            if size > LARGE or (size and getattr(connection, "large_reply", 0))
+        }
 
     def _end_unread(self) -> None:
         """Disconnect clients that have read almost nothing since the previous call."""

@@ -22,7 +22,7 @@ from stepwire.protocol.frames import (
     server_header,
 )
 from stepwire.server.endpoints.websocket_sessions import WIRE
-from stepwire.server.memory import LARGE, RECEIVED, is_slow
+from stepwire.server.memory import LARGE, RECEIVED, REPLIES, is_slow
 from stepwire.server.uvicorn_host.internals import ClientDisconnected, Request
 from stepwire.server.uvicorn_host.websocket_limits import BoundedWebSocketProtocol
 
@@ -126,6 +126,8 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         self._waiting_bytes = 0  # of the messages in the queue
         self.takes_utf8 = False
         """Whether the application takes large messages with their text in `utf8`, as `bytes`."""
+        self.large_reply = 0
+        """Bytes of the latest large reply, which is kept until all of it has been sent."""
 
     def handle_connect(self, event: Request) -> None:
         """Begin the handshake (called by uvicorn)."""
@@ -322,21 +324,25 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
         if len(utf8) > LARGE:  # a copy would cost more than a second write
+            self.large_reply = len(utf8)
             self.transport.write(server_header(len(utf8)))
             self.transport.write(utf8)
         else:
             self.transport.write(server_header(len(utf8)) + utf8)
 
     async def write_slowly(self, text: bytes, seconds: float) -> None:
-        """Write a text frame in pieces over that many seconds, and nothing between them."""
-        frame = server_header(len(text)) + text
-        size = -(-len(frame) // _SLOW_PIECES)
+        """Write a text frame in pieces over that many seconds, and nothing between them.
+
+        The rest of it is written at once when others wait for the memory that it takes.
+        """
+        size = -(-len(text) // _SLOW_PIECES)
         self.hold_writing()
         try:
-            for start in range(0, len(frame), size):
-                if start:
+            self.transport.write(server_header(len(text)))
+            for start in range(0, len(text), size):
+                if start and not REPLIES.is_contended:
                     await asyncio.sleep(seconds / _SLOW_PIECES)
-                self.transport.write(frame[start : start + size])
+                self.transport.write(text[start : start + size])
         finally:
             self.release_writing()
 

@@ -2,6 +2,7 @@
 """Bytes of HTTP as no client library sends them: how many answers, which, and what is kept."""
 
 import re
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -176,6 +177,36 @@ def test_what_never_ends_is_refused_before_it_is_kept(server: Any, begin: bytes)
         assert _statuses(_receive(client)) in ([], [400], [414], [431])
     assert taken < 10_000_000  # what the system takes is added
     assert _resident_bytes(server) - before < 8_000_000
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 99999999999", b"Transfer-Encoding: chunked"])
+def test_a_body_that_nobody_waits_for_is_not_read_without_end(server: Any, length: bytes) -> None:
+    piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    taken = 0
+    with socket.create_connection(("127.0.0.1", server.port), 60) as client:
+        client.sendall(b"POST /unknown HTTP/1.1\r\nHost: other.example\r\n" + length + b"\r\n\r\n")
+        assert _statuses(client.recv(65536)) == [403]  # before the body
+        with suppress(ConnectionError):
+            while taken < 100_000_000:
+                client.sendall(piece)
+                taken += len(piece)
+    assert taken < 40_000_000  # `MAX_MESSAGE_BYTES`, and what the system takes
+
+
+def test_requests_that_wait_behind_others_leave_new_clients_their_turn(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server()
+    with ExitStack() as clients:
+        server.process.send_signal(signal.SIGSTOP)
+        for _ in range(40):
+            client = socket.create_connection(("127.0.0.1", server.port), 60)
+            clients.enter_context(client).sendall(_HEALTH * 40)
+        server.process.send_signal(signal.SIGCONT)
+        assert _statuses(_exchange(server, _BYE.replace(b"/health", b"/ready"))) == [200]
+        before, _, _ = server.log.partition("/ready")
+    # Once each client has been accepted, its requests take turns with those of all others.
+    assert before.count("/health") < 400
 
 
 def _resident_bytes(server: Any) -> int:

@@ -47,6 +47,9 @@ class _StandInTransport(asyncio.Transport):
         if not self.is_closed:
             self.written += data
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """It keeps no bytes."""
+
     def pause_reading(self) -> None:
         self.is_paused = True
 
