@@ -111,14 +111,15 @@ class SessionEndpoint(ABC):
         if connection.wire is not None:
             connection.wire.takes_utf8 = True
         try:
-            await self._answer_frames(session, connection, receive)
+            try:
+                await self._answer_frames(session, connection, receive)
+            finally:
+                session.detach()
+                if session.ends_with_connection:
+                    await self._sessions.close(session)
         except asyncio.CancelledError:
             if not connection.has_ended:
                 raise
-        finally:
-            session.detach()
-            if session.ends_with_connection:
-                await self._sessions.close(session)
 
     async def _answer_frames(
         self, session: Session, connection: "SocketConnection", receive: Receive

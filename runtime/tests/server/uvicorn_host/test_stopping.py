@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import requests
 from waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close, Frame, Opcode
+
+from stepwire.conformance.conversation import Conversation
 
 # What each way of serving is started with, and its exit code after SIGTERM and after SIGINT.
 _WAYS = {
@@ -263,6 +265,23 @@ def test_a_session_without_a_connection_ends_after_its_current_call(
     assert answers[0]["data"] == "rested"
     assert server.process.wait(60) == -signal.SIGTERM
     assert "Giving up" not in server.log
+
+
+@pytest.mark.slow
+def test_slow_replies_to_clients_that_have_gone_end_without_a_traceback(
+    start_server: Callable[..., Any],
+) -> None:
+    server = _start(start_server, "server", SHUTDOWN_GRACE_S="1")
+    fault = {"kind": "slow_drip", "delay_s": 60}
+    scenario = {"observation_bytes": 4_000_000, "fault": fault}
+    with ExitStack() as clients:
+        for _ in range(8):
+            session = clients.enter_context(Conversation.open(server.ws_url))
+            session.ask({"type": "reset", "data": {"scenario": scenario}})
+            session.send({"type": "step", "data": {"text": "slow"}})
+    server.process.terminate()
+    assert server.process.wait(60) == 0
+    assert "Traceback" not in server.log
 
 
 def test_a_second_signal_ends_the_grace_period(
