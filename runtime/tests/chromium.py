@@ -62,9 +62,9 @@ class Watch:
         ]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One Chromium per process; each test has its own context, like a fresh profile."""
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """Chromium. A process can have one at a time, so it is a fixture of the plugin `peers`."""
     executable = shutil.which("chromium")
     assert executable, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:

@@ -78,6 +78,15 @@ def root() -> Path:
     return _ROOT
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The Chromium of this process; each test has its own context, like a fresh profile."""
+    from chromium import running_chromium  # it needs Playwright
+
+    with running_chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def free_port() -> Iterator[int]:
     """A port on which no process listens."""
