@@ -35,12 +35,6 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         self._waiting = bytearray()  # received, and not yet parsed
         self._is_scheduled = False  # parsing it
 
-    def connection_made(self, transport: Any) -> None:
-        """Begin to serve a client (called by uvicorn)."""
-        super().connection_made(transport)
-        # `writable` says that all has been sent: a reply is kept whole until then.
-        transport.set_write_buffer_limits(0)
-
     def data_received(self, data: bytes) -> None:
         """Parse a piece now and the rest later."""
         if self.transport.is_closing():

@@ -324,7 +324,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         if self.disconnected or self.transport.is_closing():
             raise ClientDisconnected
         if len(utf8) > LARGE:  # a copy would cost more than a second write
-            self.large_reply = len(utf8)
+            self._note_large_reply(len(utf8))
             self.transport.write(server_header(len(utf8)))
             self.transport.write(utf8)
         else:
@@ -336,6 +336,8 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         The rest of it is written at once when others wait for the memory that it takes.
         """
         size = -(-len(text) // _SLOW_PIECES)
+        if len(text) > LARGE:
+            self._note_large_reply(len(text))
         self.hold_writing()
         try:
             self.transport.write(server_header(len(text)))
@@ -345,6 +347,13 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
                 self.transport.write(text[start : start + size])
         finally:
             self.release_writing()
+
+    def _note_large_reply(self, size: int) -> None:
+        if not self.large_reply:
+            # From now on `writable` says that all has been sent: a reply is kept whole until then.
+            # Not before: it doubles what the event loop does for a small reply.
+            self.transport.set_write_buffer_limits(0)
+        self.large_reply = size
 
     async def _leave_to_uvicorn(self, message: Any) -> None:
         await super().send(message)
