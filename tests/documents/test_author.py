@@ -141,7 +141,7 @@ _OWN_ENVIRONMENT = {"UV_NO_SYNC": "0", "UV_PROJECT_ENVIRONMENT": ".venv"}
 @pytest.fixture
 def described(game: Path) -> Path:
     """The game with the rewards that it has in its manifest."""
-    assert "`range` is what rewards can be: `[0.0, 1.0]`" in page.text
+    assert "set `range` to the possible rewards, here `[0.0, 1.0]`" in page.text
     manifest = game / "openenv.yaml"
     text = manifest.read_text("utf-8")
     manifest.write_text(re.sub(r"range: \[.*\]", "range: [0.0, 1.0]", text), "utf-8")

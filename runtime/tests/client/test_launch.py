@@ -660,9 +660,9 @@ def _docker(*arguments: str, **options: Any) -> str:
     return done.stdout.decode().strip()
 
 
-def _containers() -> set[str]:
+def _containers(*filters: str) -> set[str]:
     """All containers of the daemon, running or not."""
-    return set(_docker("ps", "--all", "--quiet", "--no-trunc").split())
+    return set(_docker("ps", "--all", "--quiet", "--no-trunc", *filters).split())
 
 
 def _container_at(client: NotesEnv) -> str:
@@ -705,11 +705,10 @@ def image(root: Path) -> Iterator[Image]:
 
 
 @pytest.fixture
-def no_container_left() -> Iterator[None]:
-    """Fails a test that leaves containers behind."""
-    before = _containers()
+def no_container_left(image: Image) -> Iterator[None]:
+    """Fails a test that leaves containers behind; those of other tests do not count."""
     yield
-    _until(lambda: _containers() <= before, "no container was left")
+    _until(lambda: not _containers(f"--filter=ancestor={image.name}"), "no container was left")
 
 
 @pytest.mark.engine

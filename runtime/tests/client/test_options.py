@@ -234,10 +234,11 @@ with NotesEnv(sys.argv[1]) as env:
 
 def test_an_argument_that_looks_misspelt_is_warned_of(server: Any, run: Any) -> None:
     text = run("-c", _MISSPELT, server.url).stderr
-    assert text == (
+    assert text.startswith(
         "<string>:10: UserWarning: KnownEnv.reset takes seed, episode_id, scenario, level, not "
         "'sead'. Did you mean 'seed'?\n"
     )
+    assert text.count("Warning") == 1
 
 
 def test_help_of_enter_is_true() -> None:

@@ -208,11 +208,12 @@ def test_development_mode_leaves_errors_and_cancellation_as_they_are(session_wit
 
 
 def test_an_environment_whose_client_has_given_up_is_closed() -> None:
-    go_on, closed = threading.Event(), threading.Event()
+    began, go_on, closed = (threading.Event() for _ in range(3))
 
     class Late(Threaded):
         def __init__(self) -> None:
             super().__init__()
+            began.set()
             go_on.wait(60)
 
         def close(self) -> None:
@@ -221,8 +222,7 @@ def test_an_environment_whose_client_has_given_up_is_closed() -> None:
     async def give_up() -> None:
         factory = SessionFactory(EnvironmentFactory(Late), Action, Settings())
         making = asyncio.create_task(factory.create())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(began.wait, 60)  # one that has not begun is never made
         making.cancel()
         with suppress(asyncio.CancelledError):
             await making

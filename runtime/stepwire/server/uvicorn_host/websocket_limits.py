@@ -31,7 +31,8 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         """When the client last stopped reading."""
         self._unsent_pong = b""
         self._is_held = False  # writing, by a reply in pieces
-        self._reading_since = 0.0  # the last time that reading may have been resumed
+        self._paused_at = 0.0  # when reading was paused, if it is
+        self._paused_s = 0.0  # for which it has been paused since the last ping
         self._waiting = bytearray()  # received, and not yet parsed
         self._is_scheduled = False  # parsing it
 
@@ -45,6 +46,7 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         if data and not self.transport.is_closing():
             self._waiting += data
             self.transport.pause_reading()
+            self._note_pause()
             self._parse_later()
 
     def _parse_later(self) -> None:
@@ -63,10 +65,12 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
             self._parse_later()
             if not (self._waiting or self.read_paused or self.transport.is_closing()):
                 self.transport.resume_reading()
+                self._note_resume()
 
     async def receive(self) -> Any:
         event = await super().receive()
-        self._reading_since = self.loop.time()
+        if not (self.read_paused or self._waiting):
+            self._note_resume()
         self._parse_later()
         return event
 
@@ -109,6 +113,7 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
                 self.fail(1007, f"{error.reason} at position {error.start}")
                 return
         super().send_receive_event_to_app()
+        self._note_pause()
 
     def handle_ping(self) -> None:
         self.count_empty_frame()
@@ -147,6 +152,10 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         if self._is_held:
             self.schedule_ping()
         else:
+            self._note_resume()
+            self._paused_s = 0.0
+            if self.read_paused:
+                self._note_pause()
             super().send_keepalive_ping()
 
     def pause_writing(self) -> None:
@@ -163,15 +172,24 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
             self._unsent_pong = b""
 
     def keepalive_timeout(self) -> None:
-        """Close the connection, unless a pong may wait behind messages that are not read yet.
+        """Close the connection, unless the pong may wait behind messages that are not read yet.
 
-        A client that does not read its replies is not spared.
+        The time for which reading was paused does not count. A client that does not read its
+        replies is not spared.
         """
-        assert self.ping_timeout is not None
-        if self.read_paused and self.writable.is_set():
-            self._reading_since = self.loop.time()
-        left_s = self._reading_since + self.ping_timeout - self.loop.time()
-        if left_s > 0:
-            self.pong_timer = self.loop.call_later(left_s, self.keepalive_timeout)
+        self._note_resume()
+        if self.read_paused:
+            self._note_pause()
+        if self._paused_s and self.writable.is_set():
+            self.pong_timer = self.loop.call_later(self._paused_s, self.keepalive_timeout)
+            self._paused_s = 0.0
         else:
             super().keepalive_timeout()
+
+    def _note_pause(self) -> None:
+        self._paused_at = self._paused_at or self.loop.time()
+
+    def _note_resume(self) -> None:
+        if self._paused_at:
+            self._paused_s += self.loop.time() - self._paused_at
+            self._paused_at = 0.0

@@ -253,6 +253,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
+            self._note_pause()
 
     @property
     def _is_full(self) -> bool:
@@ -264,7 +265,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
         is_free = self.close_sent or not has_to_wait
         if self.read_paused and is_free and not self.transport.is_closing():
             self.read_paused = False
-            self._reading_since = self.loop.time()
+            self._note_resume()
             self.transport.resume_reading()
             self.data_received(b"")
 

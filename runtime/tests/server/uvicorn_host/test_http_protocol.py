@@ -4,6 +4,7 @@
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -336,7 +337,7 @@ def test_a_stop_closes_unfinished_requests(start_server: Callable[..., Any]) -> 
 def test_connections_without_a_request_free_their_descriptors_in_time(
     start_server: Callable[..., Any],
 ) -> None:
-    limited = "ulimit -n 128; exec python -m notes_env.app --port {port}"
+    limited = f"ulimit -n 128; exec {sys.executable} -m notes_env.app --port {{port}}"
     server = start_server(command=["bash", "-c", limited], env={"REQUEST_TIMEOUT_S": "1"})
     with ExitStack() as clients:
         for number in range(200):
