@@ -387,9 +387,8 @@ class TestKubernetes:
 
     def test_its_user_is_the_images(self, objects: dict[str, Any], root: Path) -> None:
         security = objects["Deployment"]["spec"]["template"]["spec"]["securityContext"]
-        assert f"\nUSER {security['runAsUser']}\n" in (root / "server" / "Dockerfile").read_text(
-            "utf-8"
-        )
+        user = f"\nUSER {security['runAsUser']}:{security['runAsGroup']}\n"
+        assert user in (root / "server" / "Dockerfile").read_text("utf-8")
 
 
 @pytest.mark.slow
