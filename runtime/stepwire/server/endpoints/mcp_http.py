@@ -39,7 +39,10 @@ class McpRoute:
             tags=["Tools"],
             summary="List and call tools over MCP",
             responses={
-                200: {"model": dict[str, Any], "description": "A JSON-RPC response"},
+                200: {
+                    "model": dict[str, Any] | list[dict[str, Any]],
+                    "description": "A JSON-RPC response, or a list of them for a batch",
+                },
                 202: {"description": "The notification or response was received"},
                 400: {"model": dict[str, Any], "description": "This version has no batches"},
             },
