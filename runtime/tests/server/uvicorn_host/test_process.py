@@ -123,7 +123,7 @@ class Interrupt:
             signal.raise_signal(NUMBER)
 sys.meta_path.insert(0, Interrupt())
 from notes_env import app
-app.serve("notes_env.app:app", [])
+app.serve("notes_env.app:app", ["--port", "0"])
 """
 
 
