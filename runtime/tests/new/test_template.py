@@ -12,8 +12,8 @@ _CODE = '''\
 
 from a import b  # noqa: F401 # owner only
 
-# Owner only: for owners,
-# and nobody else.
+# Owner only: a check
+# in two lines of comment.
 def check() -> None:
     first()
 

@@ -224,7 +224,7 @@ def test_workers_end_when_their_parent_is_killed(
 
 
 def _exists(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
+    """Whether a process runs. A zombie, which has ended but has not been waited for, does not."""
     with suppress(OSError):
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     return False
