@@ -32,6 +32,8 @@ from stepwire.client import (
     SessionLostError,
 )
 
+pytestmark = pytest.mark.slow
+
 HELLO = NoteAction(text="hello")
 LARGE = NoteAction(text="x" * 20_000_000)
 _LIMITS: dict[str, Any] = {"max_message_size_mb": 1}

@@ -18,6 +18,8 @@ from stepwire.conformance.registry import CHECKS
 from stepwire.conformance.runner import Result, Verdict, is_incomplete, run, selected
 from stepwire.conformance.server_under_test import Options, ServerUnderTest
 
+pytestmark = pytest.mark.slow
+
 _FOLDER = Path(__file__).parent
 # The server would load FastMCP for this one, which takes seconds.
 _WITHOUT = {"mcp-handshake"}
