@@ -4,6 +4,7 @@
 import json
 import os
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from stepwire.protocol.examples import NoExample
 __all__ = ["Closed", "Options", "ServerUnderTest", "Session"]
 
 _OPENING_S = 10.0
+_RETRY_S = 0.05
 _MOST_REFUSALS = 3  # to show
 _HOW_TO_NAME_ACTIONS = "Pass actions that it accepts: --actions FILE."
 
@@ -188,10 +190,32 @@ class ServerUnderTest:
             raise CheckFailed(
                 f"The handshake of {path} failed ({problem})", cause_known=False
             ) from None
-        with connection:
-            session = self._session(connection)
-            yield session
-            session.end()
+        ended = False
+        try:
+            with connection:
+                session = self._session(connection)
+                try:
+                    yield session
+                finally:
+                    ended = session.end()
+        finally:
+            if not ended:
+                self._wait_for_place()
+
+    def _wait_for_place(self) -> None:
+        """Wait until a server that is full has freed a place, at most as long as for a reply."""
+        end = time.monotonic() + self.options.timeout_s
+        while time.monotonic() < end:
+            try:
+                with self._connect("/ws", self.url) as connection:
+                    session = self._session(connection)
+                    code = error_code(session.ask({"type": "state"}))
+                    session.end()
+            except (CheckFailed, OSError, WebSocketException):
+                return  # not for want of a place
+            if code != "CAPACITY_REACHED":
+                return
+            time.sleep(_RETRY_S)
 
     def _session(self, connection: ClientConnection) -> Session:
         return Session(connection, self.options.timeout_s, self.action, self._restless)

@@ -19,6 +19,7 @@ from stepwire.conformance.conversation import Conversation
 from stepwire.conformance.findings import CheckFailed, NotChecked
 
 _LEAVE_S = 1.0
+_NORMAL = 1000  # the close code, RFC 6455, section 7.4.1
 _MOST_UNREAD = 100
 _SECOND_LOOK_S = 1.2  # a state may have a clock of whole seconds
 _ALWAYS_COMPARED = {"episode_id", "step_count"}
@@ -106,12 +107,20 @@ class Session(Conversation):
             return Closed.by(closed)
         raise CheckFailed(f"Expected the connection to be closed, got the frame {frame[:200]!r}")
 
-    def end(self) -> None:
-        """Send `close` and wait, so that the session's slot is free for the next check."""
-        with suppress(ConnectionClosed, TimeoutError):
-            self.send({"type": "close"})
+    def end(self) -> bool:
+        """Send `close` and wait; returns whether the server has ended the session.
+
+        It may not have when the connection broke off: then its place is not free yet.
+        """
+        self.send({"type": "close"})
+        try:
             for _ in range(_MOST_UNREAD):
                 self.connection.recv(timeout=_LEAVE_S)
+        except ConnectionClosed as closed:
+            return Closed.by(closed).code == _NORMAL
+        except TimeoutError:
+            pass
+        return False
 
     def data(self, frame: Any, kind: str) -> dict[str, Any]:
         """Send a frame and return the `data` of its reply, which must be a frame of type `kind`."""

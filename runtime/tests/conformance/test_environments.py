@@ -160,9 +160,7 @@ def test_a_server_with_room_for_one_session_is_checked_like_others(shapes: str) 
     server = ServerUnderTest(f"{shapes}/alone", Options(timeout_s=60, capacity=1))
     checks = [each for each in selected(server.options) if each.id not in _WITHOUT]
     results = run(server, checks)
-    assert not _ids(results, Verdict.FAILED)
-    # This one breaks off its sessions, and a server may take a moment to free the only place.
-    assert _ids(results, Verdict.NOT_CHECKED) <= {"limit-malformed-frame"}
+    assert not _ids(results, Verdict.FAILED, Verdict.NOT_CHECKED)
 
 
 def test_actions_of_a_fixed_length_are_found(shapes: str) -> None:
