@@ -298,6 +298,7 @@ class TestLocalServer:
         server.stop()
 
 
+@pytest.mark.slow
 class TestLocalServerThatDoesNotStart:
     def test_one_that_ends_is_reported_with_its_log(self) -> None:
         with pytest.raises(ServerExitedError, match="exit code 2") as caught:
@@ -383,15 +384,9 @@ class TestLocalServerThatDoesNotStart:
         assert issubclass(error, caught_today)
 
 
+@pytest.mark.slow
 class TestEndOfTheInterpreter:
-    @pytest.mark.parametrize(
-        "end",
-        [
-            "pass",
-            pytest.param("raise SystemExit(3)", marks=pytest.mark.slow),
-            pytest.param("1 / 0", marks=pytest.mark.slow),
-        ],
-    )
+    @pytest.mark.parametrize("end", ["pass", "raise SystemExit(3)", "1 / 0"])
     def test_no_server_outlives_it(self, interpreter: Callable[..., Any], end: str) -> None:
         process, url = interpreter(f"""
             from notes_env.client import NotesEnv

@@ -93,6 +93,7 @@ def test_a_server_without_frame_limit_fails_no_other_check(start_server: Any) ->
     assert set(failed) == {"limit-frame-size"}, failed
 
 
+@pytest.mark.slow
 def test_a_server_without_token_fails_the_check_of_the_token_and_no_other(
     broken_servers: Any,
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_server_without_token_fails_the_check_of_the_token_and_no_other(
     assert set(failed) == {"ops-token"}, failed
 
 
+@pytest.mark.slow
 def test_our_server_ends_idle_sessions_and_closes_the_others_when_it_stops(
     start_server: Callable[..., Any],
 ) -> None:
@@ -109,6 +111,7 @@ def test_our_server_ends_idle_sessions_and_closes_the_others_when_it_stops(
     assert _message("ops-stop", server.url, options) == ""
 
 
+@pytest.mark.slow
 def test_a_careless_server_fails_the_checks_of_frame_size_idle_time_and_stop(
     start_server: Callable[..., Any],
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_careless_server_fails_the_checks_of_frame_size_idle_time_and_stop(
     assert failed[2].startswith("Expected close code 1012, got Closed(code=None")
 
 
+@pytest.mark.slow
 def test_a_server_that_never_sees_malformed_frames_fails_their_check(broken_servers: Any) -> None:
     opened: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -171,6 +171,7 @@ def test_sessions_up_to_the_limit_open_and_one_more_is_refused(
     assert count() == {"active_sessions": 1, "max_sessions": 2}
 
 
+@pytest.mark.slow
 class TestTimes:
     def test_an_idle_session_gets_the_reason_and_is_closed(self, hasty: Any, connect: Any) -> None:
         idle = connect(hasty.ws_url)
@@ -275,6 +276,7 @@ class TestTimes:
         assert "Traceback" not in hasty.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("application", [None, "notes_env.app:app"])
 def test_a_peer_that_reads_again_after_the_ping_timeout_is_disconnected(
     start_server: Callable[..., Any],

@@ -95,20 +95,14 @@ def _live(application: Path, seed: int, workers: int, longest_s: float) -> None:
     assert exit_code in ((0,) if "INFO: " in before else (0, -number)), what
 
 
-@pytest.mark.parametrize(
-    ("lives", "workers"),
-    [
-        (4, 1),
-        pytest.param(20, 1, marks=pytest.mark.slow),
-        pytest.param(20, 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_at_any_moment_ends_the_server_without_a_traceback(
-    application: Path, lives: int, workers: int
+    application: Path, workers: int
 ) -> None:
     """From its first log line on also with exit code 0, and all environments are closed."""
     with ThreadPoolExecutor(3) as threads:
-        ended = [threads.submit(_live, application, seed, workers, 5) for seed in range(lives)]
+        ended = [threads.submit(_live, application, seed, workers, 5) for seed in range(20)]
     for life in ended:
         life.result()
 

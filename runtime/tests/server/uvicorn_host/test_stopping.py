@@ -19,17 +19,14 @@ from websockets.frames import Close, Frame, Opcode
 
 from stepwire.conformance.conversation import Conversation
 
+pytestmark = pytest.mark.slow
+
 # What each way of serving is started with, and its exit code after SIGTERM and after SIGINT.
 _WAYS = {
     "server": ((), None, 0, 0),
     "workers": (("--workers", "2"), None, 0, 0),
     "uvicorn": ((), "notes_env.app:app", -signal.SIGTERM, 0),
 }
-# A change of the server shows with the first; `.ci/run` tests the others as well.
-_EACH_WAY = [
-    "server",
-    *(pytest.param(way, marks=pytest.mark.slow) for way in ("workers", "uvicorn")),
-]
 _SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
 
@@ -55,7 +52,7 @@ def _slow_session(connect: Any, server: Any, delay_s: float) -> Any:
 
 
 @pytest.mark.parametrize("sent", _SIGNALS)
-@pytest.mark.parametrize("way", _EACH_WAY)
+@pytest.mark.parametrize("way", _WAYS)
 def test_sessions_end_after_their_current_step(
     start_server: Callable[..., Any], connect: Any, way: str, sent: str
 ) -> None:
@@ -90,7 +87,7 @@ def _expect_end(session: Any) -> None:
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "The server is stopping")
 
 
-@pytest.mark.parametrize("way", _EACH_WAY)
+@pytest.mark.parametrize("way", _WAYS)
 def test_a_step_longer_than_the_grace_period_is_abandoned(
     start_server: Callable[..., Any], connect: Any, way: str
 ) -> None:
@@ -267,7 +264,6 @@ def test_a_session_without_a_connection_ends_after_its_current_call(
     assert "Giving up" not in server.log
 
 
-@pytest.mark.slow
 def test_slow_replies_to_clients_that_have_gone_end_without_a_traceback(
     start_server: Callable[..., Any],
 ) -> None:
@@ -310,7 +306,7 @@ def _told_to_stop(server: Any, client: socket.socket) -> socket.socket:
     return client
 
 
-@pytest.mark.parametrize("way", _EACH_WAY)
+@pytest.mark.parametrize("way", _WAYS)
 def test_a_connection_stays_until_its_client_has_closed_it(
     start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
 ) -> None:
@@ -326,7 +322,7 @@ def test_a_connection_stays_until_its_client_has_closed_it(
     assert server.process.wait(60) == _WAYS[way][2]
 
 
-@pytest.mark.parametrize("way", _EACH_WAY)
+@pytest.mark.parametrize("way", _WAYS)
 def test_a_client_that_does_not_close_is_cut_off_after_the_grace_period(
     start_server: Callable[..., Any], deaf_websocket: Callable[[int], socket.socket], way: str
 ) -> None:
@@ -372,7 +368,7 @@ def test_a_second_signal_may_interrupt_the_handler_of_the_first_anywhere(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("way", _EACH_WAY)
+@pytest.mark.parametrize("way", _WAYS)
 def test_no_step_is_lost_under_load(
     start_server: Callable[..., Any], connect: Any, tmp_path: Path, way: str
 ) -> None:
