@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How many sessions of an environment may be open at once."""
+"""How many sessions of an environment may be open at once, in all workers together."""
 
 import asyncio
 import logging
@@ -13,6 +13,7 @@ from openenv.core.env_server.exceptions import (
 
 from stepwire.server.calling import AnyEnvironment
 from stepwire.server.factory import EnvironmentFactory
+from stepwire.server.workers import new_places
 
 logger = logging.getLogger("stepwire.server")
 
@@ -25,6 +26,7 @@ class Capacity:
 
         If the class is not known yet, an error is logged instead, once it is known.
         """
+        self.places = new_places()
         self._factory = factory
         self._most = default if requested is None else requested
         self._first: asyncio.Future[EnvironmentFactoryError | None] | None = None

@@ -91,12 +91,12 @@ class HTTPEnvServer:
 
     @property
     def active_sessions(self) -> int:
-        """Sessions of this worker that are open or being opened."""
-        return self.sessions.active
+        """Sessions of all workers that are open or being opened."""
+        return self.sessions.active_in_server
 
     @property
     def max_concurrent_envs(self) -> int:
-        """Sessions that may be open at once in this worker."""
+        """Sessions that may be open at once, in all workers together."""
         return self.sessions.capacity
 
     @property

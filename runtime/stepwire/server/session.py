@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from operator import attrgetter
 from typing import Any, Protocol
-from uuid import uuid4
 
 from openenv.core.env_server.types import Action, Observation
 
@@ -16,6 +15,7 @@ from stepwire.server.errors import log_failure
 from stepwire.server.tool_choice import tools_of
 from stepwire.server.tools import Tools
 from stepwire.server.turn import Turn
+from stepwire.server.workers import new_session_id
 
 _read_state = attrgetter("state")
 
@@ -65,7 +65,7 @@ class Session:
         turn: Turn | None = None,
     ) -> None:
         """`turn` is shared by the sessions that have the same environment."""
-        self.id = str(uuid4())
+        self.id = new_session_id()
         self.environment = environment
         self._action_cls = action_cls
         self.is_shared = False

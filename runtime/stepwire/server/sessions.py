@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The sessions of one worker process: how many are open, which are idle, and how they are ended.
 
+The capacity is that of the server: its workers share their places (`workers.py`).
+
 An HTTP request without a session gets an environment of its own, which is closed when the request
 ends.
 """
@@ -21,6 +23,7 @@ from stepwire.server.capacity import Capacity
 from stepwire.server.errors import StoppingError
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.logs import current_session
+from stepwire.server.places import Places
 from stepwire.server.session import Session
 from stepwire.server.session_factory import SessionFactory
 from stepwire.server.settings import Settings
@@ -71,8 +74,13 @@ class Sessions:
 
     @property
     def capacity(self) -> int:
-        """Sessions that may be open at once."""
+        """Sessions that may be open at once, in all workers together."""
         return self._capacity.limit
+
+    @property
+    def places(self) -> Places:
+        """The places for these sessions and for those of other workers."""
+        return self._capacity.places
 
     @property
     def idle_timeout_s(self) -> float:
@@ -81,8 +89,13 @@ class Sessions:
 
     @property
     def active(self) -> int:
-        """Sessions whose environment is being made, open or not closed yet."""
+        """This worker's sessions whose environment is being made, open or not closed yet."""
         return len(self._open) + self._opening + len(self._closing)
+
+    @property
+    def active_in_server(self) -> int:
+        """Such sessions of all workers."""
+        return self.active + self.places.elsewhere
 
     def find_shared(self, session_id: Any) -> Session | None:
         """The session with this id, for a client that sends the id.
@@ -107,17 +120,27 @@ class Sessions:
     async def _open_one(self) -> Session:
         if self.draining:
             raise StoppingError
-        if self.active >= self.capacity:
-            raise SessionCapacityError(self.active, self.capacity)
-        self._opening += 1
+        self._take_place()
         try:
             session = await self._factory.create_lasting()
             self._open[session.id] = session
         finally:
             self._opening -= 1
+            self._count()
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         return session
+
+    def _take_place(self) -> None:
+        with self.places.locked() as elsewhere:
+            active = self.active + elsewhere
+            if active >= self.capacity:
+                raise SessionCapacityError(active, self.capacity)
+            self._opening += 1
+            self.places.count(self.active)
+
+    def _count(self, _: Any = None) -> None:
+        self.places.count(self.active)
 
     async def close(self, session: Session) -> None:
         """Close the environment once its calls have ended; a second call does nothing.
@@ -136,6 +159,7 @@ class Sessions:
         closing = asyncio.create_task(session.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(self._count)
         return closing
 
     async def open_uncounted(self) -> Session:
@@ -155,7 +179,7 @@ class Sessions:
         Raises `StoppingError` when the request outlasts the grace period of a stopping server.
         """
         in_thread = steps_in_thread(self._factory.expected_cls)
-        async with self._request(), self._request_threads if in_thread else nullcontext():
+        async with self.awaited(), self._request_threads if in_thread else nullcontext():
             session = await self._factory.create()
             with _named_in_log(session):
                 try:
@@ -173,13 +197,17 @@ class Sessions:
 
         Raises `StoppingError` when it outlasts the grace period.
         """
-        async with self._request():
+        async with self.awaited():
             with _named_in_log(session):
                 async with session.in_use():
                     yield
 
     @asynccontextmanager
-    async def _request(self) -> AsyncIterator[None]:
+    async def awaited(self) -> AsyncIterator[None]:
+        """A request that a stopping server waits for.
+
+        Raises `StoppingError` when it outlasts the grace period.
+        """
         task = asyncio.current_task()
         assert task is not None
         self._requests.add(task)

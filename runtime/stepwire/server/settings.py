@@ -101,7 +101,7 @@ class Settings(BaseModel):
         "text", description="Form of the log lines; JSON is one object each"
     )
     max_concurrent_envs: int = Field(
-        1000, ge=1, le=1_000_000, description="Sessions open at once, per worker"
+        1000, ge=1, le=1_000_000, description="Sessions open at once, in all workers together"
     )
     session_idle_timeout_s: int = Field(
         3600, ge=1, le=2_592_000, description="Seconds without a frame until a session is closed"

@@ -64,8 +64,8 @@ class InvalidRequestResponse(BaseModel):
 class SessionsResponse(BaseModel):
     """The number of sessions."""
 
-    active_sessions: int = Field(description="Open sessions of the worker that answers")
-    max_sessions: int = Field(description="Limit on open sessions, per worker")
+    active_sessions: int = Field(description="Open sessions, of all workers")
+    max_sessions: int = Field(description="Limit on open sessions")
 
 
 class ReadinessResponse(BaseModel):
@@ -267,14 +267,15 @@ class OperationRoutes:
 
     async def ready(self, response: Response) -> ReadinessResponse:
         """Answer 503 while the server is stopping and opens no more sessions."""
-        if self._sessions.draining:
+        if self._sessions.draining and not self._sessions.places.others_accept:
             response.status_code = 503
-        return ReadinessResponse(status="draining" if self._sessions.draining else "ready")
+            return ReadinessResponse(status="draining")
+        return ReadinessResponse(status="ready")
 
     async def count_sessions(self) -> SessionsResponse:
-        """Return the number of open sessions and the limit, both of the worker that answers."""
+        """Return the number of open sessions and the limit, both of the server as a whole."""
         return SessionsResponse(
-            active_sessions=self._sessions.active, max_sessions=self._sessions.capacity
+            active_sessions=self._sessions.active_in_server, max_sessions=self._sessions.capacity
         )
 
 

@@ -13,9 +13,10 @@ from openenv.core.env_server.mcp_types import (
     JsonRpcResponse,
 )
 from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_jsonable_python
 
-from stepwire.server.errors import MessageError, describe
+from stepwire.server.encoding import encode_json_rpc
+from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.json_values import as_known, jsonable
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
@@ -29,15 +30,51 @@ class JsonRpc:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        sessions.places.answer_with(self._answer_other_worker)
 
     async def answer(self, payload: Any, session: Session | None = None) -> dict[str, Any]:
-        """Answer one request; `session` is the session of the WebSocket it came over, if any."""
+        """Answer one request; `session` is the session of the WebSocket it came over, if any.
+
+        The worker that has the session, or that makes it, answers.
+        """
         try:
             request = read_request(payload)
         except MessageError as error:
             return failure_response(
                 JsonRpcErrorCode.INVALID_REQUEST, "Invalid request", error.errors
             )
+        worker = self._worker_for(request, session)
+        if worker is not None:
+            return await self._ask(worker, payload, request)
+        return await self._answer(request, session)
+
+    def _worker_for(self, request: JsonRpcRequest, session: Session | None) -> int | None:
+        """The worker that answers a request, unless it is this one."""
+        if request.method == "openenv/session/create":
+            return self._sessions.places.least_loaded() if session is None else None
+        if session is None or request.method == "openenv/session/close":
+            return self._sessions.places.holder(request.params.get("session_id"))
+        return None
+
+    async def _ask(self, worker: int, payload: Any, request: JsonRpcRequest) -> dict[str, Any]:
+        async with self._sessions.awaited():
+            reply = await self._sessions.places.ask(worker, encode_json_rpc(payload))
+        if not reply:
+            message = "The server lost the session: a worker process has ended"
+            return failure_response(JsonRpcErrorCode.SERVER_ERROR, message, request_id=request.id)
+        answer: dict[str, Any] = from_json(reply)
+        if (failure := answer.pop("failure", None)) is not None:
+            raise StoppingError if failure == str(StoppingError()) else OpenEnvError(failure)
+        return answer
+
+    async def _answer_other_worker(self, question: bytes) -> bytes:
+        try:
+            answer = await self._answer(read_request(from_json(question)), None)
+        except Exception as error:  # noqa: BLE001 - the other worker raises it
+            answer = {"failure": describe(error)["message"]}
+        return encode_json_rpc(answer)
+
+    async def _answer(self, request: JsonRpcRequest, session: Session | None) -> dict[str, Any]:
         try:
             result = await self._dispatch(request, session)
         except _RpcFailure as failure:

@@ -12,11 +12,13 @@ import logging
 from collections import deque
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from stepwire.server.uvicorn_host.internals import HttpToolsProtocol, has_begun, mark_as_ended
+from stepwire.server.workers import WEBSOCKET, joined
 
 logger = logging.getLogger("stepwire.server")
 
@@ -59,6 +61,9 @@ class _Refusal(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """Replaces uvicorn's httptools protocol when the application starts."""
 
+    received_elsewhere = b""
+    """The handshake of a connection that another worker has handed over."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.url = b""
@@ -77,6 +82,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether a complete request waits for the end of its answer."""
         cycle = self.cycle
         return cycle is not None and not (cycle.response_complete or cycle.more_body)
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self.received_elsewhere:
+            self.data_received(self.received_elsewhere)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -229,16 +239,21 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse_without_upgrade(self) -> None:
         """Parse the head again without `Upgrade`, so that the body is read as a body."""
         self._ignores_upgrade = False
-        version = self.parser.get_http_version().encode()
-        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        head = self._head(*(field for field in self.headers if field[0] != b"upgrade"))
         self.parser = HttpRequestParser(self)
         self._unclaimed = 0
-        self._parse(b"\r\n".join([*lines, b"", b""]), is_followed=False)
+        self._parse(head, is_followed=False)
+
+    def _head(self, *fields: tuple[bytes, bytes]) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        return b"\r\n".join([*lines, *(b"%s: %s" % field for field in fields), b"", b""])
 
     def _begin_websocket(self) -> None:
         """Hand the connection over, unless the library refuses the handshake without an answer."""
         self._has_ended = True
+        if not self.received_elsewhere and self._leave_to_another_worker():
+            return
         self.handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
         if has_begun(protocol):
@@ -251,6 +266,27 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             refusal = _Refusal(400, "The handshake is malformed")
         self._refuse(refusal)
+
+    def _leave_to_another_worker(self) -> bool:
+        """Hand the connection to the worker that has its session, or to the least loaded one."""
+        workers = joined()
+        if workers is None or self.transport.get_write_buffer_size():
+            return False
+        query = parse_qs(self.url.partition(b"?")[2].decode("latin-1"))
+        if session_ids := query.get("session_id"):
+            worker = workers.holder(session_ids[-1])
+        else:
+            worker = workers.least_loaded()
+        if worker is None:
+            return False
+        self.transport.pause_reading()  # from now on, what the client sends is for the other
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        is_sent = workers.send(worker, WEBSOCKET, self._head(*self.headers), descriptor)
+        if is_sent:
+            self.transport.abort()
+        else:
+            self.transport.resume_reading()
+        return is_sent
 
     def _refuse(self, refusal: _Refusal) -> None:
         """Stop parsing, answer what can be answered, and close the connection."""

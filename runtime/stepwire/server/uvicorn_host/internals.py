@@ -9,7 +9,9 @@ import asyncio
 import inspect
 import signal
 import sys
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from multiprocessing.resource_tracker import ensure_running
 from socket import socket
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 from websockets.http11 import Request, Response
 
 from stepwire.server.uvicorn_host.early_signals import end_at_once_until_served
+from stepwire.server.workers import Seats, make_seats
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -47,6 +50,7 @@ __all__ = [
     "request_exit",
     "run_workers",
     "running_server",
+    "take_connection",
 ]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -129,14 +133,50 @@ def awaited_by(connection: Any) -> object:
     return connection.transport.get_write_buffer_size() if is_unread else Awaited.NOTHING
 
 
+def take_connection(server: Server, accepted: socket, received: bytes) -> None:
+    """Serve a connection that another process has accepted, and the bytes it has received."""
+    loop = asyncio.get_running_loop()
+
+    def make_protocol() -> Any:
+        protocol: Any = server.config.http_protocol_class(
+            config=server.config,
+            server_state=server.server_state,
+            app_state=server.lifespan.state,
+            _loop=loop,
+        )
+        protocol.received_elsewhere = received
+        return protocol
+
+    task = loop.create_task(_connect(make_protocol, accepted))
+    server.server_state.tasks.add(task)  # a stopping server waits for them
+    task.add_done_callback(server.server_state.tasks.discard)
+
+
+async def _connect(make_protocol: Callable[[], Any], accepted: socket) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(make_protocol, accepted)
+    except OSError:  # the client has disconnected
+        accepted.close()
+
+
 def run_workers(config: Config) -> None:
     """Run several workers until a signal stops this process, as `uvicorn.run` does."""
-    multiprocess.Process = WorkerProcess  # type: ignore[misc]
-    Supervisor(config, [config.bind_socket()]).run()
+    seats = make_seats(config.workers)
+    multiprocess.Process = partial(WorkerProcess, seats=seats)  # type: ignore[misc, assignment]
+    Supervisor(config, [config.bind_socket()], seats).run()
 
 
 class Supervisor(Multiprocess):
     """uvicorn's parent process, which passes on repeated signals to workers that are stopping."""
+
+    def __init__(self, config: Config, sockets: list[socket], seats: Seats | None = None) -> None:
+        super().__init__(config, sockets)
+        self._seats = seats
+
+    def terminate_all(self) -> None:
+        if self._seats is not None:
+            self._seats.close()
+        super().terminate_all()
 
     def join_all(self) -> None:
         for worker in self.processes:
@@ -149,6 +189,10 @@ class Supervisor(Multiprocess):
 
 class WorkerProcess(Process):
     """uvicorn's worker process; this class is used on both sides."""
+
+    def __init__(self, config: Config, sockets: list[socket], seats: Seats | None = None) -> None:
+        super().__init__(config, sockets)
+        self.workers = seats and seats.next(self)
 
     def start(self) -> None:
         """Start the worker with signals held back until `target` can handle them."""
@@ -169,6 +213,8 @@ class WorkerProcess(Process):
     def target(self, sockets: list[socket] | None = None) -> None:
         """Serve; called in the worker."""
         end_at_once_until_served()
+        if self.workers is not None:
+            self.workers.join()
         super().target(sockets)
 
 

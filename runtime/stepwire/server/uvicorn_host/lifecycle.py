@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -29,8 +30,10 @@ from stepwire.server.uvicorn_host.internals import (
     mark_as_ended,
     open_connections,
     request_exit,
+    take_connection,
 )
 from stepwire.server.uvicorn_host.pressure import Pressure
+from stepwire.server.workers import joined
 
 logger = logging.getLogger("stepwire.server")
 
@@ -64,6 +67,10 @@ class Lifecycle:
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         self._run(self._close_slow_connections())
+        self._workers = joined()
+        if self._workers is not None:
+            self._workers.listen(partial(take_connection, server))
+            self._workers.accept(True)
         if parent := parent_process():
             threading.Thread(target=self._stop_after, args=(parent,), daemon=True).start()
 
@@ -71,6 +78,8 @@ class Lifecycle:
         """Cancel the background tasks."""
         for task in self._tasks:
             task.cancel()
+        if self._workers is not None:
+            self._workers.close()
         if not self._all_calls_ended:
             threading.Thread(target=_end_process, args=(self._loop,), daemon=True).start()
 
@@ -98,6 +107,8 @@ class Lifecycle:
         """
         self._received[number] += 1
         if self._received.total() == 1:
+            if self._workers is not None:
+                self._workers.accept(False)
             self._run(self._drain(number))
         elif self._received[number] == 2:
             self._sessions.abort_drain()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The places for sessions: of a single process, or shared by the workers of one server.
+
+Workers count their sessions in shared memory, a row of numbers each. The kernel holds the locks,
+and lets go of them when a process ends. So the sessions of a worker that was killed stop counting at
+that moment, and a worker that is killed while it counts does not hold up the others.
+"""
+
+import mmap
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import reduction
+from typing import Any
+
+if sys.platform != "win32":
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
+
+CAN_SHARE = sys.platform == "linux"
+"""Whether this system has what workers need to share their places."""
+
+MOST_APPLICATIONS = 60
+"""Applications of one process whose places are shared; further ones have places in each worker."""
+
+# The numbers in a row: whether the worker accepts sessions, connections on their way to it, all of
+# its sessions, and its sessions of each application.
+_ACCEPTS, _ARRIVING, _SESSIONS, _OF_APPLICATIONS = range(4)
+_WIDTH = _OF_APPLICATIONS + MOST_APPLICATIONS
+_NUMBER = 4  # bytes
+
+
+class Table:
+    """The rows of all workers; pickled for a process that is being started, it is the same table.
+
+    Except for `enter`, and for a worker that has fewer sessions than before, methods are called
+    within `locked`.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._file = os.memfd_create("stepwire-places")
+        os.ftruncate(self._file, rows * _WIDTH * _NUMBER)
+        self._numbers = self._map()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rows": self.rows, "file": reduction.DupFd(self._file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.rows = state["rows"]
+        self._file = state["file"].detach()
+        os.set_inheritable(self._file, False)
+        self._numbers = self._map()
+
+    def _map(self) -> "memoryview[int]":
+        return memoryview(mmap.mmap(self._file, self.rows * _WIDTH * _NUMBER)).cast("I")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the other workers from counting."""
+        lockf(self._file, LOCK_EX, 1, self.rows)
+        try:
+            yield
+        finally:
+            lockf(self._file, LOCK_UN, 1, self.rows)
+
+    def enter(self, row: int) -> None:
+        """Hold the row until this process ends; the worker that had it before has ended."""
+        lockf(self._file, LOCK_EX, 1, row)
+        with self.locked():
+            self._clear(row)
+
+    def counts(self, row: int) -> bool:
+        """Whether the row has numbers, of a worker that lives. It must not be the worker's own."""
+        if not (self.accepts(row) or self.load(row)):
+            return False
+        try:
+            lockf(self._file, LOCK_EX | LOCK_NB, 1, row)
+        except OSError:
+            return True
+        self._clear(row)
+        lockf(self._file, LOCK_UN, 1, row)
+        return False
+
+    def accept(self, row: int, accepts: bool) -> None:
+        """Note whether the worker opens sessions."""
+        self._numbers[row * _WIDTH + _ACCEPTS] = accepts
+
+    def accepts(self, row: int) -> bool:
+        """Whether the worker opens sessions, if it lives."""
+        return bool(self._numbers[row * _WIDTH + _ACCEPTS])
+
+    def count(self, row: int, application: int, sessions: int) -> None:
+        """Note the worker's sessions of an application."""
+        begin = row * _WIDTH
+        cell = begin + _OF_APPLICATIONS + application
+        self._numbers[begin + _SESSIONS] += sessions - self._numbers[cell]
+        self._numbers[cell] = sessions
+
+    def sessions(self, row: int, application: int) -> int:
+        """The worker's sessions of an application, if it lives."""
+        return self._numbers[row * _WIDTH + _OF_APPLICATIONS + application]
+
+    def send(self, row: int, connections: int) -> None:
+        """Note connections that are on their way to the worker; -1 is one that has arrived."""
+        cell = row * _WIDTH + _ARRIVING
+        self._numbers[cell] = max(self._numbers[cell] + connections, 0)
+
+    def load(self, row: int) -> int:
+        """The worker's sessions, and the connections on their way to it."""
+        begin = row * _WIDTH
+        return self._numbers[begin + _SESSIONS] + self._numbers[begin + _ARRIVING]
+
+    def _clear(self, row: int) -> None:
+        for cell in range(row * _WIDTH, (row + 1) * _WIDTH):
+            self._numbers[cell] = 0
+
+
+class Places:
+    """Those of an application that no other worker serves."""
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Keep the other workers from opening sessions; the number of theirs."""
+        yield 0
+
+    def count(self, sessions: int) -> None:
+        """Note the sessions of this worker; it notes a further one within `locked`."""
+
+    @property
+    def elsewhere(self) -> int:
+        """Sessions of the other workers."""
+        return 0
+
+    @property
+    def others_accept(self) -> bool:
+        """Whether another worker opens sessions."""
+        return False
+
+    def least_loaded(self) -> int | None:
+        """The worker that opens sessions and has the fewest, unless that is this one."""
+        return None
+
+    def holder(self, session_id: Any) -> int | None:
+        """The other worker that has made a session's id, if it lives."""
+        return None
+
+    def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what other workers `ask`."""
+
+    async def ask(self, worker: int, question: bytes) -> bytes:
+        """Have another worker answer; no bytes if it ends before it has answered."""
+        raise NotImplementedError  # there is none

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The workers of one server: what each of them knows of the others, and sends them.
+
+`server --workers` starts such workers. A worker can hand another one a connection, or a socket over
+which it asks something. Every worker has an inbox, which its successor takes over.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from stepwire.server.places import CAN_SHARE, MOST_APPLICATIONS, Places, Table
+
+WEBSOCKET = b"w"
+"""Kind of a message: a connection, with the bytes of its handshake."""
+
+_QUESTION = b"q"  # of an application, whose number is the message
+_LARGEST = 128 * 1024  # bytes in a message; a handshake has less
+# More than one worker is there twice while workers are replaced by new ones, on SIGHUP.
+_SPARE = 2
+_SUFFIX = 4  # hexadecimal digits at the end of a session's id, which name its worker
+
+
+class Workers:
+    """The workers of a server, as the one in `row` knows them. The parent process makes it."""
+
+    def __init__(
+        self, table: Table, row: int, inbox: socket.socket, outboxes: list[socket.socket]
+    ) -> None:
+        self.row = row
+        self._table = table
+        self._inbox = inbox
+        self._outboxes = outboxes
+        self._applications = count()
+        self._answers: dict[int, Callable[[bytes], Awaitable[bytes]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same seat, for the process that is being started."""
+        return Workers, (self._table, self.row, self._inbox, self._outboxes)
+
+    def join(self) -> None:
+        """Be the worker in `row`, until this process ends."""
+        global _joined
+        for each in (self._inbox, *self._outboxes):
+            each.setblocking(False)
+            each.set_inheritable(False)
+        self._table.enter(self.row)
+        _joined = self
+
+    # Which worker
+
+    @contextmanager
+    def locked(self) -> Iterator[list[int]]:
+        """Keep the other workers from counting; the rows of those that have or open sessions."""
+        with self._table.locked():
+            rows = range(self._table.rows)
+            yield [row for row in rows if row != self.row and self._table.counts(row)]
+
+    def accept(self, accepts: bool) -> None:
+        """Let the others know whether this worker opens sessions."""
+        with self._table.locked():
+            self._table.accept(self.row, accepts)
+
+    def least_loaded(self) -> int | None:
+        """The worker that opens sessions and has the fewest, unless that is this one."""
+        table = self._table
+        with self.locked() as others:
+            accepting = [row for row in others if table.accepts(row)]
+            if table.accepts(self.row):
+                accepting.insert(0, self.row)
+            if not accepting:
+                return None
+            chosen = min(accepting, key=table.load)
+            return None if chosen == self.row else chosen
+
+    def holder(self, session_id: Any) -> int | None:
+        """The other worker that has made a session's id, if it lives."""
+        try:
+            row = int(session_id[-_SUFFIX:], 16)
+        except (TypeError, ValueError):
+            return None
+        with self.locked() as others:
+            return row if row in others else None
+
+    # Messages
+
+    def send(self, row: int, kind: bytes, content: bytes, descriptor: int) -> bool:
+        """Send an open file with a message; returns whether the worker will get it."""
+        with self._table.locked():
+            self._table.send(row, 1)
+        try:
+            socket.send_fds(self._outboxes[row], [kind, content], [descriptor])
+        except OSError:  # it has many messages that it does not read
+            with self._table.locked():
+                self._table.send(row, -1)
+            return False
+        return True
+
+    def listen(self, take: Callable[[socket.socket, bytes], None]) -> None:
+        """Read the inbox on the running event loop; `take` gets connections and handshakes."""
+        loop = asyncio.get_running_loop()
+
+        def receive() -> None:
+            for kind, content, received in self._received():
+                if kind == WEBSOCKET:
+                    take(received, content)
+                else:
+                    task = loop.create_task(self._answer(int(content), received))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+
+        loop.add_reader(self._inbox, receive)
+
+    def close(self) -> None:
+        """Read the inbox no longer, and drop what arrives late."""
+        asyncio.get_running_loop().remove_reader(self._inbox)
+        for *_, received in self._received():
+            received.close()
+
+    def _received(self) -> Iterator[tuple[bytes, bytes, socket.socket]]:
+        while True:
+            try:
+                message, descriptors, *_ = socket.recv_fds(
+                    self._inbox, _LARGEST, 1, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            with self._table.locked():
+                self._table.send(self.row, -1)
+            for descriptor in descriptors:
+                received = socket.socket(fileno=descriptor)
+                received.setblocking(False)
+                yield message[:1], message[1:], received
+
+    # Applications
+
+    def places(self) -> Places:
+        """Those of the next application that this worker makes; all workers make the same."""
+        number = next(self._applications)
+        return SharedPlaces(self, self._table, number) if number < MOST_APPLICATIONS else Places()
+
+    def answer_with(self, application: int, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what other workers ask an application."""
+        self._answers[application] = answer
+
+    async def ask(self, row: int, application: int, question: bytes) -> bytes:
+        """Ask an application in another worker; no bytes if that ends first."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            is_sent = self.send(row, _QUESTION, b"%d" % application, theirs.fileno())
+        if not is_sent:
+            ours.close()
+            return b""
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            writer.write(question)
+            writer.write_eof()
+            return await reader.read()
+        except OSError:
+            return b""
+        finally:
+            writer.close()
+
+    async def _answer(self, application: int, asking: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=asking)
+        try:
+            with suppress(OSError):
+                question = await reader.read()
+                if application in self._answers:
+                    writer.write(await self._answers[application](question))
+        finally:
+            writer.close()
+
+
+class SharedPlaces(Places):
+    """Those of an application that all workers of a server serve."""
+
+    def __init__(self, workers: Workers, table: Table, application: int) -> None:
+        self._workers = workers
+        self._table = table
+        self._application = application
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        with self._workers.locked() as others:
+            yield sum(self._table.sessions(row, self._application) for row in others)
+
+    def count(self, sessions: int) -> None:
+        self._table.count(self._workers.row, self._application, sessions)
+
+    @property
+    def elsewhere(self) -> int:
+        with self.locked() as sessions:
+            return sessions
+
+    @property
+    def others_accept(self) -> bool:
+        with self._workers.locked() as others:
+            return any(map(self._table.accepts, others))
+
+    def least_loaded(self) -> int | None:
+        return self._workers.least_loaded()
+
+    def holder(self, session_id: Any) -> int | None:
+        return self._workers.holder(session_id)
+
+    def answer_with(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        self._workers.answer_with(self._application, answer)
+
+    async def ask(self, worker: int, question: bytes) -> bytes:
+        return await self._workers.ask(worker, self._application, question)
+
+
+class Seats:
+    """What the parent process gives its workers: a row of the table and an inbox each."""
+
+    def __init__(self, workers: int) -> None:
+        rows = workers + _SPARE
+        self._table = Table(rows)
+        self._inboxes, self._outboxes = zip(
+            *(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(rows)),
+            strict=True,
+        )
+        self._processes: dict[int, Any] = {}
+
+    def next(self, process: Any) -> Workers | None:
+        """The seat of a worker process that has ended, or one that none has had.
+
+        `None` where all are taken.
+        """
+        ended = [row for row, each in self._processes.items() if each.exitcode is not None]
+        free = [*ended, *(row for row in range(self._table.rows) if row not in self._processes)]
+        if not free:
+            return None
+        self._processes[free[0]] = process
+        return Workers(self._table, free[0], self._inboxes[free[0]], list(self._outboxes))
+
+    def close(self) -> None:
+        """Let all workers know that none of them opens sessions any more."""
+        with self._table.locked():
+            for row in range(self._table.rows):
+                self._table.accept(row, False)
+
+
+_joined: Workers | None = None
+
+
+def joined() -> Workers | None:
+    """The workers of this process's server; `None` if it shares no places with others."""
+    return _joined
+
+
+def make_seats(workers: int) -> Seats | None:
+    """Seats for that many workers, and some more; `None` where the system has none."""
+    return Seats(workers) if CAN_SHARE else None
+
+
+def new_places() -> Places:
+    """The places of a new application in this process."""
+    return Places() if _joined is None else _joined.places()
+
+
+def new_session_id() -> str:
+    """A random UUID, whose last digits name the worker that makes it."""
+    unique = str(uuid4())
+    return unique if _joined is None else f"{unique[:-_SUFFIX]}{_joined.row:0{_SUFFIX}x}"
