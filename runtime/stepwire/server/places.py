@@ -2,13 +2,14 @@
 """The places for sessions: of a single process, or shared by the workers of one server.
 
 Workers count their sessions in shared memory, a row of numbers each. The kernel holds the locks,
-and lets go of them when a process ends. So the sessions of a worker that was killed stop counting at
-that moment, and a worker that is killed while it counts does not hold up the others.
+and lets go of them when a process ends. So the sessions of a worker stop counting when it dies, and
+a worker that dies while it counts does not hold up the others.
 """
 
 import mmap
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
@@ -23,18 +24,20 @@ CAN_SHARE = sys.platform == "linux"
 MOST_APPLICATIONS = 60
 """Applications of one process whose places are shared; further ones have places in each worker."""
 
-# The numbers in a row: whether the worker accepts sessions, connections on their way to it, all of
-# its sessions, and its sessions of each application.
-_ACCEPTS, _ARRIVING, _SESSIONS, _OF_APPLICATIONS = range(4)
+# The numbers in a row: whether the worker accepts sessions, when it last showed that its event loop
+# turns, connections on their way to it, all of its sessions, and its sessions of each application.
+_ACCEPTS, _TURNED_AT, _ARRIVING, _SESSIONS, _OF_APPLICATIONS = range(5)
 _WIDTH = _OF_APPLICATIONS + MOST_APPLICATIONS
 _NUMBER = 4  # bytes
+_LONGEST_TURN_S = 1
+_TICKS_PER_S = 10
 
 
 class Table:
     """The rows of all workers; pickled for a process that is being started, it is the same table.
 
-    Except for `enter`, and for a worker that has fewer sessions than before, methods are called
-    within `locked`.
+    Methods are called within `locked`, except for `enter`, `turn` and, for a worker that has fewer
+    sessions than before, `count`.
     """
 
     def __init__(self, rows: int) -> None:
@@ -90,6 +93,15 @@ class Table:
         """Whether the worker opens sessions, if it lives."""
         return bool(self._numbers[row * _WIDTH + _ACCEPTS])
 
+    def turn(self, row: int) -> None:
+        """Note that the worker's event loop turns."""
+        self._numbers[row * _WIDTH + _TURNED_AT] = _now()
+
+    def turns(self, row: int) -> bool:
+        """Whether the worker's event loop has turned within the last second."""
+        turned_at = self._numbers[row * _WIDTH + _TURNED_AT]
+        return _now() - turned_at <= _LONGEST_TURN_S * _TICKS_PER_S
+
     def count(self, row: int, application: int, sessions: int) -> None:
         """Note the worker's sessions of an application."""
         begin = row * _WIDTH
@@ -114,6 +126,10 @@ class Table:
     def _clear(self, row: int) -> None:
         for cell in range(row * _WIDTH, (row + 1) * _WIDTH):
             self._numbers[cell] = 0
+
+
+def _now() -> int:
+    return int(time.monotonic() * _TICKS_PER_S)
 
 
 class Places:

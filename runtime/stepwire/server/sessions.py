@@ -78,6 +78,11 @@ class Sessions:
         return self._capacity.limit
 
     @property
+    def is_single(self) -> bool:
+        """Whether the environment's class is known to allow one session at a time."""
+        return self._capacity.is_known and self.capacity == 1
+
+    @property
     def places(self) -> Places:
         """The places for these sessions and for those of other workers."""
         return self._capacity.places

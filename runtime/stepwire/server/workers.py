@@ -22,6 +22,7 @@ _QUESTION = b"q"  # of an application, whose number is the message
 _LARGEST = 128 * 1024  # bytes in a message; a handshake has less
 # More than one worker is there twice while workers are replaced by new ones, on SIGHUP.
 _SPARE = 2
+_TURN_S = 0.25
 _SUFFIX = 4  # hexadecimal digits at the end of a session's id, which name its worker
 
 
@@ -67,10 +68,13 @@ class Workers:
             self._table.accept(self.row, accepts)
 
     def least_loaded(self) -> int | None:
-        """The worker that opens sessions and has the fewest, unless that is this one."""
+        """The worker that opens sessions and has the fewest, unless that is this one.
+
+        A worker that is held up, such as by a long step on its event loop, gets none from others.
+        """
         table = self._table
         with self.locked() as others:
-            accepting = [row for row in others if table.accepts(row)]
+            accepting = [row for row in others if table.accepts(row) and table.turns(row)]
             if table.accepts(self.row):
                 accepting.insert(0, self.row)
             if not accepting:
@@ -114,11 +118,17 @@ class Workers:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
+        def turn() -> None:
+            self._table.turn(self.row)
+            self._turning = loop.call_later(_TURN_S, turn)
+
         loop.add_reader(self._inbox, receive)
+        turn()
 
     def close(self) -> None:
         """Read the inbox no longer, and drop what arrives late."""
         asyncio.get_running_loop().remove_reader(self._inbox)
+        self._turning.cancel()
         for *_, received in self._received():
             received.close()
 

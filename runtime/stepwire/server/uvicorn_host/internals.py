@@ -136,9 +136,10 @@ def awaited_by(connection: Any) -> object:
 def take_connection(server: Server, accepted: socket, received: bytes) -> None:
     """Serve a connection that another process has accepted, and the bytes it has received."""
     loop = asyncio.get_running_loop()
+    protocol_cls: Any = server.config.http_protocol_class
 
     def make_protocol() -> Any:
-        protocol: Any = server.config.http_protocol_class(
+        protocol = protocol_cls(
             config=server.config,
             server_state=server.server_state,
             app_state=server.lifespan.state,
@@ -192,7 +193,7 @@ class WorkerProcess(Process):
 
     def __init__(self, config: Config, sockets: list[socket], seats: Seats | None = None) -> None:
         super().__init__(config, sockets)
-        self.workers = seats and seats.next(self)
+        self.workers = None if seats is None else seats.next(self)
 
     def start(self) -> None:
         """Start the worker with signals held back until `target` can handle them."""

@@ -7,12 +7,14 @@ What this does starts with the application, so it holds for the `server` command
 
 import ipaddress
 import sys
+from multiprocessing import current_process
 from typing import TYPE_CHECKING
 
-from stepwire.server.logs import announce_pages
+from stepwire.server.logs import announce_pages, logger
 from stepwire.server.sessions import Sessions
 from stepwire.server.settings import Settings
 from stepwire.server.uvicorn_host.early_signals import note_serving
+from stepwire.server.workers import joined
 
 if TYPE_CHECKING:
     from stepwire.server.uvicorn_host.lifecycle import Lifecycle
@@ -50,7 +52,23 @@ class Worker:
         if server.config.uds is None and server.config.fd is None:
             self.host = server.config.host
         announce_pages(self._settings)
+        if server.config.workers > 1 and current_process().name == "SpawnProcess-1":
+            self._warn_of_limits(server.config.workers)
         self._lifecycle = Lifecycle(server, self._sessions, self._settings)
+
+    def _warn_of_limits(self, workers: int) -> None:
+        """Log what the workers of this server are not able to do; one of them does."""
+        if joined() is None:
+            logger.warning(
+                "These %d workers share no places: each has a limit on sessions of its own, "
+                "GET /sessions counts those of one, and a session created over MCP is known to its "
+                "worker only. Workers of the `server` command, on Linux, share all of that",
+                workers,
+            )
+        elif self._sessions.is_single:
+            logger.warning(
+                "The environment allows one session at a time, in all %d workers together", workers
+            )
 
     def stop(self) -> None:
         """Cancel the background tasks; called when the application has stopped."""

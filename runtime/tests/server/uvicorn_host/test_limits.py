@@ -308,8 +308,11 @@ def _wait_for_no_sessions(server: Any) -> None:
 
 
 @pytest.mark.slow
-def test_each_worker_has_its_own_sessions(start_server: Callable[..., Any], connect: Any) -> None:
-    server = start_server("--workers", "2", env={"MAX_CONCURRENT_ENVS": "1"})
+def test_each_worker_of_plain_uvicorn_has_its_own_sessions(
+    start_server: Callable[..., Any], connect: Any
+) -> None:
+    env = {"MAX_CONCURRENT_ENVS": "1"}
+    server = start_server("--workers", "2", application="notes_env.app:app", env=env)
     opened: list[Any] = []
 
     def both_are_open() -> bool:  # the system chooses the worker that takes a connection

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Several workers are one server: its places, its sessions over MCP, and workers that end."""
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from waiting import wait_until
+from websockets.exceptions import ConnectionClosed
+
+from stepwire.conformance.conversation import Conversation
+from stepwire.testing.servers import Server
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="workers share places on Linux"),
+]
+
+_APPLICATION = """
+import os
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.server import create_app, serve
+
+def worker() -> int:
+    "Name the process."
+    return os.getpid()
+
+class Here(NotesEnvironment):
+    TOOLS = (worker,)
+
+    def step(self, action, timeout_s=None, **kwargs):
+        return super().step(NoteAction(text=str(os.getpid())))
+
+app = create_app(Here, NoteAction, NoteObservation)
+if __name__ == "__main__":
+    serve("app:app")
+"""
+_WORKERS = 4
+_PLACES = 12
+
+
+@pytest.fixture(scope="module")
+def start_workers(
+    start_shared_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Server]:
+    application = tmp_path_factory.mktemp("application") / "app.py"
+    application.write_text(_APPLICATION)
+
+    def start(**env: str) -> Server:
+        server = start_shared_server(
+            command=[sys.executable, str(application), "--port", "{port}"],
+            env={
+                "WORKERS": str(_WORKERS),
+                "MAX_CONCURRENT_ENVS": str(_PLACES),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                **env,
+            },
+        )
+        wait_until(lambda: server.log.count("Application startup complete.") == _WORKERS)
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared(start_workers: Callable[..., Server]) -> Server:
+    return start_workers()
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    """Four workers with twelve places, all of them free."""
+    wait_until(lambda: _active(shared) == 0)
+    yield shared
+    wait_until(lambda: _active(shared) == 0)
+
+
+def _get(server: Server, path: str) -> requests.Response:
+    return requests.get(server.url + path, headers={"Connection": "close"}, timeout=60)
+
+
+def _active(server: Server) -> int:
+    counts = _get(server, "/sessions").json()
+    assert counts["max_sessions"] == _PLACES
+    number: int = counts["active_sessions"]
+    return number
+
+
+def _worker(session: Conversation) -> int:
+    """The process that answers a session."""
+    return int(session.step(text="Where?")["data"]["observation"]["text"])
+
+
+def _rpc(server: Server, payload: Any) -> Any:
+    headers = {"Connection": "close"}
+    return requests.post(f"{server.url}/mcp", json=payload, headers=headers, timeout=60).json()
+
+
+def _request(method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+
+
+def _worker_of_call(answer: Any) -> int:
+    return int(answer["result"]["data"])
+
+
+def _refused(server: Server, connect: Callable[..., Conversation]) -> bool:
+    numbers = {"active_sessions": _PLACES, "max_sessions": _PLACES}
+    refusal = connect(server.ws_url).receive()["data"]
+    over_mcp = _rpc(server, _request("openenv/session/create"))["error"]["data"]
+    return numbers == over_mcp and refusal.items() >= numbers.items()
+
+
+@pytest.mark.parametrize("at_once", [1, _PLACES], ids=["one by one", "at once"])
+def test_every_place_is_given_and_no_worker_has_more_than_others(
+    server: Server, connect: Callable[..., Conversation], at_once: int
+) -> None:
+    with ThreadPoolExecutor(at_once) as clients:
+        opened = list(clients.map(lambda _: connect(server.ws_url), range(_PLACES)))
+        workers = Counter(clients.map(_worker, opened))
+    assert sum(workers.values()) == _PLACES
+    assert len(workers) == _WORKERS
+    if at_once == 1:
+        assert set(workers.values()) == {_PLACES // _WORKERS}
+    assert {_active(server) for _ in range(8)} == {_PLACES}
+    assert _refused(server, connect)
+
+
+def test_a_place_that_is_given_back_is_free_for_all_workers(
+    server: Server, connect: Callable[..., Conversation]
+) -> None:
+    """Twelve clients come and go; none of them is ever refused."""
+
+    def come_and_go(_: int) -> None:
+        for _ in range(20):
+            with Conversation.open(server.ws_url) as session:
+                _worker(session)
+                session.send({"type": "close"})
+                assert session.close_code() == 1000
+
+    with ThreadPoolExecutor(_PLACES) as clients:
+        list(clients.map(come_and_go, range(_PLACES)))
+
+
+def test_a_session_created_over_mcp_is_reached_whichever_worker_answers(
+    server: Server, connect: Callable[..., Conversation]
+) -> None:
+    created = [
+        _rpc(server, _request("openenv/session/create"))["result"]["session_id"]
+        for _ in range(_PLACES)
+    ]
+    assert _refused(server, connect)
+    calls = [_request("tools/call", name="worker", session_id=each) for each in created]
+    workers = [_worker_of_call(_rpc(server, call)) for call in calls]
+    assert set(Counter(workers).values()) == {_PLACES // _WORKERS}
+    for _ in range(4):
+        assert [_worker_of_call(_rpc(server, call)) for call in calls] == workers
+        assert [_worker_of_call(answer) for answer in _rpc(server, calls)] == workers  # a batch
+    attached = [connect(f"{server.ws_url}?session_id={each}") for each in created]
+    assert [_worker(session) for session in attached] == workers
+    assert [session.step(text="")["data"]["metadata"]["step"] for session in attached] == (
+        [2] * _PLACES
+    )
+    second = connect(f"{server.ws_url}?session_id={created[0]}")
+    assert "already has a WebSocket" in second.receive()["data"]["message"]
+    unknown = connect(f"{server.ws_url}?session_id={created[0][:-4]}00ff")
+    assert "is not known" in unknown.receive()["data"]["message"]
+    for session in attached:
+        session.connection.close()
+    assert _active(server) == _PLACES  # they outlive their connections
+    missing = _request("tools/call", name="missing", session_id=created[0])
+    assert {str(_rpc(server, missing)["error"]) for _ in range(8)} == {
+        str(_rpc(server, missing)["error"])
+    }
+    for each in created:
+        close = _request("openenv/session/close", session_id=each)
+        assert _rpc(server, close)["result"] == {"session_id": each, "closed": True}
+        assert _rpc(server, close)["error"]["message"] == f"Unknown session_id: {each}"
+
+
+def test_a_session_is_closed_over_the_connection_of_another(
+    server: Server, connect: Callable[..., Conversation]
+) -> None:
+    created = [
+        _rpc(server, _request("openenv/session/create"))["result"]["session_id"]
+        for _ in range(_WORKERS)
+    ]
+    other = connect(server.ws_url)
+    for each in created:
+        close = {"type": "mcp", "data": _request("openenv/session/close", session_id=each)}
+        assert other.ask(close)["data"]["result"] == {"session_id": each, "closed": True}
+
+
+def test_a_killed_worker_loses_its_own_sessions_only(
+    start_workers: Callable[..., Server], connect: Callable[..., Conversation]
+) -> None:
+    server = start_workers()
+    sessions = [connect(server.ws_url) for _ in range(_PLACES)]
+    workers = [_worker(session) for session in sessions]
+    killed = workers[0]
+    sessions[0].send({"type": "step", "data": {"text": "cut off"}})
+    os.kill(killed, signal.SIGKILL)
+    lost = []
+    for session, worker in zip(sessions, workers, strict=True):
+        with suppress(ConnectionClosed):
+            assert _worker(session) == worker != killed
+            continue
+        lost.append(worker)
+    assert lost == [killed] * (_PLACES // _WORKERS)
+    assert _active(server) == _PLACES - len(lost)
+    for _ in lost:  # its places are free before it is replaced
+        sessions.append(connect(server.ws_url))
+        assert _worker(sessions[-1]) not in lost
+    assert _refused(server, connect)
+    wait_until(lambda: server.log.count("Application startup complete.") == _WORKERS + 1)
+    for session in sessions:
+        session.connection.close()
+    wait_until(lambda: _active(server) == 0)
+    again = {_worker(connect(server.ws_url)) for _ in range(_PLACES)}
+    assert len(again) == _WORKERS
+    assert killed not in again
+
+
+def test_a_call_whose_worker_is_killed_gets_an_error(start_workers: Callable[..., Server]) -> None:
+    server = start_workers()
+    created = [
+        _rpc(server, _request("openenv/session/create"))["result"]["session_id"]
+        for _ in range(_WORKERS)
+    ]
+    calls = [_request("tools/call", name="worker", session_id=each) for each in created]
+    killed = _worker_of_call(_rpc(server, calls[0]))
+    os.kill(killed, signal.SIGKILL)
+    for _ in range(8):
+        assert _rpc(server, calls[0])["error"]["code"] in (-32602, -32000)
+        assert killed not in [_worker_of_call(_rpc(server, call)) for call in calls[1:]]
+
+
+def test_a_worker_that_is_held_up_gets_no_sessions_from_others(
+    start_workers: Callable[..., Server], connect: Callable[..., Conversation]
+) -> None:
+    server = start_workers()
+    held_up = _worker(connect(server.ws_url))
+    os.kill(held_up, signal.SIGSTOP)
+    try:
+        threading.Event().wait(1.5)  # a worker that turned a second ago counts as one that turns
+        assert held_up not in {_worker(connect(server.ws_url)) for _ in range(_PLACES - 1)}
+        assert _refused(server, connect)
+    finally:
+        os.kill(held_up, signal.SIGCONT)
+
+
+def test_workers_are_replaced_one_by_one_while_sessions_open_and_end(
+    start_workers: Callable[..., Server],
+) -> None:
+    """Sessions of a worker that is replaced end with 1012; none is refused or cut."""
+    server = start_workers()
+    first = {int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log)}
+    is_over = threading.Event()
+    ends: Counter[Any] = Counter()
+
+    def step_on_and_on(_: int) -> None:
+        while not is_over.is_set():
+            with Conversation.open(server.ws_url) as session:
+                try:
+                    for _ in range(200):
+                        answer = session.step(text="Hi")
+                        if answer["type"] == "error":
+                            ends[answer["data"]["message"]] += 1
+                except ConnectionClosed as closed:
+                    ends[closed.rcvd and closed.rcvd.code] += 1
+
+    with ThreadPoolExecutor(_PLACES // 2) as clients:
+        running = [clients.submit(step_on_and_on, each) for each in range(_PLACES // 2)]
+        try:
+            os.kill(server.process.pid, signal.SIGHUP)
+            wait_until(lambda: server.log.count("Finished server process") == _WORKERS)
+            assert _get(server, "/ready").status_code == 200
+        finally:
+            is_over.set()
+    for each in running:
+        each.result()
+    assert set(ends) <= {1012}
+    with ExitStack() as connections:
+        sessions = [
+            connections.enter_context(Conversation.open(server.ws_url)) for _ in range(_PLACES)
+        ]
+        now = {_worker(session) for session in sessions}
+    assert len(now) == _WORKERS
+    assert not now & first
+    assert "Traceback" not in server.log
+
+
+def test_all_workers_stop_together(
+    start_workers: Callable[..., Server], connect: Callable[..., Conversation]
+) -> None:
+    server = start_workers()
+    sessions = [connect(server.ws_url) for _ in range(_PLACES)]
+    server.process.terminate()
+    assert [session.close_code() for session in sessions] == [1012] * _PLACES
+    assert server.process.wait(60) == 0
+    assert "Traceback" not in server.log
+
+
+def test_plain_uvicorn_says_once_what_its_workers_do_not_share(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server("--workers", "2", application="notes_env.app:app")
+    wait_until(lambda: server.log.count("Application startup complete.") == 2)
+    assert server.log.count("These 2 workers share no places") == 1
+
+
+def test_one_session_at_a_time_holds_for_all_workers(
+    start_server: Callable[..., Server], connect: Callable[..., Conversation], tmp_path: Path
+) -> None:
+    application = tmp_path / "app.py"
+    application.write_text(
+        _APPLICATION.replace("    TOOLS", "    SUPPORTS_CONCURRENT_SESSIONS = False\n    TOOLS")
+    )
+    server = start_server(
+        command=[sys.executable, str(application), "--port", "{port}"],
+        env={"WORKERS": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    wait_until(lambda: server.log.count("Application startup complete.") == 2)
+    assert server.log.count("one session at a time, in all 2 workers together") == 1
+    first = connect(server.ws_url)
+    _worker(first)
+    assert connect(server.ws_url).receive()["data"]["max_sessions"] == 1
