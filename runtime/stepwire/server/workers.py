@@ -13,15 +13,19 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from stepwire.server.logs import logger
 from stepwire.server.places import CAN_SHARE, MOST_APPLICATIONS, Places, Table
 
 WEBSOCKET = b"w"
 """Kind of a message: a connection, with the bytes of its handshake."""
 
+RETRY_S = 0.02
+"""Seconds until a message is sent again to a worker that has many which it has not read."""
+
 _QUESTION = b"q"  # of an application, whose number is the message
 _LARGEST = 128 * 1024  # bytes in a message; a handshake has less
-# More than one worker is there twice while workers are replaced by new ones, on SIGHUP.
-_SPARE = 2
+# One more worker is there while SIGHUP replaces them; SIGTTIN adds others.
+_SPARE = 8
 _TURN_S = 0.25
 _SUFFIX = 4  # hexadecimal digits at the end of a session's id, which name its worker
 
@@ -85,11 +89,15 @@ class Workers:
     def holder(self, session_id: Any) -> int | None:
         """The other worker that has made a session's id, if it lives."""
         try:
-            row = int(session_id[-_SUFFIX:], 16)
-        except (TypeError, ValueError):
+            row = int(str(session_id)[-_SUFFIX:], 16)
+        except ValueError:
             return None
+        return row if self.counts(row) else None
+
+    def counts(self, row: int) -> bool:
+        """Whether another worker lives, and has or opens sessions."""
         with self.locked() as others:
-            return row if row in others else None
+            return row in others
 
     # Messages
 
@@ -142,6 +150,8 @@ class Workers:
                 return
             with self._table.locked():
                 self._table.send(self.row, -1)
+            if not descriptors:
+                logger.error("A connection of another worker was lost: too many files are open")
             for descriptor in descriptors:
                 received = socket.socket(fileno=descriptor)
                 received.setblocking(False)
@@ -163,10 +173,10 @@ class Workers:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
-            is_sent = self.send(row, _QUESTION, b"%d" % application, theirs.fileno())
-        if not is_sent:
-            ours.close()
-            return b""
+            while not self.send(row, _QUESTION, b"%d" % application, theirs.fileno()):
+                await asyncio.sleep(RETRY_S)
+                if not self.counts(row):
+                    break
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
             writer.write(question)
@@ -239,17 +249,20 @@ class Seats:
         )
         self._processes: dict[int, Any] = {}
 
-    def next(self, process: Any) -> Workers | None:
-        """The seat of a worker process that has ended, or one that none has had.
+    def next(self, process: Any) -> Workers:
+        """The seat of a worker process that has ended, or one that none has had."""
+        row = self._free()[0]
+        self._processes[row] = process
+        return Workers(self._table, row, self._inboxes[row], list(self._outboxes))
 
-        `None` where all are taken.
-        """
+    @property
+    def can_grow(self) -> bool:
+        """Whether there is a seat beside the one that replacing workers takes."""
+        return len(self._free()) > 1
+
+    def _free(self) -> list[int]:
         ended = [row for row, each in self._processes.items() if each.exitcode is not None]
-        free = [*ended, *(row for row in range(self._table.rows) if row not in self._processes)]
-        if not free:
-            return None
-        self._processes[free[0]] = process
-        return Workers(self._table, free[0], self._inboxes[free[0]], list(self._outboxes))
+        return ended + [row for row in range(self._table.rows) if row not in self._processes]
 
     def close(self) -> None:
         """Let all workers know that none of them opens sessions any more."""

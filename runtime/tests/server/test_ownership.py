@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A session answers to its owner only, one call at a time, and counts until it is closed."""
 
+import os
+import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from stepwire.conformance.conversation import Conversation
 
 _CAPACITY = 3
+_slow = pytest.mark.slow
 
 
 def _request(method: str, **params: Any) -> dict[str, Any]:
@@ -155,19 +160,33 @@ def _check(numbers: list[int], alive: int | None = None) -> None:
     assert numbers[2] == 0, "a call, or `close`, came in the middle of another call"
 
 
+_WITH_WORKERS = "from stepwire.server import serve; serve('served_environments:app')"
+
+
+@pytest.fixture(scope="module", params=["one process", pytest.param("workers", marks=_slow)])
+def served(request: pytest.FixtureRequest, start_shared_server: Callable[..., Any]) -> Any:
+    """The environments, served by one process or by three workers."""
+    if request.param == "one process":
+        return request.getfixturevalue("environments")
+    return start_shared_server(
+        command=[sys.executable, "-c", _WITH_WORKERS, "--port", "{port}", "--workers", "3"],
+        env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+    )
+
+
 @pytest.mark.parametrize("name", ["guarded", "async-guarded"])
-def test_random_sequences_exceed_no_limit_and_leave_nothing(environments: Any, name: str) -> None:
+def test_random_sequences_exceed_no_limit_and_leave_nothing(served: Any, name: str) -> None:
     run_state_machine_as_test(
-        lambda: _Clients(f"{environments.url}/{name}"),
+        lambda: _Clients(f"{served.url}/{name}"),
         settings=settings(max_examples=8, stateful_step_count=20),
     )
 
 
 @pytest.mark.parametrize("name", ["guarded", "async-guarded", "shared-guarded"])
 def test_calls_of_one_environment_come_one_at_a_time_and_close_waits(
-    environments: Any, name: str
+    served: Any, name: str
 ) -> None:
-    url = f"{environments.url}/{name}"
+    url = f"{served.url}/{name}"
     session_id = _post(url, _request("openenv/session/create"))["result"]["session_id"]
     named = {**_CALL, "params": {**_CALL["params"], "session_id": session_id}}
     close = _request("openenv/session/close", session_id=session_id)

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from stepwire.server.uvicorn_host.internals import HttpToolsProtocol, has_begun, mark_as_ended
-from stepwire.server.workers import WEBSOCKET, joined
+from stepwire.server.workers import RETRY_S, WEBSOCKET, joined
 
 logger = logging.getLogger("stepwire.server")
 
@@ -273,20 +273,25 @@ class HttpProtocol(HttpToolsProtocol):
         if workers is None or self.transport.get_write_buffer_size():
             return False
         query = parse_qs(self.url.partition(b"?")[2].decode("latin-1"))
-        if session_ids := query.get("session_id"):
-            worker = workers.holder(session_ids[-1])
-        else:
-            worker = workers.least_loaded()
+        session_ids = query.get("session_id")
+        worker = workers.holder(session_ids[-1]) if session_ids else workers.least_loaded()
         if worker is None:
             return False
         self.transport.pause_reading()  # from now on, what the client sends is for the other
         descriptor = self.transport.get_extra_info("socket").fileno()
-        is_sent = workers.send(worker, WEBSOCKET, self._head(*self.headers), descriptor)
-        if is_sent:
+        if workers.send(worker, WEBSOCKET, self._head(*self.headers), descriptor):
             self.transport.abort()
-        else:
+            return True
+        if session_ids:
+            self.loop.call_later(RETRY_S, self._begin_websocket_again)
+            return True
+        self.transport.resume_reading()
+        return False
+
+    def _begin_websocket_again(self) -> None:
+        if not self.transport.is_closing():
             self.transport.resume_reading()
-        return is_sent
+            self._begin_websocket()
 
     def _refuse(self, refusal: _Refusal) -> None:
         """Stop parsing, answer what can be answered, and close the connection."""

@@ -7,6 +7,7 @@ before you raise the upper bounds on uvicorn and websockets in `pyproject.toml`.
 
 import asyncio
 import inspect
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ __all__ = [
     "running_server",
     "take_connection",
 ]
+
+logger = logging.getLogger("stepwire.server")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_S = 0.1
@@ -173,6 +176,12 @@ class Supervisor(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket], seats: Seats | None = None) -> None:
         super().__init__(config, sockets)
         self._seats = seats
+
+    def handle_ttin(self) -> None:
+        if self._seats is None or self._seats.can_grow:
+            super().handle_ttin()
+        else:
+            logger.warning("No more than %d workers share their places", self.processes_num)
 
     def terminate_all(self) -> None:
         if self._seats is not None:
