@@ -246,7 +246,23 @@ def test_the_parent_makes_workers_by_the_name_that_is_replaced() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["join_all", "terminate_all", "processes", "signal_queue"])
+def test_a_connection_of_another_worker_can_be_served() -> None:
+    config = _config()
+    config.load()
+    server = uvicorn.Server(config)
+    source = inspect.getsource(uvicorn.Server)
+    assert "self.lifespan = " in source, _moved("Server.lifespan", "internals.py: take_connection")
+    _require(config.lifespan_class(config), "state", "internals.py: take_connection")
+    _require(server.server_state, "tasks", "internals.py: take_connection")
+    parameters = set(inspect.signature(config.http_protocol_class).parameters)
+    expected = {"config", "server_state", "app_state", "_loop"}
+    assert parameters >= expected, _moved("these arguments of a protocol", "internals.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["join_all", "terminate_all", "handle_ttin", "processes", "processes_num", "signal_queue"],
+)
 def test_the_parent_has_what_passes_signals_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from uvicorn.supervisors.multiprocess import Multiprocess
 
