@@ -30,6 +30,7 @@ class Capacity:
         self._factory = factory
         self._most = default if requested is None else requested
         self._first: asyncio.Future[EnvironmentFactoryError | None] | None = None
+        factory.when_known(lambda known: self.places.set_limit(self._limit_of(known)))
         if requested is None or requested == 1:
             return
         if factory.environment_cls is None:
@@ -40,9 +41,17 @@ class Capacity:
     @property
     def limit(self) -> int:
         environment_cls = self._factory.environment_cls
-        if environment_cls is None or environment_cls.SUPPORTS_CONCURRENT_SESSIONS:
-            return self._most
-        return 1
+        if environment_cls is None:
+            return self.places.limit or self._most
+        return self._limit_of(environment_cls)
+
+    def _limit_of(self, environment_cls: type[AnyEnvironment]) -> int:
+        return self._most if environment_cls.SUPPORTS_CONCURRENT_SESSIONS else 1
+
+    @property
+    def is_known_anywhere(self) -> bool:
+        """Whether the limit is final in this worker or in another one."""
+        return self.is_known or self.places.limit > 0
 
     @property
     def is_known(self) -> bool:

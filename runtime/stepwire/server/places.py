@@ -36,14 +36,14 @@ _TICKS_PER_S = 10
 class Table:
     """The rows of all workers; pickled for a process that is being started, it is the same table.
 
-    Methods are called within `locked`, except for `enter`, `turn` and, for a worker that has fewer
-    sessions than before, `count`.
+    Methods are called within `locked`. `limit`, `set_limit`, `enter` and `turn` need no lock, and
+    neither does `count` when the worker has fewer sessions than before.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self._file = os.memfd_create("stepwire-places")
-        os.ftruncate(self._file, rows * _WIDTH * _NUMBER)
+        os.ftruncate(self._file, self._size)
         self._numbers = self._map()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +56,12 @@ class Table:
         self._numbers = self._map()
 
     def _map(self) -> "memoryview[int]":
-        return memoryview(mmap.mmap(self._file, self.rows * _WIDTH * _NUMBER)).cast("I")
+        return memoryview(mmap.mmap(self._file, self._size)).cast("I")
+
+    @property
+    def _size(self) -> int:
+        """Bytes; one row more has the limits of the applications."""
+        return (self.rows + 1) * _WIDTH * _NUMBER
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -113,6 +118,14 @@ class Table:
         """The worker's sessions of an application, if it lives."""
         return self._numbers[row * _WIDTH + _OF_APPLICATIONS + application]
 
+    def limit(self, application: int) -> int:
+        """The limit on sessions of an application; 0 as long as no worker knows it."""
+        return self._numbers[self.rows * _WIDTH + _OF_APPLICATIONS + application]
+
+    def set_limit(self, application: int, limit: int) -> None:
+        """Note the limit, which is the same in all workers that know it."""
+        self._numbers[self.rows * _WIDTH + _OF_APPLICATIONS + application] = limit
+
     def send(self, row: int, connections: int) -> None:
         """Note connections that are on their way to the worker; -1 is one that has arrived."""
         cell = row * _WIDTH + _ARRIVING
@@ -152,6 +165,14 @@ class Places:
     def others_accept(self) -> bool:
         """Whether another worker opens sessions."""
         return False
+
+    @property
+    def limit(self) -> int:
+        """The number of places, if another worker knows it; else 0."""
+        return 0
+
+    def set_limit(self, limit: int) -> None:
+        """Let the other workers know the number of places."""
 
     def least_loaded(self) -> int | None:
         """The worker that opens sessions and has the fewest, unless that is this one."""

@@ -123,9 +123,8 @@ class Sessions:
             return await self._open_one()
 
     async def _open_one(self) -> Session:
-        if self.draining:
-            raise StoppingError
-        self._take_place()
+        while not self._take_place():  # noqa: ASYNC110 - another process is awaited
+            await asyncio.sleep(_POLL_S)
         try:
             session = await self._factory.create_lasting()
             self._open[session.id] = session
@@ -136,13 +135,19 @@ class Sessions:
             self._sweeper = asyncio.create_task(self._sweep())
         return session
 
-    def _take_place(self) -> None:
+    def _take_place(self) -> bool:
+        """Take a place; `False` while another worker opens the first session of a new class."""
+        if self.draining:
+            raise StoppingError
         with self.places.locked() as elsewhere:
+            if elsewhere and not self._capacity.is_known_anywhere:
+                return False
             active = self.active + elsewhere
             if active >= self.capacity:
                 raise SessionCapacityError(active, self.capacity)
             self._opening += 1
             self.places.count(self.active)
+            return True
 
     def _count(self, _: Any = None) -> None:
         self.places.count(self.active)

@@ -224,6 +224,13 @@ class SharedPlaces(Places):
         with self._workers.locked() as others:
             return any(map(self._table.accepts, others))
 
+    @property
+    def limit(self) -> int:
+        return self._table.limit(self._application)
+
+    def set_limit(self, limit: int) -> None:
+        self._table.set_limit(self._application, limit)
+
     def least_loaded(self) -> int | None:
         return self._workers.least_loaded()
 

@@ -320,19 +320,32 @@ def test_plain_uvicorn_says_once_what_its_workers_do_not_share(
     assert server.log.count("These 2 workers share no places") == 1
 
 
+@pytest.mark.parametrize("environment", ["Here", "lambda: Here()"], ids=["class", "function"])
 def test_one_session_at_a_time_holds_for_all_workers(
-    start_server: Callable[..., Server], connect: Callable[..., Conversation], tmp_path: Path
+    start_server: Callable[..., Server],
+    connect: Callable[..., Conversation],
+    tmp_path: Path,
+    environment: str,
 ) -> None:
     application = tmp_path / "app.py"
-    application.write_text(
-        _APPLICATION.replace("    TOOLS", "    SUPPORTS_CONCURRENT_SESSIONS = False\n    TOOLS")
-    )
+    source = _APPLICATION.replace("create_app(Here", f"create_app({environment}")
+    limit = "    SUPPORTS_CONCURRENT_SESSIONS = False\n"
+    application.write_text(source.replace("    TOOLS", f"{limit}    TOOLS"))
     server = start_server(
         command=[sys.executable, str(application), "--port", "{port}"],
         env={"WORKERS": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     wait_until(lambda: server.log.count("Application startup complete.") == 2)
-    assert server.log.count("one session at a time, in all 2 workers together") == 1
-    first = connect(server.ws_url)
-    _worker(first)
-    assert connect(server.ws_url).receive()["data"]["max_sessions"] == 1
+    is_known = environment == "Here"
+    assert server.log.count("one session at a time, in all 2 workers together") == is_known
+
+    def step(session: Conversation) -> Any:
+        with suppress(ConnectionClosed):  # refused, before it could ask
+            session.send({"type": "step", "data": {"text": "Where?"}})
+        return session.receive()
+
+    with ThreadPoolExecutor(8) as clients:
+        opened = list(clients.map(lambda _: connect(server.ws_url), range(8)))
+        answers = [answer["data"] for answer in clients.map(step, opened)]
+    refused = [answer["max_sessions"] for answer in answers if "max_sessions" in answer]
+    assert refused == [1] * 7
