@@ -102,7 +102,8 @@ def test_the_image_sets_the_host_that_the_table_says() -> None:
 
 def test_the_variables_it_names_are_settings() -> None:
     not_ours = {"SIGTERM", "SIGINT", "FORWARDED_ALLOW_IPS", "NAME", "DIRECTORY", "OPENENV_MODE"}
-    not_ours |= {"VALIDATION_ERROR", "SESSION_ERROR", "CAPACITY_REACHED", "GET"}
+    not_ours |= {"VALIDATION_ERROR", "SESSION_ERROR", "CAPACITY_REACHED", "GET", "SIGHUP"}
+    not_ours |= {"SUPPORTS_CONCURRENT_SESSIONS"}
     names = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)*)=", page.text))
     names |= set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page.text))
     ours = {name.removeprefix(PREFIX).lower() for name in names - not_ours}
