@@ -20,6 +20,7 @@ _ERRORS = [
     "ImageNotFoundError",
     "InvalidActionError",
     "InvalidOptionError",
+    "LostEpisodesError",
     "PortTakenError",
     "ProtocolViolationError",
     "ReplyTimeoutError",
@@ -34,6 +35,7 @@ _PUBLIC = {
     "stepwire.server": ["HTTPEnvServer", "Settings", "create_app", "create_fastapi_app", "serve"],
     "stepwire.client": [
         "AwaitableState",
+        "LostEpisode",
         "SessionClient",
         "SessionPool",
         "ToolDialect",

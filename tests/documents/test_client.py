@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from document import ADDRESS, Document
-from echo_env import EchoEnv
+from echo_env import EchoEnv, EchoEnvPool
 from stepwire.client.launch import DockerContainer
 
 page = Document("docs/client.md")
@@ -76,7 +76,7 @@ def test_the_container_of_a_killed_client_is_removed(
 ) -> None:
     code = f"""
 import os, signal
-from echo_env import EchoEnv
+from echo_env import EchoEnv, EchoEnvPool
 env = EchoEnv.from_docker_image({documented_image!r})
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -132,4 +132,12 @@ def test_sync_of_the_framework_works_too(run_python: Callable[..., str]) -> None
     block.require_printed(run_python(code))
 
 
-test_blocks = page.test_the_other_blocks()
+def test_pool_options_are_the_parameters_of_a_pool() -> None:
+    parameters = inspect.signature(EchoEnvPool.__init__).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    for name in ("self", "base_url", "num_envs", "client_options"):
+        del defaults[name]
+    _require_defaults(_documented_options("Several servers"), defaults)
+
+
+test_blocks = page.test_the_other_blocks(slow=["Several servers, 1"])

@@ -5,6 +5,7 @@ from stepwire._interrupts import ended_by_signals
 
 with ended_by_signals():
     from stepwire.client import errors
+    from stepwire.client.episodes import LostEpisode
     from stepwire.client.errors import *  # noqa: F403
     from stepwire.client.results import AwaitableState
     from stepwire.client.session_client import SessionClient
@@ -12,5 +13,12 @@ with ended_by_signals():
     from stepwire.client.tools import ToolDialect
     from stepwire.protocol.stamps import verify_stamp
 
-__all__ = ["AwaitableState", "SessionClient", "SessionPool", "ToolDialect", "verify_stamp"]
+__all__ = [
+    "AwaitableState",
+    "LostEpisode",
+    "SessionClient",
+    "SessionPool",
+    "ToolDialect",
+    "verify_stamp",
+]
 __all__ += errors.__all__

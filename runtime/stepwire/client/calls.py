@@ -29,7 +29,8 @@ class Call(Generic[ResultT]):
     is_done = False
     error: BaseException | None = None
     pauses: Iterator[float] | None = None  # of the session, between its attempts
-    loop: asyncio.AbstractEventLoop | None = None  # the loop of a deferred call
+    asked_at: float | None = None  # for a place on one of several servers; monotonic
+    loop: asyncio.AbstractEventLoop | None = None  # on which it was made, if it is deferred
     _coroutine: Coroutine[Any, Any, ResultT] | None = None
     _unread: "_UnreadFailure | None" = None
     _result: ResultT

@@ -222,6 +222,10 @@ class Connection:
         """Whether the connection is known to be closed, by either side."""
         return self._sock is None or self._exchange.has_ended
 
+    def ended(self) -> EnvClientError:
+        """The error of a connection that has ended."""
+        return self._exchange.ended()
+
     def disown(self) -> None:
         """Leave the socket to the parent process: this process is a fork of it."""
         self.is_usable = self.is_of_this_process = False

@@ -17,12 +17,14 @@ EnvClientError
 │   ├── PortTakenError                        … because something else listens on its port
 │   ├── ServerExitedError                     … because it ended before it was healthy
 │   └── ServerNotHealthyError   TimeoutError  … because it was not healthy in time
+├── LostEpisodesError       RuntimeError      more episodes of a pool were lost than it may lose
 └── UsageError              RuntimeError      the call cannot work where it was made
 """
 
 import asyncio
 import re
 import sys
+from collections import Counter
 from typing import Any
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "ImageNotFoundError",
     "InvalidActionError",
     "InvalidOptionError",
+    "LostEpisodesError",
     "PortTakenError",
     "ProtocolViolationError",
     "ReplyTimeoutError",
@@ -203,6 +206,26 @@ class ServerExitedError(ServerStartError):
 
 class ServerNotHealthyError(ServerStartError, _AnyTimeoutError):
     """The server was not healthy within `wait_timeout`, and was stopped."""
+
+
+class LostEpisodesError(EnvClientError, RuntimeError):
+    """A pool has lost more episodes than its `max_lost_episodes`, the `limit`.
+
+    `episodes` has them all, as `LostEpisode`. Nothing was sent.
+    """
+
+    def __init__(self, limit: int, episodes: list[Any]) -> None:
+        self.limit = limit
+        self.episodes = list(episodes)
+        servers = Counter(episode.server for episode in episodes)
+        shown = ", ".join(f"{number} on {server}" for server, number in servers.most_common(5))
+        super().__init__(
+            f"{len(episodes)} episodes were lost with their sessions ({shown}); the limit is "
+            f"`max_lost_episodes={limit}`. The last one: {episodes[-1].reason}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit, self.episodes)
 
 
 class UsageError(EnvClientError, RuntimeError):

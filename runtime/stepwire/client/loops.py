@@ -9,13 +9,15 @@ deferred calls before a loop is closed.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent import futures
-from contextlib import suppress
-from typing import Protocol, TypeVar
+from contextlib import aclosing, suppress
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 ResultT = TypeVar("ResultT")
+_END = object()
 
 
 class _Flushable(Protocol):
@@ -55,6 +57,34 @@ def in_thread(function: Callable[[], ResultT]) -> "futures.Future[ResultT]":
 async def run_in_thread(function: Callable[[], ResultT]) -> ResultT:
     """`in_thread` without blocking the loop. Cancelled, it leaves the function running."""
     return await asyncio.wrap_future(in_thread(function))
+
+
+def iterated_in_thread(
+    items: Callable[[], AsyncGenerator[ResultT, None]],
+) -> Generator[ResultT, None, None]:
+    """What an asynchronous generator yields on a loop in a thread of its own.
+
+    Closing this generator cancels that one, and waits for its end.
+    """
+    received: SimpleQueue[Any] = SimpleQueue()
+
+    async def put_all() -> None:
+        received.put((asyncio.get_running_loop(), asyncio.current_task()))
+        async with aclosing(items()) as each:
+            async for item in each:
+                received.put(item)
+
+    running = in_thread(lambda: asyncio.run(put_all()))
+    running.add_done_callback(lambda _: received.put(_END))
+    loop, task = received.get()
+    try:
+        while (item := received.get()) is not _END:
+            yield item
+        running.result()
+    finally:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(task.cancel)
+        futures.wait([running])
 
 
 def on_loop_shutdown(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
@@ -103,17 +133,18 @@ class CallLock:
         while not self.acquire_now(loop):
             waiting = (loop, loop.create_future())
             self._waiting.append(waiting)
-            try:
-                if self.acquire_now(loop):  # it was released before this waiter was queued
-                    return
-                await waiting[1]
-            except BaseException:
-                if waiting not in self._waiting:  # already woken: wake the next one instead
-                    self._wake_next()
-                raise
-            finally:
+            if self.acquire_now(loop):  # it was released before this waiter was in the queue
                 with suppress(ValueError):
                     self._waiting.remove(waiting)
+                return
+            try:
+                await waiting[1]
+            except BaseException:
+                try:
+                    self._waiting.remove(waiting)
+                except ValueError:  # already woken: pass that on to the next one
+                    self._wake_next()
+                raise
 
     def release(self) -> None:
         """Release the lock; any thread may do so."""

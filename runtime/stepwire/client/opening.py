@@ -31,7 +31,7 @@ class Route(NamedTuple):
 
 def route_to(uri: WebSocketURI) -> Route:
     """The way to a server, through a proxy if the environment names one; never to this machine."""
-    proxy = None if _is_loopback(uri.host) else _proxy_for(uri)
+    proxy = None if is_loopback(uri.host) else _proxy_for(uri)
     if proxy is None:
         return Route(uri.host, uri.port, None)
     if proxy.scheme not in ("http", "https") or not proxy.hostname:
@@ -64,7 +64,7 @@ def _proxy_for(uri: WebSocketURI) -> SplitResult | None:
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

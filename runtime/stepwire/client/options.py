@@ -30,13 +30,13 @@ class Options(NamedTuple):
 
 def checked_options(given: Mapping[str, Any]) -> Options:
     """The options of a client from its arguments. Raises `InvalidOptionError`."""
-    size_mb = _number(given, "max_message_size_mb", "MiB")
+    size_mb = number(given, "max_message_size_mb", "MiB")
     return Options(
         _headers(given["headers"], given["token"]),
-        _number(given, "connect_timeout_s"),
-        _number(given, "message_timeout_s"),
+        number(given, "connect_timeout_s"),
+        number(given, "message_timeout_s"),
         max(1, int(size_mb * 2**20)),
-        _number(given, "capacity_wait_s", may_be_0=True, may_be_endless=True),
+        number(given, "capacity_wait_s", may_be_0=True, may_be_endless=True),
         (
             _number_or_none(given, "websocket_ping_interval_s"),
             _number_or_none(given, "websocket_ping_timeout_s"),
@@ -44,7 +44,7 @@ def checked_options(given: Mapping[str, Any]) -> Options:
     )
 
 
-def _number(
+def number(
     given: Mapping[str, Any],
     name: str,
     unit: str = "seconds",
@@ -52,6 +52,7 @@ def _number(
     may_be_0: bool = False,
     may_be_endless: bool = False,
 ) -> float:
+    """An option that must be a number. Raises `InvalidOptionError`."""
     value = given[name]
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
@@ -64,7 +65,7 @@ def _number(
 
 
 def _number_or_none(given: Mapping[str, Any], name: str) -> float | None:
-    return None if given[name] is None else _number(given, name, may_be_endless=True)
+    return None if given[name] is None else number(given, name, may_be_endless=True)
 
 
 def _headers(headers: Any, token: Any) -> dict[str, str]:

@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from stepwire.client.addresses import RedirectedError, Target, without_secrets
-from stepwire.client.calls import Call, pauses, weak_method
+from stepwire.client.addresses import without_secrets
+from stepwire.client.calls import Call, weak_method
 from stepwire.client.connection import Connection
 from stepwire.client.endings import session_lost
+from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
@@ -24,11 +25,11 @@ from stepwire.client.errors import (
     SessionLostError,
     UsageError,
 )
-from stepwire.client.exchange import Exchange
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.loops import CallLock, on_loop_shutdown, run_in_thread
+from stepwire.client.loops import CallLock, on_loop_shutdown
 from stepwire.client.messages import CLOSE_REQUEST
 from stepwire.client.options import Options
+from stepwire.client.way import Way
 
 logger = logging.getLogger("stepwire.client")
 
@@ -54,12 +55,10 @@ class Session:
         on. `rephrase`, called when the server refuses a call, returns whether it has changed the
         call and the session is to perform it again.
         """
-        self.url = url
+        self.way = Way(url, options, find_server)
         self.message_timeout_s = options.message_timeout_s
         self.connection: Connection | None = None
-        self.episode_id: str | None = None  # if a reset or a state has shown it
-        self._options = options
-        self._find_server = find_server and weak_method(find_server)
+        self.episode = Episode()
         self._rephrase = rephrase and weak_method(rephrase)
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
@@ -148,7 +147,7 @@ class Session:
             logger.error(
                 "Calls to %s were never performed (%d): they were made on an event loop that ended "
                 "before their results were awaited or read, or the client was closed.",
-                without_secrets(self.url),
+                without_secrets(self.way.url),
                 len(self._deferred),
             )
 
@@ -164,11 +163,11 @@ class Session:
                 if pause:
                     time.sleep(pause)
                 if connection is None or not connection.is_usable:
-                    connection = self._open(reopen=call.starts_episode)
+                    connection = self._open(call)
                 if only_begin:
                     connection.begin(call.request, self.message_timeout_s)
                     return connection
-                call.finish(connection.ask(call.request, self.message_timeout_s))
+                self._finish(call, connection.ask(call.request, self.message_timeout_s))
                 break
             except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
@@ -183,11 +182,17 @@ class Session:
                 if pause:
                     await asyncio.sleep(pause)
                 if connection is None or not connection.is_usable:
-                    connection = await self._open_async(reopen=call.starts_episode)
-                call.finish(await connection.ask_async(call.request, self.message_timeout_s))
+                    connection = await self._open_async(call)
+                reply = await connection.ask_async(call.request, self.message_timeout_s)
+                self._finish(call, reply)
                 return
             except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                 pause = self._pause_after(error, call, is_new=is_new)
+
+    def _finish(self, call: Call[Any], reply: bytes) -> None:
+        call.finish(reply)
+        if self.way.place is not None:
+            self.way.place.confirm()
 
     def _pause_after(self, error: BaseException, call: Call[Any], *, is_new: bool) -> float | None:
         """The seconds to wait before another attempt, or `None` after failing the call for good.
@@ -197,11 +202,11 @@ class Session:
         if isinstance(error, SessionLostError) and call.starts_episode and not is_new:
             self._drop_connection()  # a new episode does not need the old session
             return 0.0
-        if isinstance(error, CapacityReachedError):
+        pause = self.way.pause_after(error, call)
+        if pause is not None or isinstance(error, CapacityReachedError):
             self._drop_connection()  # as the server does
-            call.pauses = call.pauses or pauses(self._options.capacity_wait_s)
-            if (pause := next(call.pauses, None)) is not None:
-                return pause
+        if pause is not None:
+            return pause
         if self._rephrase and isinstance(error, ServerError) and self._rephrase(call, error):
             return 0.0  # the session goes on
         if isinstance(error, ProtocolViolationError) and self.connection is not None:
@@ -217,17 +222,13 @@ class Session:
 
     # One call in two halves, for `SessionPool`, which waits for many sessions at once.
 
-    async def open_for(self, call: Call[Any]) -> None:
-        """Open the connection that a call needs, before `begin`; when that fails, so does it."""
-        await self._lock.acquire()
-        try:
-            is_next = not self._deferred or self._deferred[0] is call
-            if self.connection is None and is_next:
-                await self._open_async(reopen=call.starts_episode)
-        except Exception as error:  # noqa: BLE001 - kept in the call
-            self._pause_after(error, call, is_new=True)
-        finally:
-            self._lock.release()
+    def opens_for(self, call: Call[Any]) -> bool:
+        """Whether the session is to open a connection for this call, as far as is known."""
+        if (connection := self.connection) is None:
+            return call.starts_episode or self._loss is None
+        if call.starts_episode and connection.is_usable:
+            connection.answer_pings()  # notices that the server has closed
+        return call.starts_episode and (not connection.is_usable or connection.has_ended)
 
     def begin(self, call: Call[Any]) -> Connection | None:
         """Send a call's request, after those that were deferred before it.
@@ -257,12 +258,9 @@ class Session:
         try:
             reply = connection.go_on()
             if reply is not None:
-                call.finish(reply)
+                self._finish(call, reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
-            pause = self._pause_after(error, call, is_new=True)
-            if pause:
-                self._perform_one(call)  # blocks until the server has room, and the pool with it
-            elif pause is not None:
+            if self._pause_after(error, call, is_new=True) is not None:
                 self._perform_one(call, only_begin=True)
         if call.is_done:
             self._end_begun()
@@ -286,7 +284,7 @@ class Session:
         self._lock.acquire_blocking()
         try:
             if self.connection is None or not self.connection.is_usable:
-                self._open(reopen=True)
+                self._open(None)
         finally:
             self._lock.release()
 
@@ -295,7 +293,7 @@ class Session:
         await self._lock.acquire()
         try:
             if self.connection is None or not self.connection.is_usable:
-                await self._open_async(reopen=True)
+                await self._open_async(None)
         finally:
             self._lock.release()
 
@@ -318,9 +316,25 @@ class Session:
     def _leave_connection(self) -> Connection | None:
         """Detach the connection and return it to be closed, if this process opened it."""
         connection, self.connection = self.connection, None
-        self._loss = None
+        self._loss, self.episode.is_running = None, False
         self._is_closed = True
+        if self.way.place is not None:
+            self.way.place.leave()
         return connection if connection is not None and connection.is_of_this_process else None
+
+    def check(self) -> None:
+        """Notice, without waiting, that the server has closed an idle connection."""
+        if not self._lock.acquire_blocking(False):
+            return  # a call is under way, which notices by itself
+        try:
+            connection = self.connection
+            if connection is not None and connection.is_of_this_process:
+                connection.answer_pings()
+                if connection.has_ended:
+                    connection.drop()
+                    self._record_loss(connection.ended())
+        finally:
+            self._lock.release()
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
@@ -332,50 +346,33 @@ class Session:
         """Leave all calls so far to the parent process: this process is a fork of it."""
         self._lock = CallLock()  # a thread that the fork does not have may hold the old one
         self._deferred.clear()
+        if self.way.place is not None:
+            self.way.place.disown()
         if self.connection is not None:
             self.connection.disown()
 
-    def _open(self, *, reopen: bool) -> Connection:
-        self._require_no_episode(reopen=reopen)
-        register_for_keepalive(self)
-        if self._find_server is not None:
-            self.url = self._find_server()
-        target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
-        while self.connection is None:
-            try:
-                self.connection = Connection.open(*self._way_to(target))
-            except RedirectedError as redirect:
-                target.follow(redirect)
-        self._loss = self.episode_id = None
+    def _open(self, call: Call[Any] | None) -> Connection:
+        self._prepare_to_open(call)
+        self.connection = self.way.open(call)
+        self._loss, self.episode = None, Episode()
         return self.connection
 
-    async def _open_async(self, *, reopen: bool) -> Connection:
-        self._require_no_episode(reopen=reopen)
-        register_for_keepalive(self)
-        if self._find_server is not None:
-            self.url = await run_in_thread(self._find_server)  # may start a server
-        target = Target(self.url, self._options.headers, self._options.connect_timeout_s)
-        while self.connection is None:
-            try:
-                self.connection = await Connection.open_async(*self._way_to(target))
-            except RedirectedError as redirect:
-                target.follow(redirect)
-        self._loss = self.episode_id = None
+    async def _open_async(self, call: Call[Any] | None) -> Connection:
+        self._prepare_to_open(call)
+        self.connection = await self.way.open_async(call)
+        self._loss, self.episode = None, Episode()
         return self.connection
 
-    def _way_to(self, target: Target) -> tuple[Exchange, dict[str, str], float]:
-        exchange = Exchange(target.url, self._options.max_message_size, self._options.ping)
-        return exchange, target.headers, target.timeout_s
-
-    def _require_no_episode(self, *, reopen: bool) -> None:
-        """Raise `SessionLostError` if an episode was lost and `reopen` does not allow a new one."""
+    def _prepare_to_open(self, call: Call[Any] | None) -> None:
+        """Raise `SessionLostError` if an episode was lost and `call` does not start a new one."""
         if self.connection is not None and self.connection.is_of_this_process:
             self._lose("its connection was dropped.")
         elif self.connection is not None:
             # Two processes that read one socket would each get replies of the other.
             self._lose("it belongs to the process this one was forked from.")
-        if self._loss is not None and not reopen:
+        if self._loss is not None and not (call is None or call.starts_episode):
             raise self._loss
+        register_for_keepalive(self)
 
     def _record_loss(self, error: BaseException) -> None:
         """Note that the session is lost if `error` has dropped its connection."""
@@ -386,7 +383,10 @@ class Session:
 
     def _lose(self, why: str) -> None:
         self.connection = None
-        self._loss = session_lost(without_secrets(self.url), why)
+        self._loss = session_lost(without_secrets(self.way.url), why)
+        if self.way.place is not None:
+            self.way.place.lose(self.episode, why)
+        self.episode.is_running = False
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

@@ -23,7 +23,7 @@ from openenv.core.env_server.mcp_types import (
 from openenv.core.env_server.types import State
 
 from stepwire.client.addresses import without_secrets
-from stepwire.client.calls import Call
+from stepwire.client.calls import Call, weak_method
 from stepwire.client.errors import InvalidActionError, InvalidOptionError
 from stepwire.client.loops import run_in_thread, running_loop
 from stepwire.client.messages import (
@@ -43,6 +43,7 @@ from stepwire.client.results import (
     PendingStepResult,
     pending_state_class,
 )
+from stepwire.client.servers import Place
 from stepwire.client.session import Session
 from stepwire.client.starting import StartingClient
 from stepwire.client.tools import ToolClient
@@ -168,7 +169,8 @@ class SessionClient(
 
     def __repr__(self) -> str:
         session = self._session
-        episode = "" if session.episode_id is None else f", episode {session.episode_id!r}"
+        episode_id = session.episode.id
+        episode = "" if episode_id is None else f", episode {episode_id!r}"
         address = without_secrets(self._base_url or self._server)
         return f"<{type(self).__name__} {address}: session {session.status}{episode}>"
 
@@ -258,9 +260,11 @@ class SessionClient(
         self._tools = None
         return Closed()
 
-    def begin_close(self) -> None:
-        """Ask the server to close, for `close()` to wait: many clients then wait together."""
-        self._session.begin_close()
+    def take(self, place: Place) -> Session:
+        """Open connections where `place` is; returns what performs the calls. For `SessionPool`."""
+        place.on_move = weak_method(self._set_address)
+        self._session.way.place = place
+        return self._session
 
     def close(self) -> "Closed":  # type: ignore[override]
         """Close the session, and stop the server if this client started it. May be repeated.
@@ -300,7 +304,7 @@ class SessionClient(
             closing.callback(self._stop_server)
             closing.callback(self._session.close)
             for child in [*self._children]:
-                child.begin_close()
+                child._session.begin_close()
                 closing.callback(child.close)
 
     async def _close_everything_async(self) -> None:
@@ -344,7 +348,7 @@ class SessionClient(
         """The call of `reset(**arguments)`, for `SessionPool` to perform."""
         self.warn_of_unknown(arguments)
         self._tools = None
-        read = partial(self._read_reset, arguments.get("episode_id"))
+        read = partial(self._read_reset, arguments)
         return Call(self._session, reset_request(arguments), read, starts_episode=True)
 
     def prepare_step(self, action: Any) -> Call[AwaitableStepResult[Any]]:
@@ -367,8 +371,7 @@ class SessionClient(
                 ) from error
             if not is_ordinary and self._calls_tools and self.tool_dialect is not None:
                 data, parse = self.tool_dialect.request(data), self._parse_tool_call
-        read = partial(read_result, parse, self._server)
-        return Call(self._session, step_request(data), read)
+        return Call(self._session, step_request(data), partial(self._read_step, parse))
 
     def _defers(self) -> bool:
         return not self._is_blocking and running_loop() is not None
@@ -384,14 +387,14 @@ class SessionClient(
         self._session.defer(call, loop)
         return pending(call)
 
-    def _read_reset(self, episode_id: Any, reply: bytes) -> AwaitableStepResult[ObsT]:
+    def _read_reset(self, arguments: dict[str, Any], reply: bytes) -> AwaitableStepResult[ObsT]:
         result = read_result(self._parse_result, self._server, reply)
         if self.tool_dialect is not None:
             result.observation = self.tool_dialect.complete(result.observation)
-        self._session.episode_id = episode_id
+        self._session.episode.begin(arguments)
         return result
 
     def _read_state(self, reply: bytes) -> StateT:
         state = read_state(self._parse_state, self._server, reply)
-        self._session.episode_id = getattr(state, "episode_id", None)
+        self._session.episode.id = getattr(state, "episode_id", None)
         return state

@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`SessionPool`: many sessions on one server, stepped together.
+"""`SessionPool`: many sessions on one server or on several, stepped together.
 
-The pool sends all requests before it waits for the first reply, so the server works on all of them
-at once. One selector watches all sockets: there is no thread and no event loop per session. On a
-running event loop, `await pool.step(…)` leaves them to that loop.
+The pool sends all requests before it waits for the first reply, so the servers work on all of them
+at once. One selector watches all sockets: there is no thread and no event loop per session. Calls
+for which connections must be opened, and which may wait for a place, are performed on an event loop
+in a thread. On a running event loop, `await pool.step(…)` leaves all calls to that loop.
 """
 
 import asyncio
 import selectors
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
-from stepwire.client.errors import UsageError
-from stepwire.client.loops import running_loop
+from stepwire.client.episodes import Episode, LostEpisode
+from stepwire.client.errors import LostEpisodesError, UsageError
+from stepwire.client.loops import iterated_in_thread, running_loop
+from stepwire.client.options import number
 from stepwire.client.results import (
     AwaitableList,
     AwaitableStepResult,
     PendingStepResult,
     PendingValue,
 )
+from stepwire.client.servers import Place, Servers
 from stepwire.client.session import Session
 from stepwire.client.session_client import SessionClient
 
@@ -39,8 +43,9 @@ class SessionPool(Generic[ActT, ObsT]):
     """`num_envs` sessions. Results have the order of the sessions, not that of the replies.
 
     A session that fails does not affect the others: its result's `error` is the exception, and
-    reading any other field of that result raises it. `reset(only=[index])` opens a new session in
-    its place.
+    reading any other field of that result raises it. `reset(only=pool.lost)` opens new sessions in
+    the place of those that are lost, on servers that have room; `lost_episodes` lists what was lost
+    with them.
 
     On a running event loop, `reset` and `step` may be awaited, or their results simply read; in a
     `with` block they block there, too. `async for` takes results as they come in.
@@ -49,8 +54,23 @@ class SessionPool(Generic[ActT, ObsT]):
     client_class: ClassVar[type[SessionClient[Any, Any, Any]]]
     """The class of the pool's sessions; each subclass names its own."""
 
-    def __init__(self, base_url: str, num_envs: int, **client_options: Any) -> None:
-        """Make `num_envs` clients of `base_url`, each with `client_options`."""
+    def __init__(
+        self,
+        base_url: str | Sequence[str],
+        num_envs: int,
+        *,
+        capacity_wait_s: float = 30.0,
+        max_lost_episodes: int | None = None,
+        **client_options: Any,
+    ) -> None:
+        """Make `num_envs` clients, each with `client_options`, of one server or of several.
+
+        `base_url` is the address of a server, or of a balancer before several, or a list of
+        addresses: then each session is opened on the server with most free places. While all are
+        full, sessions wait for up to `capacity_wait_s` seconds each, and then fail with
+        `CapacityReachedError`. Once more than `max_lost_episodes` episodes are lost, `reset` raises
+        `LostEpisodesError`; `None` is no limit. Raises `InvalidOptionError`.
+        """
         if num_envs < 1:
             raise ValueError(f"num_envs must be 1 or more, not {num_envs}")
         if not hasattr(type(self), "client_class"):
@@ -58,10 +78,22 @@ class SessionPool(Generic[ActT, ObsT]):
                 f"{type(self).__name__} has no `client_class`: set it in the class, such as "
                 "`client_class = MyEnv`."
             )
+        options = {"capacity_wait_s": capacity_wait_s, "max_lost_episodes": max_lost_episodes}
+        wait_s = number(options, "capacity_wait_s", may_be_0=True, may_be_endless=True)
+        if max_lost_episodes is not None:
+            number(options, "max_lost_episodes", "episodes", may_be_0=True)
+        addresses = [base_url] if isinstance(base_url, str) else list(base_url)
+        self._servers = Servers(addresses, wait_s, num_envs)
         self.sessions: list[SessionClient[ActT, ObsT, Any]] = [
-            self.client_class(base_url, **client_options).sync() for _ in range(num_envs)
+            self.client_class(addresses[0], **client_options).sync() for _ in range(num_envs)
         ]
-        self._base_url = base_url
+        self.lost_episodes: list[LostEpisode] = []
+        """All episodes that were lost so far, in the order in which that was noticed."""
+        self._performers: list[Session] = [
+            session.take(Place(self._servers, partial(self._note_loss, index)))
+            for index, session in enumerate(self.sessions)
+        ]
+        self._max_lost_episodes = max_lost_episodes
         self._is_blocking = False  # whether calls block even on a running loop
         self._selector = selectors.DefaultSelector()
         self._watched: list[tuple[Connection, int, int] | None] = [None] * num_envs
@@ -72,7 +104,22 @@ class SessionPool(Generic[ActT, ObsT]):
     def __repr__(self) -> str:
         count = Counter(session.status for session in self.sessions)
         sessions = ", ".join(f"{number} {status}" for status, number in count.items())
-        return f"<{type(self).__name__} {without_secrets(self._base_url)}: sessions {sessions}>"
+        return f"<{type(self).__name__} {self._servers!r}: sessions {sessions}>"
+
+    @property
+    def lost(self) -> list[int]:
+        """The indices of the sessions that are lost, as far as is known without waiting.
+
+        Notices also what happened between two calls.
+        """
+        for performer in self._performers:
+            performer.check()
+        return [index for index, each in enumerate(self._performers) if each.status == "lost"]
+
+    def _note_loss(self, index: int, server: str, episode: Episode, reason: str) -> None:
+        if episode.is_running:
+            told = (episode.id, episode.seed, episode.steps, reason)
+            self.lost_episodes.append(LostEpisode(index, server, *told))
 
     def reset(
         self, *, only: Sequence[int] | None = None, **kwargs: Any
@@ -80,8 +127,11 @@ class SessionPool(Generic[ActT, ObsT]):
         """Start an episode in every session, or in those of the indices in `only`.
 
         A list or tuple (`seed=[1, 2, …]`) has one value for each of these sessions. Any other value
-        goes to all of them.
+        goes to all of them. Sessions that are lost are opened again.
         """
+        limit = self._max_lost_episodes
+        if limit is not None and len(self.lost_episodes) > limit:
+            raise LostEpisodesError(limit, self.lost_episodes)
         indices = range(len(self)) if only is None else only
         per_session: list[dict[str, Any]] = [{} for _ in indices]
         for name, value in kwargs.items():
@@ -114,8 +164,8 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def close(self) -> None:
         """Close all sessions. May be called any number of times."""
-        for session in self.sessions:
-            session.begin_close()
+        for performer in self._performers:
+            performer.begin_close()
         for session in self.sessions:
             session.close()
         self._selector.close()
@@ -158,9 +208,20 @@ class SessionPool(Generic[ActT, ObsT]):
 
     def _perform(self, calls: dict[int, Call[Any]]) -> Generator[int, None, None]:
         """Send all calls, then yield each index when its call is done."""
+        for call in calls.values():
+            _session(call).require_no_call_here()
+        if any(_session(call).opens_for(call) for call in calls.values()):
+            yield from iterated_in_thread(lambda: _settled(calls))
+        else:
+            yield from self._perform_on_open_connections(calls)
+
+    def _perform_on_open_connections(
+        self, calls: dict[int, Call[Any]]
+    ) -> Generator[int, None, None]:
         waiting: dict[int, Connection] = {}  # for their replies
         try:
-            for index, connection in self._begin(calls):
+            for index, call in calls.items():
+                connection = _session(call).begin(call)
                 self._watch(index, connection)
                 if connection is None:
                     yield index
@@ -180,17 +241,6 @@ class SessionPool(Generic[ActT, ObsT]):
                 if not call.is_done:  # the caller left early
                     self._watch(index, None)
                     _session(call).abandon(call)
-
-    def _begin(self, calls: dict[int, Call[Any]]) -> Iterator[tuple[int, Connection | None]]:
-        """Send all requests. Sessions without a connection connect first, at the same time."""
-        for call in calls.values():
-            _session(call).require_no_call_here()
-        unconnected = [call for call in calls.values() if _session(call).connection is None]
-        if len(unconnected) > 1:
-            with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
-                thread.submit(asyncio.run, _connect(unconnected)).result()
-        for index, call in calls.items():
-            yield index, _session(call).begin(call)
 
     def _wait(self, waiting: dict[int, Connection]) -> list[int]:
         """The indices on whose sockets something happened, and those whose time has come."""
@@ -257,16 +307,9 @@ class _AsCompleted(Generic[ObsT]):
         self._done.close()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, AwaitableStepResult[ObsT]]]:
-        tasks = {asyncio.ensure_future(_settle(call)): index for index, call in self._calls.items()}
-        try:
-            while tasks:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    index = tasks.pop(task)
-                    yield index, _result(self._calls[index])
-        finally:
-            for task in tasks:
-                task.cancel()
+        async with aclosing(_settled(self._calls)) as indices:
+            async for index in indices:
+                yield index, _result(self._calls[index])
 
 
 class _Round:
@@ -294,8 +337,20 @@ async def _settle(call: Call[Any]) -> None:
         await _session(call).perform_up_to_async(call)
 
 
-async def _connect(calls: list[Call[Any]]) -> None:
-    await asyncio.gather(*(_session(call).open_for(call) for call in calls))
+async def _settled(calls: dict[int, Call[Any]]) -> AsyncGenerator[int, None]:
+    """Perform calls together, and yield each index when its call is done."""
+    done: asyncio.Queue[int] = asyncio.Queue()
+    tasks = []
+    for index, call in calls.items():
+        task = asyncio.ensure_future(_settle(call))
+        task.add_done_callback(lambda _, index=index: done.put_nowait(index))  # type: ignore[misc]
+        tasks.append(task)
+    try:
+        for _ in tasks:
+            yield await done.get()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _session(call: Call[Any]) -> Session:

@@ -26,7 +26,12 @@ from gymnasium.vector.utils import batch_space, iterate
 from openenv.core.env_server.types import Action, Observation, State
 
 from stepwire.client import SessionClient, SessionPool
-from stepwire.client.errors import UsageError
+from stepwire.client.errors import (
+    ProtocolViolationError,
+    ReplyTimeoutError,
+    SessionLostError,
+    UsageError,
+)
 from stepwire.client.launch import module_server
 from stepwire.integrations.gymnasium_spaces import (
     INHERITED,
@@ -171,12 +176,17 @@ class SessionEnv(gymnasium.Env[Any, Any]):
         self._client.close()
 
 
+_LOSSES = (SessionLostError, ReplyTimeoutError, ProtocolViolationError)
+
+
 class _Episodes:
     """The steps and seeds of the current episode of each session."""
 
     def __init__(self, num_envs: int, max_steps: int | None) -> None:
         self._max_steps = np.inf if max_steps in (None, -1) else max_steps
         self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int | None] = [None] * num_envs  # of the current episodes
+        self._lost: set[int] = set()
         self._steps: _Array = np.zeros(num_envs, dtype=np.int64)
         self.ended: _Array = np.zeros(num_envs, dtype=np.bool_)
         self.begun: _Array = np.zeros(num_envs, dtype=np.bool_)  # at least once
@@ -190,34 +200,51 @@ class _Episodes:
         """Count a step of each of these sessions; returns the truncations."""
         self._steps += stepped
         truncations: _Array = stepped & (self._steps >= self._max_steps)
+        truncations[[*self._lost]] = True
         self.ended = terminations | truncations
         return truncations
 
     def seed(self, index: int, seed: int | None) -> int | None:
-        """The seed of a session's next episode."""
+        """The seed of a session's next episode; a lost one is started over."""
         if seed is not None:
             self._generators[index] = seeding.np_random(seed)[0]
-        return _episode_seed(seed, self._generators[index])
+        if seed is not None or index not in self._lost:
+            self._seeds[index] = _episode_seed(seed, self._generators[index])
+        self._lost.discard(index)
+        return self._seeds[index]
+
+    def lose(self, index: int) -> None:
+        """Note that the session was lost, and the episode with it."""
+        self._lost.add(index)
 
 
 class SessionVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` sessions of one server, stepped together; it behaves like `SyncVectorEnv`.
+    """`num_envs` sessions, stepped together; it behaves like `SyncVectorEnv`.
 
-    When a session fails, `step` raises its exception; `reset()` opens a new session.
+    `base_url` may be a list: see `stepwire.client.SessionPool`.
+
+    When a session fails, `step` raises its exception; `reset()` opens a new session. With
+    `lost_sessions="truncate"`, an episode whose session is lost is truncated instead: the step
+    returns the observation before it, no reward, and the reason in `info["lost"]`. Its reset, which
+    opens a session where there is room, has the same seed again, if the episode had one.
     """
 
     def __init__(
         self,
         client: Client | str,
         num_envs: int = 1,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        lost_sessions: str = "raise",
         **client_options: Any,
     ) -> None:
         self.closed = True  # until the end of this method: `close` has nothing to close
         if num_envs < 1:
             raise ValueError(f"num_envs is a number above 0, not {num_envs}")
+        if lost_sessions not in ("raise", "truncate"):
+            raise ValueError(f'lost_sessions is "raise" or "truncate", not {lost_sessions!r}')
+        self._truncates_lost = lost_sessions == "truncate"
         client = _client_class(client)
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode(autoreset_mode)}
@@ -323,6 +350,10 @@ class SessionVectorEnv(VectorEnv[Any, Any, Any]):
             [self._models.to_action(elements[index]) for index in indices], only=indices
         )
         for index, result in zip(indices, results, strict=True):
+            if self._truncates_lost and isinstance(result.error, _LOSSES):
+                self._episodes.lose(index)
+                infos[index]["lost"] = str(result.error)
+                continue
             rewards[index], terminations[index] = result.reward or 0, result.done
             self._keep(index, result.observation, infos)
         return rewards, terminations

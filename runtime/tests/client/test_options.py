@@ -130,7 +130,11 @@ def test_no_text_shows_what_is_secret_in_an_address(
             error = error.__cause__
     env = NotesEnv(address(server.port), token=_SECRET)
     env.reset()
-    texts += [repr(env), repr(env._session._options), repr(NotesEnvPool(address(server.port), 2))]
+    texts += [
+        repr(env),
+        repr(env._session.way._options),
+        repr(NotesEnvPool(address(server.port), 2)),
+    ]
     env.close()
     assert [text for text in [*texts, caplog.text] if _SECRET in text] == []
 

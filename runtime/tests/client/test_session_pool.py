@@ -109,7 +109,7 @@ def test_one_without_a_reply_times_out_and_the_others_do_not(
 def test_a_refused_session_does_not_affect_the_one_with_the_slot(
     one_session_server: Any,
 ) -> None:
-    with NotesEnvPool(one_session_server.url, num_envs=2) as pool:
+    with NotesEnvPool(one_session_server.url, num_envs=2, capacity_wait_s=0) as pool:
         results = pool.reset()
         errors = [result.error for result in results if result.error is not None]
         assert [type(error) for error in errors] == [CapacityReachedError]
@@ -246,7 +246,7 @@ def test_results_of_a_pool_may_be_read_or_left_unread_on_a_loop(server: Any) -> 
 
 def test_errors_in_an_awaited_pool_stay_in_their_results(one_session_server: Any) -> None:
     async def main() -> None:
-        async with NotesEnvPool(one_session_server.url, num_envs=2) as pool:
+        async with NotesEnvPool(one_session_server.url, num_envs=2, capacity_wait_s=0) as pool:
             errors = [result.error for result in await pool.reset()]
             assert [type(error) for error in errors if error] == [CapacityReachedError]
 

@@ -187,7 +187,7 @@ def test_its_address_and_sessions_are_those_of_the_started_server(server: Any) -
     provider = ContainerProvider(server.url)
     with NotesEnv(provider=provider) as env:
         assert env.base_url == server.url
-        assert env._session.url == env._ws_url == server.ws_url
+        assert env._session.way.url == env._ws_url == server.ws_url
         child = env.new_session()
         assert child.base_url == server.url
         child.close()

@@ -330,3 +330,41 @@ def test_samples_of_any_text_are_short_and_other_text_belongs_to_it_too() -> Non
     assert "日本語" in space
     assert "x" not in space
     assert 7 not in space
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_an_episode_whose_server_dies_is_truncated_and_starts_over(
+    start_server: Any, mode: AutoresetMode
+) -> None:
+    dying, lasting = start_server(), start_server()
+    envs: Any = gymnasium.make_vec(
+        _TEXT,
+        num_envs=4,
+        base_url=[dying.url, lasting.url],
+        autoreset_mode=mode,
+        lost_sessions="truncate",
+    )
+    envs.reset(seed=[1, 2, 3, 4])
+    envs.step(["note"] * 4)
+    seeds = [state.seed for state in envs.unwrapped.states()]
+    dying.process.kill()
+    dying.process.wait()
+    _, rewards, terminations, truncations, infos = envs.step(["note"] * 4)
+    assert truncations.sum() == 2
+    assert not terminations.any()
+    assert not rewards[truncations].any()
+    told = infos["final_info"] if mode is AutoresetMode.SAME_STEP else infos
+    assert (told["_lost"] == truncations).all()
+    if mode is AutoresetMode.NEXT_STEP:
+        _, _, _, again, _ = envs.step(["note"] * 4)
+        assert not again.any()
+    states = envs.unwrapped.states()
+    assert [state.seed for state in states] == seeds
+    assert [state.step_count == 0 for state in states] == truncations.tolist()
+    envs.close()
+
+
+def test_what_happens_to_lost_sessions_is_one_of_two_texts(server: Any) -> None:
+    with pytest.raises(ValueError, match="lost_sessions"):
+        gymnasium.make_vec(_TEXT, num_envs=2, base_url=server.url, lost_sessions="ignore")
