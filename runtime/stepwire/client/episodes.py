@@ -20,10 +20,11 @@ class Episode:
         self.steps = 0
         self.is_running = True
 
-    def count(self, done: bool) -> None:
-        """Count a step; `done` says whether it was the last."""
-        self.steps += 1
-        self.is_running = not done
+    def forget(self) -> None:
+        """Forget it: a new session has none."""
+        self.id = self.seed = None
+        self.steps = 0
+        self.is_running = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent import futures
 from contextlib import aclosing, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -69,21 +70,24 @@ def iterated_in_thread(
     received: SimpleQueue[Any] = SimpleQueue()
 
     async def put_all() -> None:
-        received.put((asyncio.get_running_loop(), asyncio.current_task()))
+        task: Any = asyncio.current_task()
+        received.put(partial(task.get_loop().call_soon_threadsafe, task.cancel))
         async with aclosing(items()) as each:
             async for item in each:
                 received.put(item)
 
     running = in_thread(lambda: asyncio.run(put_all()))
     running.add_done_callback(lambda _: received.put(_END))
-    loop, task = received.get()
+    if (cancel := received.get()) is _END:
+        running.result()  # raises why there is no loop: too many files are open
+        return
     try:
         while (item := received.get()) is not _END:
             yield item
         running.result()
     finally:
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(task.cancel)
+            cancel()
         futures.wait([running])
 
 

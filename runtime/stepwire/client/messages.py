@@ -16,6 +16,7 @@ from openenv.core.env_server.types import Observation
 from pydantic import ConfigDict
 from pydantic_core import from_json, to_json
 
+from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     CapacityReachedError,
     InvalidActionError,
@@ -65,21 +66,26 @@ def read_reply(
 
 
 def read_result(
-    parse: Callable[[dict[str, Any]], StepResult[Any]], server: str, reply: bytes
+    parse: Callable[[dict[str, Any]], StepResult[Any]], server: str, episode: Episode, reply: bytes
 ) -> AwaitableStepResult[Any]:
-    """The result of a step or a reset, with its metadata, from an `observation` frame."""
+    """The result of a step or a reset, with its metadata, from an `observation` frame.
+
+    It is counted as a step of the episode.
+    """
     data = _data("observation", server, reply)
     try:
         result = parse(data)
     except _UNREADABLE as error:
         raise _unreadable(parse, "observation", server, reply, error) from error
-    if type(result) is AwaitableStepResult:
-        return result
-    # The results of openenv-core have no metadata, nor have those of most hooks.
-    metadata = getattr(result, "metadata", None)
-    if metadata is None:
-        metadata = getattr(result.observation, "metadata", data.get("metadata"))
-    return AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+    if type(result) is not AwaitableStepResult:
+        # The results of openenv-core have no metadata, nor have those of most hooks.
+        metadata = getattr(result, "metadata", None)
+        if metadata is None:
+            metadata = getattr(result.observation, "metadata", data.get("metadata"))
+        result = AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+    episode.steps += 1
+    episode.is_running = not result.done
+    return result
 
 
 def read_state(parse: Callable[[dict[str, Any]], ResultT], server: str, reply: bytes) -> ResultT:

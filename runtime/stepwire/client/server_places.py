@@ -14,6 +14,7 @@ from stepwire.client.opening import is_loopback
 
 _HTTP = {"ws": "http", "wss": "https"}
 _LONGEST_ANSWER = 4096  # bytes
+_MOST_PLACES = 10**9
 _UNAVAILABLE = {502: "the server behind the proxy has stopped", 503: "it is stopping"}
 _UNAVAILABLE[504] = _UNAVAILABLE[502]
 
@@ -46,7 +47,9 @@ def places_of(url: str, headers: Mapping[str, str], timeout_s: float) -> Places 
         active, limit = told["active_sessions"], told["max_sessions"]
     except (ValueError, TypeError, KeyError):
         return None
-    return Places(active, limit) if isinstance(active, int) and isinstance(limit, int) else None
+    if not all(type(number) is int and number >= 0 for number in (active, limit)):
+        return None
+    return Places(min(active, _MOST_PLACES), min(limit, _MOST_PLACES))
 
 
 def _get(url: str, name: str, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
@@ -73,5 +76,5 @@ def _get(url: str, name: str, headers: Mapping[str, str], timeout_s: float) -> t
     except HTTPError as error:  # an answer, and an `OSError`
         error.close()
         return error.code, b""
-    except HTTPException as error:
-        raise ConnectionError("its answer is not HTTP") from error
+    except (HTTPException, ValueError):  # no HTTP, or no address for HTTP: connecting will tell
+        return 0, b""

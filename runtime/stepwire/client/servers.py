@@ -21,7 +21,7 @@ from typing import Any
 from stepwire.client.addresses import server_address, websocket_url, without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.endings import connect_failed
-from stepwire.client.episodes import Episode
+from stepwire.client.episodes import Episode, LostEpisode
 from stepwire.client.errors import (
     CapacityReachedError,
     ConnectFailedError,
@@ -230,10 +230,11 @@ class Place:
     on_move: Callable[[str], None]
     """Gets the address of each server before a connection to it is opened."""
 
-    def __init__(self, servers: Servers, on_loss: Callable[[str, Episode, str], None]) -> None:
-        """`on_loss` gets the server's address without secrets, the episode and the reason."""
+    def __init__(self, servers: Servers, index: int, lost: list[LostEpisode]) -> None:
+        """`index` is the session's in its pool; its lost episodes are added to `lost`."""
         self._servers = servers
-        self._on_loss = on_loss
+        self._index = index
+        self._lost = lost
         self._server: Server | None = None
         self._is_pending = False  # until the server has answered in the session
         self._is_careful = False  # how the place was given
@@ -284,10 +285,15 @@ class Place:
         return False
 
     def lose(self, episode: Episode, reason: str) -> None:
-        """Note that the session was lost."""
-        if self._server is not None:
-            self._servers.doubt()
-            self._on_loss(without_secrets(self._server.address), episode, reason)
+        """Note that the session was lost, and the episode with it if it was running."""
+        if self._server is None:
+            return
+        if episode.is_running:
+            server = without_secrets(self._server.address)
+            told = (episode.id, episode.seed, episode.steps, reason)
+            self._lost.append(LostEpisode(self._index, server, *told))
+        self._servers.doubt()
+        self.leave()
 
     def disown(self) -> None:
         """Leave the search for a place to the parent process: this process is a fork of it."""

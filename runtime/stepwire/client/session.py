@@ -65,6 +65,7 @@ class Session:
         self._lock = CallLock()  # held while calls are performed
         self._begun: Call[Any] | None = None  # by `begin`
         self._deferred: deque[Call[Any]] = deque()  # not performed yet
+        self._is_confirmed = True  # the server has answered in the session, or none is open
         self._flushing_loop: asyncio.AbstractEventLoop | None = None  # which performs them soon
 
     @property
@@ -191,8 +192,10 @@ class Session:
 
     def _finish(self, call: Call[Any], reply: bytes) -> None:
         call.finish(reply)
-        if self.way.place is not None:
-            self.way.place.confirm()
+        if not self._is_confirmed:
+            self._is_confirmed = True
+            if self.way.place is not None:
+                self.way.place.confirm()
 
     def _pause_after(self, error: BaseException, call: Call[Any], *, is_new: bool) -> float | None:
         """The seconds to wait before another attempt, or `None` after failing the call for good.
@@ -353,15 +356,16 @@ class Session:
 
     def _open(self, call: Call[Any] | None) -> Connection:
         self._prepare_to_open(call)
-        self.connection = self.way.open(call)
-        self._loss, self.episode = None, Episode()
-        return self.connection
+        return self._opened(self.way.open(call))
 
     async def _open_async(self, call: Call[Any] | None) -> Connection:
         self._prepare_to_open(call)
-        self.connection = await self.way.open_async(call)
-        self._loss, self.episode = None, Episode()
-        return self.connection
+        return self._opened(await self.way.open_async(call))
+
+    def _opened(self, connection: Connection) -> Connection:
+        self.connection, self._loss, self._is_confirmed = connection, None, False
+        self.episode.forget()
+        return connection
 
     def _prepare_to_open(self, call: Call[Any] | None) -> None:
         """Raise `SessionLostError` if an episode was lost and `call` does not start a new one."""

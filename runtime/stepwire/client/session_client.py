@@ -371,7 +371,8 @@ class SessionClient(
                 ) from error
             if not is_ordinary and self._calls_tools and self.tool_dialect is not None:
                 data, parse = self.tool_dialect.request(data), self._parse_tool_call
-        return Call(self._session, step_request(data), partial(self._read_step, parse))
+        read = partial(read_result, parse, self._server, self._session.episode)
+        return Call(self._session, step_request(data), read)
 
     def _defers(self) -> bool:
         return not self._is_blocking and running_loop() is not None
@@ -388,7 +389,7 @@ class SessionClient(
         return pending(call)
 
     def _read_reset(self, arguments: dict[str, Any], reply: bytes) -> AwaitableStepResult[ObsT]:
-        result = read_result(self._parse_result, self._server, reply)
+        result = read_result(self._parse_result, self._server, self._session.episode, reply)
         if self.tool_dialect is not None:
             result.observation = self.tool_dialect.complete(result.observation)
         self._session.episode.begin(arguments)

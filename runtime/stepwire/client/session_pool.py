@@ -13,12 +13,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
-from stepwire.client.episodes import Episode, LostEpisode
+from stepwire.client.episodes import LostEpisode
 from stepwire.client.errors import LostEpisodesError, UsageError
 from stepwire.client.loops import iterated_in_thread, running_loop
 from stepwire.client.options import number
@@ -90,7 +89,7 @@ class SessionPool(Generic[ActT, ObsT]):
         self.lost_episodes: list[LostEpisode] = []
         """All episodes that were lost so far, in the order in which that was noticed."""
         self._performers: list[Session] = [
-            session.take(Place(self._servers, partial(self._note_loss, index)))
+            session.take(Place(self._servers, index, self.lost_episodes))
             for index, session in enumerate(self.sessions)
         ]
         self._max_lost_episodes = max_lost_episodes
@@ -115,11 +114,6 @@ class SessionPool(Generic[ActT, ObsT]):
         for performer in self._performers:
             performer.check()
         return [index for index, each in enumerate(self._performers) if each.status == "lost"]
-
-    def _note_loss(self, index: int, server: str, episode: Episode, reason: str) -> None:
-        if episode.is_running:
-            told = (episode.id, episode.seed, episode.steps, reason)
-            self.lost_episodes.append(LostEpisode(index, server, *told))
 
     def reset(
         self, *, only: Sequence[int] | None = None, **kwargs: Any

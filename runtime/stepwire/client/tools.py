@@ -26,7 +26,7 @@ from stepwire.client.messages import (
     step_request,
     value_of_tool,
 )
-from stepwire.client.results import AwaitableList, AwaitableStepResult, PendingValue
+from stepwire.client.results import AwaitableList, PendingValue
 from stepwire.client.session import Session
 
 ActT = TypeVar("ActT")
@@ -183,14 +183,9 @@ class ToolClient(EnvClient[ActT, ObsT, StateT]):
         if "tool_name" in data:
             return False
         self._calls_tools, self._plain_action = True, None  # so that each action becomes a call
-        read = partial(self._read_step, self._parse_tool_call)
+        read = partial(read_result, self._parse_tool_call, self._server, self._session.episode)
         call.rephrase(step_request(self.tool_dialect.request(data)), read)
         return True
-
-    def _read_step(self, parse: Callable[[Any], Any], reply: bytes) -> AwaitableStepResult[Any]:
-        result = read_result(parse, self._server, reply)
-        self._session.episode.count(result.done)
-        return result
 
     def _parse_tool_call(self, data: dict[str, Any]) -> Any:
         assert self.tool_dialect is not None

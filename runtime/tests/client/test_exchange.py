@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 import fault_proxy
 from fault_proxy import FAULTS, LIMIT_MB, TIMEOUT_S, Fault, after_a_ping, in_two_pieces, twice
 from notes_env.client import NotesEnv
+from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     ConnectFailedError,
     EnvClientError,
@@ -150,7 +151,7 @@ def _replay(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> tuple[Exchange, An
     wire: Any = _Recorder(monkeypatch)
     fault(wire, peer.send(_REPLY))
     reply = finish(exchange, wire.events, 0.0)
-    return exchange, read_result(NotesEnv(_URL)._parse_result, _URL, reply)
+    return exchange, read_result(NotesEnv(_URL)._parse_result, _URL, Episode(), reply)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def _happen(place: Place, event: Any) -> None:
 def test_the_account_of_places_is_right_after_any_events(events: list[tuple[int, Any]]) -> None:
     async def main() -> None:
         servers = Servers([_URL], 1.0, 4)
-        places = [Place(servers, lambda *_: None) for _ in range(4)]
+        places = [Place(servers, index, []) for index in range(4)]
         for place in places:
             place.on_move = lambda _: None
         (server,) = servers._all
