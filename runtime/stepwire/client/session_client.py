@@ -168,8 +168,7 @@ class SessionClient(
         return self._base_url
 
     def __repr__(self) -> str:
-        session = self._session
-        episode_id = session.episode.id
+        session, episode_id = self._session, self._session.episode.id
         episode = "" if episode_id is None else f", episode {episode_id!r}"
         address = without_secrets(self._base_url or self._server)
         return f"<{type(self).__name__} {address}: session {session.status}{episode}>"
