@@ -207,7 +207,8 @@ class ServerUnderTest:
         end = time.monotonic() + self.options.timeout_s
         while time.monotonic() < end:
             try:
-                with self._connect("/ws", self.url) as connection:
+                connection = self._connect("/ws", self.url)
+                with connection:
                     session = self._session(connection)
                     code = error_code(session.ask({"type": "state"}))
                     session.end()
