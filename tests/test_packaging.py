@@ -196,6 +196,7 @@ def test_what_the_package_exports() -> None:
         "InvalidActionError",
         "InvalidOptionError",
         "ListToolsAction",
+        "LostEpisodesError",
         "PortTakenError",
         "ProtocolViolationError",
         "ReplyTimeoutError",
