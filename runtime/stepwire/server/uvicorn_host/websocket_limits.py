@@ -8,7 +8,7 @@ and closes the connection of a live client whose pongs wait behind messages that
 from time import monotonic
 from typing import Any
 
-from stepwire.server.uvicorn_host.internals import UvicornWebSocketProtocol
+from stepwire.server.uvicorn_host.internals import UvicornWebSocketProtocol, has_begun
 
 # Limits on frames without content, which are control frames and empty fragments.
 _MOST_EMPTY = 1000
@@ -39,6 +39,9 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse a piece now and the rest later."""
         if self.transport.is_closing():
+            return
+        if not has_begun(self):  # the handshake, which comes whole from the HTTP protocol
+            super().data_received(data)
             return
         if not self._waiting and not self.rest_s():
             super().data_received(data[:_PIECE])

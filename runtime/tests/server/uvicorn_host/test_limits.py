@@ -131,6 +131,13 @@ class TestMessageBytes:
             assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_handshake_of_several_packets_is_accepted(small: Any, connect: Any) -> None:
+    conversation = connect(small.ws_url, additional_headers={"X-Long": "x" * 6000})
+    assert conversation.ask({"type": "state"})["type"] == "state"
+    conversation.send({"type": "close"})
+    assert conversation.close_code() == 1000
+
+
 def test_json_of_the_limit_passes_and_one_more_level_is_refused(small: Any, session: Any) -> None:
     for more, kind in ((0, "observation"), (1, "error")):
         deep = "[" * (5 + more) + "]" * (5 + more)  # inside the frame, `data` and `metadata`
