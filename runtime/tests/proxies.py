@@ -44,7 +44,7 @@ http {{
     ),
     "caddy": (
         "example.org {",
-        "http://127.0.0.1:{port} {{",
+        "http://127.0.0.1:{port}, http://example.org:{port} {{",
         "{{\n    admin off\n}}\n{block}",
         "caddy run --adapter caddyfile --config {folder}/configuration",
     ),

@@ -3,6 +3,8 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from stepwire.testing.servers import PATIENCE_S
 
@@ -13,3 +15,10 @@ def wait_until(condition: Callable[[], object], patience_s: float = PATIENCE_S) 
     while not condition():
         assert time.monotonic() < deadline, f"nothing happened for {patience_s} s"
         time.sleep(0.02)
+
+
+def process_runs(pid: int) -> bool:
+    """Whether a process runs. A zombie, which has ended but has not been waited for, does not."""
+    with suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False

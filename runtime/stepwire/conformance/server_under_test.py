@@ -213,7 +213,7 @@ class ServerUnderTest:
                     code = error_code(session.ask({"type": "state"}))
                     session.end()
             except (CheckFailed, OSError, WebSocketException):
-                return  # not for want of a place
+                return  # a free place would not help: the server does not answer, or stops
             if code != "CAPACITY_REACHED":
                 return
             time.sleep(_RETRY_S)

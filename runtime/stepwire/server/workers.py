@@ -17,7 +17,7 @@ from stepwire.server.logs import logger
 from stepwire.server.places import CAN_SHARE, MOST_APPLICATIONS, Places, Table
 
 WEBSOCKET = b"w"
-"""Kind of a message: a connection, with the bytes of its handshake."""
+"""Kind of a message: a connection, with the bytes of its handshake if it has sent them."""
 
 RETRY_S = 0.02
 """Seconds until a message is sent again to a worker that has many which it has not read."""

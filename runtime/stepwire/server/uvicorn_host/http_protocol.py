@@ -62,7 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
     """Replaces uvicorn's httptools protocol when the application starts."""
 
     received_elsewhere = b""
-    """The handshake of a connection that another worker has handed over."""
+    """The handshake of a connection that another worker has handed over, if it had sent one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -131,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is not None and cycle.more_body and not cycle.response_complete:
             self._refuse(_Refusal(503, "The server is stopping"))
             self.transport.close()
-        else:
+        elif self.url or self._unclaimed or not self._leave_to_another_worker():
             super().shutdown()
 
     def _parse(self, piece: bytes, is_followed: bool) -> int:
@@ -268,7 +268,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(refusal)
 
     def _leave_to_another_worker(self) -> bool:
-        """Hand the connection to the worker that has its session, or to the least loaded one."""
+        """Hand the connection to the worker that has its session, or to the least loaded one.
+
+        It has sent a handshake, or nothing yet.
+        """
         workers = joined()
         if workers is None or self.transport.get_write_buffer_size():
             return False
@@ -279,7 +282,8 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         self.transport.pause_reading()  # from now on, what the client sends is for the other
         descriptor = self.transport.get_extra_info("socket").fileno()
-        if workers.send(worker, WEBSOCKET, self._head(*self.headers), descriptor):
+        head = self._head(*self.headers) if self.url else b""
+        if workers.send(worker, WEBSOCKET, head, descriptor):
             self.transport.abort()
             return True
         if session_ids:

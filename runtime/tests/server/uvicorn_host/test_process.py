@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import requests
-from waiting import wait_until
+from waiting import process_runs, wait_until
 
 from stepwire.conformance.conversation import Conversation
 from stepwire.testing.servers import PATIENCE_S, Server, reserved_port, without_settings
@@ -213,15 +213,8 @@ def test_workers_end_when_their_parent_is_killed(
     server.process.kill()
     assert session.close_code() == 1012
     for pid in workers:
-        wait_until(lambda pid=pid: not _exists(pid))  # type: ignore[misc]
+        wait_until(lambda pid=pid: not process_runs(pid))  # type: ignore[misc]
     assert "Traceback" not in server.log
-
-
-def _exists(pid: int) -> bool:
-    """Whether a process runs. A zombie, which has ended but has not been waited for, does not."""
-    with suppress(OSError):
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    return False
 
 
 @pytest.mark.parametrize(
