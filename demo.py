@@ -37,7 +37,7 @@ def _asynchronous(url: str) -> str:
 
 
 def _pool(url: str) -> str:
-    with EchoEnvPool(url, num_envs=64) as pool:
+    with EchoEnvPool(url, num_envs=64, capacity_wait_s=0) as pool:
         pool.reset()
         started = time.perf_counter()
         steps = pool.step([EchoAction(message=f"Message {i}") for i in range(64)])

@@ -2,6 +2,7 @@
 """A session answers to its owner only, one call at a time, and counts until it is closed."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,7 +108,7 @@ class _Clients(RuleBasedStateMachine):
         if how == "leave in a call":
             conversation.send({"type": "step", "data": _STEP})
         if how == "cut":
-            conversation.connection.socket.close()
+            conversation.connection.socket.shutdown(socket.SHUT_RDWR)
         opened.__exit__(None, None, None)
 
     @precondition(lambda self: self._connections)
