@@ -16,7 +16,7 @@ import pytest
 from stepwire.testing.servers import PATIENCE_S
 from suite import suite_fixtures
 
-pytest_plugins = ["peers", "proxies"]
+pytest_plugins = ["engine_turns", "peers", "proxies"]
 collect_ignore = ["installing/guess_number"]  # an author's package, with tests of its own
 
 _UV = os.environ.get("UV", "uv")  # `uv run` sets it; without uv the tests that use it fail

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from suite import suite_fixtures
 
-pytest_plugins = ["pytester", "peers", "proxies"]
+pytest_plugins = ["pytester", "engine_turns", "peers", "proxies"]
 
 _TESTS = Path(__file__).parent
 # Servers that tests start find the environments of the tests as the tests do.

@@ -69,7 +69,7 @@ def test_the_same_episode_without_a_container(start: str, run_python: Callable[.
     block.require_printed(run_python(block.code.replace(container, start)))
 
 
-@pytest.mark.engine
+@pytest.mark.engine(alone=True)
 @page.tests("Starting a server, 3")
 def test_the_container_of_a_killed_client_is_removed(
     documented_image: str, run_shell: Callable[..., str]

@@ -820,6 +820,7 @@ class TestDockerContainer:
         process.communicate(timeout=_PATIENCE_S)
         assert process.returncode
 
+    @pytest.mark.engine(alone=True)
     def test_the_documented_line_removes_that_of_a_killed_client(
         self, image: Image, interpreter: Callable[..., Any]
     ) -> None:
