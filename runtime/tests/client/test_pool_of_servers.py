@@ -3,7 +3,6 @@
 
 import asyncio
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import pytest
 import requests
 from waiting import wait_until
 
-from notes_env.client import NotesEnvPool
+from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction
 from stepwire.client.errors import (
     CapacityReachedError,
@@ -25,6 +24,7 @@ from stepwire.client.errors import (
     SessionLostError,
 )
 from stepwire.client.server_places import places_of
+from stepwire.testing.servers import PATIENCE_S
 
 _HERE = Path(__file__).parent
 _PLACES = 3
@@ -66,14 +66,26 @@ def start_three(start_server: Callable[..., Any]) -> Callable[[], list[Any]]:
 
 
 @pytest.fixture(autouse=True)
-def _no_session_is_left(ours: list[Any]) -> Iterator[None]:
+def _no_session_is_left(request: pytest.FixtureRequest, ours: list[Any]) -> Iterator[None]:
     yield
     for server in ours:
         wait_until(lambda server=server: _active(server) == 0)
+    for name in {"stock", "stock_server"} & {*request.fixturenames}:
+        server = request.getfixturevalue(name)
+        wait_until(lambda server=server: _told(server, "taken") == 0)
+
+
+@pytest.fixture(autouse=True)
+def _servers_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwire.client.servers._LOOK_TIMEOUT_S", PATIENCE_S)
+
+
+def _told(server: Any, name: str) -> Any:
+    return requests.get(f"{server.url}/{name}", timeout=PATIENCE_S).json()
 
 
 def _active(server: Any) -> int:
-    active: int = requests.get(f"{server.url}/sessions", timeout=60).json()["active_sessions"]
+    active: int = _told(server, "sessions")["active_sessions"]
     return active
 
 
@@ -135,7 +147,8 @@ def test_a_server_that_hangs_gets_no_sessions(
     hanging = start_server()
     hanging.process.send_signal(signal.SIGSTOP)
     try:
-        with closing(NotesEnvPool([hanging.url, ours[0].url], 2)) as pool:
+        options = {"connect_timeout_s": 5.0}  # which the look keeps, too
+        with closing(NotesEnvPool([hanging.url, ours[0].url], 2, **options)) as pool:
             assert not _errors(perform(pool.reset))
             assert _spread(pool) == {ours[0].url: 2}
     finally:
@@ -252,6 +265,13 @@ def test_more_sessions_than_places_take_turns(ours: list[Any], stock: Any) -> No
 # Servers that die.
 
 
+def _kill_once_held(server: Any) -> None:
+    with NotesEnv(server.url) as other:
+        other.reset()
+        other.step(NoteAction(text="held x"))
+        server.process.kill()
+
+
 @pytest.mark.slow
 def test_a_killed_server_loses_its_own_sessions_only(
     start_three: Callable[[], list[Any]], perform: Face
@@ -265,10 +285,10 @@ def test_a_killed_server_loses_its_own_sessions_only(
         on_dead = [i for i, each in enumerate(pool.sessions) if each.base_url == dead.url]
         # Their steps are under way and would never end.
         texts = ["hold x" if i in on_dead else "note" for i in range(6)]
-        killer = threading.Timer(0.1, dead.process.kill)
-        killer.start()
-        results = perform(lambda: pool.step([NoteAction(text=text) for text in texts]))
-        killer.join()
+        with ThreadPoolExecutor(1) as thread:
+            killing = thread.submit(_kill_once_held, dead)
+            results = perform(lambda: pool.step([NoteAction(text=text) for text in texts]))
+            killing.result()
         errors = [result.error for result in results]
         assert [i for i in range(6) if errors[i]] == on_dead == pool.lost
         assert all(isinstance(errors[i], SessionLostError) for i in on_dead)
