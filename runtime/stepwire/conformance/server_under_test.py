@@ -227,7 +227,7 @@ class ServerUnderTest:
         return connect(
             url.replace("http", "ws", 1) + path,
             ssl=self._tls if url.startswith("https:") else None,
-            open_timeout=_OPENING_S,
+            open_timeout=max(_OPENING_S, self.options.timeout_s),
             close_timeout=self.options.timeout_s,
             additional_headers=self.authorization if headers is None else headers,
             compression=None,

@@ -138,7 +138,7 @@ def test_a_server_that_never_sees_malformed_frames_fails_their_check(broken_serv
         message = _message("limit-malformed-frame", url, Options(timeout_s=1.5))
     for each in opened:
         with suppress(OSError):  # the other side has closed
-            # The session ends now. After `close` alone it would stay open as long as a thread reads.
+            # With `close` alone, the session would stay open as long as a thread reads.
             each.shutdown(socket.SHUT_RDWR)
         each.close()
     assert message.startswith("The connection was not closed in 1.5 s\nLikely cause: the server r")

@@ -193,7 +193,7 @@ def test_a_file_of_certificates_holds_for_http_and_websockets(
 ) -> None:
     trusted = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(trusted)
-    only = ("--only", "http-health", "ws-state")
+    only = ("--only", "http-health", "ws-state", "--timeout", "60")
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(variable, raising=False)
     assert _command(tls_url, *only) == 2
