@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from socket import MSG_DONTWAIT
 from typing import Any
 
 import pytest
@@ -112,10 +113,8 @@ def test_a_flood_of_frames_leaves_others_their_turns(
     server = start_server("--ws", _PROTOCOLS[protocol], application=_HERE / "served_echo.py")
     flood = attacks.frame(b"", 10) * 100_000
     with server.connect() as hostile, server.connect() as other:
-        socket = hostile.connection.socket
-        socket.setblocking(False)
         for _ in range(5):
             with suppress(BlockingIOError):
-                socket.send(flood)
+                hostile.connection.socket.send(flood, MSG_DONTWAIT)
             reply = other.ask({"type": "step", "data": {"message": "x"}})
             assert reply["type"] == "observation"
