@@ -24,7 +24,7 @@ from serving import process_clock, process_size
 _CONNECTING_AT_ONCE = 64
 # Each source address has about 28,000 ports.
 _SESSIONS_PER_ADDRESS = 8192
-_HANDSHAKE = (
+HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
@@ -35,7 +35,7 @@ def _frame(payload: bytes, first: int = 0x81) -> bytes:
     return bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 
 
-_RESET = _frame(b'{"type":"reset","data":{}}')
+RESET = _frame(b'{"type":"reset","data":{}}')
 _STATE = _frame(b'{"type":"state"}')
 
 
@@ -121,10 +121,10 @@ class Load:
                     )
                 except OSError:
                     return
-                head = await session.ask(_HANDSHAKE.format(port=self._port).encode())
+                head = await session.ask(HANDSHAKE.format(port=self._port).encode())
                 if head is None or b" 101 " not in head:
                     return
-                reply = await session.ask(_RESET)
+                reply = await session.ask(RESET)
                 if reply is not None and b'"error"' not in reply:
                     self._sessions.append(session)
 
@@ -161,6 +161,13 @@ class Load:
             "rss_growth_kb": process_size(self._pid)[0] - rss,
             "lost": await self._lost(each),
         }
+
+    def close(self) -> None:
+        """Cut all connections."""
+        for session in self._sessions:
+            if session.transport is not None:
+                session.transport.abort()
+        self._sessions.clear()
 
     async def _step_each(self, steps: int) -> list[float]:
         latencies: list[float] = []
@@ -216,6 +223,12 @@ async def _drive(port: int, pid: int, action: str, sessions: int, steps: int) ->
     return {**await load.open(sessions), **await load.step(steps)}
 
 
+def allow_many_files() -> None:
+    """Raise the limit of file descriptors as far as it goes, also for processes started later."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("port", "pid", "sessions", "steps"):
@@ -224,8 +237,7 @@ def main() -> None:
         "--action", default='{"message":"Hello, World!"}', help="the action of each step, as JSON"
     )
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_many_files()
     print(json.dumps(uvloop.run(_drive(**vars(options)))))
 
 

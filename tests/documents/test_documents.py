@@ -14,6 +14,7 @@ _FILES = {
     "CONTRIBUTING.md": "test_contributing.py",
     "CHANGELOG.md": "test_documents.py",
     "docs/author.md": "test_author.py",
+    "docs/capacity.md": "test_capacity.py",
     "docs/client.md": "test_client.py",
     "docs/coming-from-stock.md": "test_coming_from_stock.py",
     "docs/compatibility.md": "test_documents.py",
