@@ -31,6 +31,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "server": {"protocol"},
     "conformance": {"protocol"},
     "testing": {"conformance", "protocol", "server"},
+    "deploy": set(),
     "integrations": {"client", "protocol"},
     "new": set(),
 }

@@ -118,7 +118,7 @@ def test_the_container_is_run_by_the_images_tests() -> None:
 
 
 @pytest.mark.operating
-@page.tests("Behind nginx, 1", "Behind HAProxy, 1", "Behind Caddy, 1")
+@page.tests("Behind nginx, 1", "Behind HAProxy, 2", "Behind Caddy, 1")
 class TestBehindAProxy:
     @pytest.fixture(params=["nginx", "haproxy", "caddy"])
     def proxy(self, request: pytest.FixtureRequest) -> str:
@@ -287,6 +287,11 @@ def test_proxies_close_idle_connections_before_the_server() -> None:
     waits = re.findall(r"(?:keepalive|keepalive_timeout|pool-purge-delay) (\d+)s", page.text)
     assert len(waits) == 3
     assert max(map(int, waits)) < Settings.model_fields["keep_alive_timeout_s"].default
+
+
+@page.tests("Behind HAProxy, 1")
+def test_the_command_prints_the_haproxy_block(run_shell: Callable[..., str]) -> None:
+    assert run_shell(page.code("Behind HAProxy, 1")) == page.code("Behind HAProxy, 2")
 
 
 @pytest.mark.operating

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from openenv.core.env_server.exceptions import OpenEnvError
 from openenv.core.env_server.types import WSErrorCode
+from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from stepwire.server.endpoints.access import require_access_control
@@ -67,6 +68,10 @@ class SessionEndpoint(ABC):
 
     async def _accept(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        if self._sessions.draining and "websocket.http.response" in scope.get("extensions", {}):
+            # A proxy can try another server, which it cannot once the handshake is accepted.
+            await JSONResponse({"detail": str(StoppingError())}, 503)(scope, receive, send)
+            return
         await send({"type": "websocket.accept"})
         wire = scope.get("extensions", {}).get(WIRE)
         connection = SocketConnection(send, wire, self._encode_error)
@@ -85,11 +90,12 @@ class SessionEndpoint(ABC):
         """A new session; `None` when the client has been refused."""
         try:
             return await self._sessions.open()
+        except StoppingError as error:  # since the handshake
+            await connection.end(1012, str(error))
         except OpenEnvError as error:
             logger.info("No session for a client: %s", error)
-            code = 1012 if self._sessions.draining else 1000
-            await connection.refuse(describe(error), code)
-            return None
+            await connection.refuse(describe(error))
+        return None
 
     async def _find(self, session_id: str, connection: "SocketConnection") -> Session | None:
         """A session that was created over MCP; `None` when the client has been refused."""

@@ -78,6 +78,8 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         return event
 
     async def send(self, message: Any) -> None:
+        if self.transport.is_closing() and not self.handshake_complete:
+            return  # `shutdown` has answered the handshake
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             # The application refused it with its own response, which uvicorn would log as an error.
@@ -90,6 +92,14 @@ class BoundedWebSocketProtocol(UvicornWebSocketProtocol):
         self.handle_parser_exception()
 
     # Called by uvicorn
+
+    def shutdown(self) -> None:
+        """Answer an open handshake like later ones, with 503; uvicorn answers 500."""
+        if not (self.handshake_complete or self.initial_response):
+            self.conn.send_response(self.conn.reject(503, "The server is stopping"))
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        super().shutdown()
 
     def handle_cont(self, event: Any) -> None:
         self._count_fragment(event)

@@ -199,7 +199,7 @@ def test_a_websocket_connection_has_what_our_protocol_uses(name: str) -> None:
         *("handle_connect", "data_received", "receive", "send", "connection_lost"),
         *("handle_ping", "handle_pong", "handle_text", "handle_bytes", "handle_cont"),
         *("pause_writing", "resume_writing", "send_keepalive_ping", "keepalive_timeout"),
-        *("schedule_ping", "on_task_complete", "handle_parser_exception"),
+        *("schedule_ping", "on_task_complete", "handle_parser_exception", "shutdown"),
     ],
 )
 def test_our_websocket_protocol_overrides_methods_that_uvicorn_has(name: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SIGTERM and SIGINT: sessions end after their current step, and no step is lost."""
 
+import json
 import re
 import signal
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 from waiting import wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 
 from stepwire.conformance.conversation import Conversation
@@ -67,12 +68,10 @@ def test_sessions_end_after_their_current_step(
         _wait_until_draining(server)
         assert _ready(server).json() == {"status": "draining"}
         assert requests.get(f"{server.url}/health", timeout=60).status_code == 200
-        late = connect(server.ws_url)
-        assert late.receive()["data"] == {
-            "message": "The server is stopping",
-            "code": "SESSION_ERROR",
-        }
-        assert late.close_code() == 1012
+        with pytest.raises(InvalidStatus) as refused:
+            connect(server.ws_url)
+        assert refused.value.response.status_code == 503
+        assert json.loads(refused.value.response.body) == {"detail": "The server is stopping"}
     assert stepping.receive()["data"]["observation"]["text"] == "in flight"
     _expect_end(stepping)
     exit_code = _WAYS[way][2 if sent == "SIGTERM" else 3]
@@ -217,6 +216,53 @@ def test_a_request_whose_constructor_never_returns_is_answered(
     server.process.send_signal(signal.SIGINT)
     client.join()
     assert answers == [503]
+    server.process.wait(60)
+    assert "Traceback" not in server.log
+
+
+_SLOW_HANDSHAKES = """
+import asyncio
+from notes_env.app import app
+
+class Slow:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "websocket":
+            print("handshake", flush=True)
+            await asyncio.sleep(1)
+        await self.app(scope, receive, send)
+
+app.add_middleware(Slow)
+"""
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    ["websocket_protocol:WebSocketProtocol", "websocket_limits:BoundedWebSocketProtocol"],
+)
+def test_a_handshake_that_is_open_at_the_end_is_answered_like_later_ones(
+    start_server: Callable[..., Any], tmp_path: Path, protocol: str
+) -> None:
+    application = tmp_path / "slow_handshakes.py"
+    application.write_text(_SLOW_HANDSHAKES)
+    server = start_server(
+        "--ws", f"stepwire.server.uvicorn_host.{protocol}", application=application
+    )
+    statuses: list[int] = []
+
+    def connect() -> None:
+        with pytest.raises(InvalidStatus) as refused, server.connect():
+            pass
+        statuses.append(refused.value.response.status_code)
+
+    client = threading.Thread(target=connect)
+    client.start()
+    wait_until(lambda: "handshake\n" in server.log)
+    server.process.send_signal(signal.SIGINT)
+    client.join()
+    assert statuses == [503], server.log
     server.process.wait(60)
     assert "Traceback" not in server.log
 
