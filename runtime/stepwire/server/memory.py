@@ -45,9 +45,10 @@ class Pool:
 
     def take(self, size: int) -> bool:
         """Take a share if there is room for it."""
-        used = self._used + self.count_further()
-        if used and size and used + size > self.limit:
-            return False
+        if size:  # to count may take long
+            used = self._used + self.count_further()
+            if used and used + size > self.limit:
+                return False
         self._used += size
         return True
 
