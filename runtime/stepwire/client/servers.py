@@ -82,7 +82,9 @@ class Server:
             self.free = max(self.free, 1.0)
         else:
             self.free = float(max(assumed - self.given, 1))
-        self.look_at = monotonic() + (_FRESH_S if self.free >= 1 else next(self._pauses))
+        # A place that is only tried, after a refusal, is no sign that there are others.
+        is_known = self.free >= 1 and (self.refusal is None or self.places is not None)
+        self.look_at = monotonic() + (_FRESH_S if is_known else next(self._pauses))
 
     def disown(self) -> None:
         """Forget the thread that asks: this process is a fork without it."""

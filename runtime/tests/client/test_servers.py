@@ -4,6 +4,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from stepwire.client.errors import (
     SessionLostError,
 )
 from stepwire.client.options import Options
-from stepwire.client.servers import Place, Servers
+from stepwire.client.servers import Place, Server, Servers
 
 _URL = "http://127.0.0.1:1"
 _OPTIONS = Options({}, 1.0, 1.0, 1, 0.0, (None, None))
@@ -80,3 +81,21 @@ def test_after_a_refusal_each_success_lets_two_more_in() -> None:
         return free
 
     assert asyncio.run(main()) == [2, 4, 8, 16]
+
+
+@pytest.mark.parametrize("refusal", _FAILURES[:2])
+def test_a_server_that_refuses_is_tried_less_and_less_often(
+    refusal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("stepwire.client.servers.monotonic", lambda: now)
+    server = Server(_URL)
+    server.refuse(refusal)
+    for power in range(10):
+        pause = server.look_at - now
+        assert 0.5 <= pause / min(0.05 * 2**power, 2.0) <= 1.5  # with jitter
+        now = server.look_at
+        asyncio.run(server.look(_OPTIONS, 64, asks=False))
+        assert server.free == 1
+        server.give()
+        server.refuse(refusal)
