@@ -25,8 +25,8 @@ MOST_APPLICATIONS = 60
 """Applications of one process whose places are shared; further ones have places in each worker."""
 
 # The numbers in a row: whether the worker accepts sessions, when it last showed that its event loop
-# turns, connections on their way to it, all of its sessions, and its sessions of each application.
-_ACCEPTS, _TURNED_AT, _ARRIVING, _SESSIONS, _OF_APPLICATIONS = range(5)
+# turns, sessions that it was chosen for, all of its sessions, and its sessions of each application.
+_ACCEPTS, _TURNED_AT, _EXPECTED, _SESSIONS, _OF_APPLICATIONS = range(5)
 _WIDTH = _OF_APPLICATIONS + MOST_APPLICATIONS
 _NUMBER = 4  # bytes
 _LONGEST_TURN_S = 1
@@ -108,11 +108,13 @@ class Table:
         return _now() - turned_at <= _LONGEST_TURN_S * _TICKS_PER_S
 
     def count(self, row: int, application: int, sessions: int) -> None:
-        """Note the worker's sessions of an application."""
+        """Note the worker's sessions of an application; new ones are those it was chosen for."""
         begin = row * _WIDTH
         cell = begin + _OF_APPLICATIONS + application
-        self._numbers[begin + _SESSIONS] += sessions - self._numbers[cell]
+        more = sessions - self._numbers[cell]
+        self._numbers[begin + _SESSIONS] += more
         self._numbers[cell] = sessions
+        self.expect(row, -max(more, 0))
 
     def sessions(self, row: int, application: int) -> int:
         """The worker's sessions of an application, if it lives."""
@@ -126,15 +128,16 @@ class Table:
         """Note the limit, which is the same in all workers that know it."""
         self._numbers[self.rows * _WIDTH + _OF_APPLICATIONS + application] = limit
 
-    def send(self, row: int, connections: int) -> None:
-        """Note connections that are on their way to the worker; -1 is one that has arrived."""
-        cell = row * _WIDTH + _ARRIVING
-        self._numbers[cell] = max(self._numbers[cell] + connections, 0)
+    def expect(self, row: int, sessions: int) -> int:
+        """Note sessions that the worker was chosen for, or fewer; returns how many there are."""
+        cell = row * _WIDTH + _EXPECTED
+        self._numbers[cell] = expected = max(self._numbers[cell] + sessions, 0)
+        return expected
 
     def load(self, row: int) -> int:
-        """The worker's sessions, and the connections on their way to it."""
+        """The worker's sessions, and those that it was chosen for."""
         begin = row * _WIDTH
-        return self._numbers[begin + _SESSIONS] + self._numbers[begin + _ARRIVING]
+        return self._numbers[begin + _SESSIONS] + self._numbers[begin + _EXPECTED]
 
     def _clear(self, row: int) -> None:
         for cell in range(row * _WIDTH, (row + 1) * _WIDTH):

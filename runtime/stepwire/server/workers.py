@@ -43,6 +43,7 @@ class Workers:
         self._applications = count()
         self._answers: dict[int, Callable[[bytes], Awaitable[bytes]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._late = 0  # sessions that this worker was chosen for before its last turn
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The same seat, for the process that is being started."""
@@ -75,6 +76,7 @@ class Workers:
         """The worker that opens sessions and has the fewest, unless that is this one.
 
         A worker that is held up, such as by a long step on its event loop, gets none from others.
+        The chosen worker counts the session from now on.
         """
         table = self._table
         with self.locked() as others:
@@ -84,7 +86,19 @@ class Workers:
             if not accepting:
                 return None
             chosen = min(accepting, key=table.load)
+            table.expect(chosen, 1)
             return None if chosen == self.row else chosen
+
+    def count(self, application: int, sessions: int) -> None:
+        """Note this worker's sessions of an application."""
+        more = sessions - self._table.sessions(self.row, application)
+        self._late = max(self._late - max(more, 0), 0)
+        self._table.count(self.row, application, sessions)
+
+    def _forget_late_sessions(self) -> None:
+        """Expect no longer those that were not opened in a whole turn: their clients are gone."""
+        with self._table.locked():
+            self._late = self._table.expect(self.row, -self._late)
 
     def holder(self, session_id: Any) -> int | None:
         """The other worker that has made a session's id, if it lives."""
@@ -103,13 +117,9 @@ class Workers:
 
     def send(self, row: int, kind: bytes, content: bytes, descriptor: int) -> bool:
         """Send an open file with a message; returns whether the worker will get it."""
-        with self._table.locked():
-            self._table.send(row, 1)
         try:
             socket.send_fds(self._outboxes[row], [kind, content], [descriptor])
         except OSError:  # it has many messages that it does not read
-            with self._table.locked():
-                self._table.send(row, -1)
             return False
         return True
 
@@ -128,6 +138,7 @@ class Workers:
 
         def turn() -> None:
             self._table.turn(self.row)
+            self._forget_late_sessions()
             self._turning = loop.call_later(_TURN_S, turn)
 
         loop.add_reader(self._inbox, receive)
@@ -148,8 +159,6 @@ class Workers:
                 )
             except BlockingIOError:
                 return
-            with self._table.locked():
-                self._table.send(self.row, -1)
             if not descriptors:
                 logger.error("A connection of another worker was lost: too many files are open")
             for descriptor in descriptors:
@@ -212,7 +221,7 @@ class SharedPlaces(Places):
             yield sum(self._table.sessions(row, self._application) for row in others)
 
     def count(self, sessions: int) -> None:
-        self._table.count(self._workers.row, self._application, sessions)
+        self._workers.count(self._application, sessions)
 
     @property
     def elsewhere(self) -> int:

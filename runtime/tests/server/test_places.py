@@ -36,7 +36,7 @@ def test_sessions_count_as_long_as_their_worker_lives() -> None:
     with table.locked():
         assert table.accepts(1)
         assert table.load(1) == 4
-        table.send(1, 1)
+        table.expect(1, 1)
         assert table.load(1) == 5
         assert not table.turns(1)
         table.turn(1)
@@ -66,6 +66,19 @@ def test_the_seat_of_a_worker_that_has_ended_is_given_again() -> None:
     seats.next(_Process())  # while workers are replaced, one by one
     del seats
     gc.collect()
+
+
+def test_a_session_counts_from_the_choice_of_its_worker() -> None:
+    table = Table(2)
+    with table.locked():
+        assert table.expect(0, 1) == 1
+        assert table.expect(0, 1) == 2
+        assert table.load(0) == 2
+        table.count(0, 0, 1)
+        assert table.load(0) == 2  # one is open, one is still to be opened
+        table.count(0, 0, 0)
+        assert table.load(0) == 1
+        assert table.expect(0, -5) == table.load(0) == 0
 
 
 def test_a_single_process_has_all_places() -> None:

@@ -134,10 +134,14 @@ def _are_even(workers: Iterable[int]) -> bool:
     return sorted(Counter(workers).values()) == [_PLACES // _WORKERS] * _WORKERS
 
 
-def _opened_one_by_one(server: Server) -> list[int]:
+def _workers_of_all(server: Server, at_once: int = 1) -> list[int]:
     """The worker of each session, when all places are taken; they are free again afterwards."""
-    with ExitStack() as sessions:
-        opened = [sessions.enter_context(Conversation.open(server.ws_url)) for _ in range(_PLACES)]
+    with ThreadPoolExecutor(at_once) as clients, ExitStack() as sessions:
+        opened = list(
+            clients.map(
+                lambda _: sessions.enter_context(Conversation.open(server.ws_url)), range(_PLACES)
+            )
+        )
         workers = [_worker(session) for session in opened]
         for session in opened:
             session.send({"type": "close"})
@@ -147,8 +151,9 @@ def _opened_one_by_one(server: Server) -> list[int]:
 
 # A worker that is held up for a second gets no sessions meanwhile: on a busy machine, the first
 # twelve may be spread unevenly.
-def test_no_worker_has_more_sessions_than_others(server: Server) -> None:
-    wait_until(lambda: _are_even(_opened_one_by_one(server)))
+@pytest.mark.parametrize("at_once", [1, _PLACES], ids=["one by one", "at once"])
+def test_no_worker_has_more_sessions_than_others(server: Server, at_once: int) -> None:
+    wait_until(lambda: _are_even(_workers_of_all(server, at_once)))
 
 
 @pytest.mark.parametrize("at_once", [1, _PLACES], ids=["one by one", "at once"])
@@ -271,7 +276,7 @@ def test_a_killed_worker_loses_its_own_sessions_only(
     again: list[int] = []
 
     def are_even() -> bool:
-        again[:] = _opened_one_by_one(server)
+        again[:] = _workers_of_all(server)
         return _are_even(again)
 
     wait_until(are_even)  # with the worker that replaces the killed one
@@ -346,7 +351,7 @@ def test_workers_are_replaced_one_by_one_while_sessions_open_and_end(
     now: list[int] = []
 
     def are_even() -> bool:
-        now[:] = _opened_one_by_one(server)
+        now[:] = _workers_of_all(server)
         return _are_even(now)
 
     wait_until(are_even)
@@ -368,6 +373,44 @@ def test_a_connection_that_has_sent_nothing_outlives_the_worker_that_accepted_it
         for each in opened:
             each.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert each.recv(12) == b"HTTP/1.1 200"
+
+
+def _answer(session: Conversation) -> str:
+    with suppress(ConnectionClosed):  # after a refusal
+        session.send({"type": "state"})
+    answer: str = session.receive()["type"]
+    return answer
+
+
+def test_connections_wait_for_a_worker_that_has_not_read_those_before(
+    server: Server, connect: Callable[..., Conversation]
+) -> None:
+    """Together, their handshakes are more than the worker's inbox holds."""
+    sessions = [
+        _rpc(server, _request("openenv/session/create"))["result"]["session_id"]
+        for _ in range(_PLACES)
+    ]
+    worker = _worker_of_call(
+        _rpc(server, _request("tools/call", name="worker", session_id=sessions[0]))
+    )
+    padding = {f"X-{number}": "x" * 4000 for number in range(7)}
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(_PLACES) as clients:
+        attached = [
+            clients.submit(
+                connect,
+                f"{server.ws_url}?session_id={sessions[0]}",
+                additional_headers=padding,
+                open_timeout=60,
+            )
+            for _ in range(_PLACES)
+        ]
+        assert _get(server, "/health").ok
+        os.kill(worker, signal.SIGCONT)
+        answers = [_answer(each.result()) for each in attached]
+    assert Counter(answers) == {"state": 1, "error": _PLACES - 1}
+    for each in sessions:
+        _rpc(server, _request("openenv/session/close", session_id=each))
 
 
 def test_all_workers_stop_together(
