@@ -26,7 +26,7 @@ else:
 
 _DISTRIBUTION = "openenv-echo-env"
 _EXPORT = (
-    "export --no-dev --no-emit-workspace --no-header --no-annotate"
+    "export --no-dev --extra metrics --no-emit-workspace --no-header --no-annotate"
     " --prune gradio --prune huggingface-hub --prune openai --prune typer --prune tomli"
     " --prune tomli-w --prune cyclopts --prune keyring"
 )

@@ -47,6 +47,7 @@ _THIRD_PARTY = {
     "jsonschema",
     "numpy",
     "openenv",
+    "prometheus_client",
     "pydantic",
     "pydantic_core",
     "pytest",

@@ -22,6 +22,7 @@ _FILES = {
     "docs/environment.md": "test_environment.py",
     "docs/inspector.md": "test_documents.py",
     "docs/limits.md": "test_documents.py",
+    "docs/observing.md": "test_observing.py",
     "docs/operating.md": "test_operating.py",
     "docs/performance.md": "test_performance.py",
     "docs/protocol.md": "test_protocol.py",

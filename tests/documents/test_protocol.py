@@ -42,7 +42,7 @@ def test_the_table_lists_every_route_and_each_answers(server: Any) -> None:
         assert reply.ok, reply.text
         if answer.startswith(("`{", "`[")):
             assert reply.json() == json.loads(answer.strip("`"))
-        elif answer not in ("the same", "JSON-RPC 2.0"):
+        elif answer not in ("the same", "JSON-RPC 2.0") and not answer.startswith("text "):
             assert set(re.findall(r"`(\w+)`", answer)) <= set(reply.json())
     description = requests.get(f"{server.url}/openapi.json", timeout=10).json()
     served = {(method, path) for path, item in description["paths"].items() for method in item}

@@ -23,12 +23,13 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import Any, TypeAlias
 
 from openenv.core.env_server.interfaces import Environment
 
 from stepwire.server.logs import ServedSession, current_session
+from stepwire.server.observing.metrics import ENABLED, EPISODES, counts
 from stepwire.server.threads import CallThread
 
 logger = logging.getLogger("stepwire.server")
@@ -122,6 +123,7 @@ class Caller:
         "_take_step",
         "_thread",
         "call",
+        "step_span",
     )
 
     def __init__(
@@ -139,6 +141,11 @@ class Caller:
         step = convention.step
         self._take_step: Call = convention.await_on_loop if step.is_async else self._blocking
         self._step: Function = getattr(environment, step.name)
+        self.step_span: list[int] | None = None
+        """When the last step began and ended in its thread; `None` where that is not measured."""
+        if ENABLED and thread is not None and not step.is_async:
+            self.step_span = [0, 0]
+            self._step = _timed(self._step, self.step_span)
         # State and tools are called where the steps are.
         self.call: Call = on_loop if step.is_async else self._blocking
 
@@ -154,6 +161,7 @@ class Caller:
 
     def reset(self, arguments: Keywords) -> Awaitable[Any]:
         """Reset the environment, with those of the arguments that it accepts."""
+        counts[EPISODES] += 1
         method = self._convention.reset
         call = self._convention.await_on_loop if method.is_async else self._blocking
         return call(getattr(self._environment, method.name), (), method.accepted(arguments))
@@ -185,6 +193,19 @@ class Caller:
         self._thread.end()
         if not is_busy:
             await asyncio.wait([closing])
+
+
+def _timed(function: Function, span: list[int]) -> Function:
+    """`function`, noting in `span` when it began and when it ended."""
+
+    def timed(*arguments: Any, **keywords: Any) -> Any:
+        span[0] = perf_counter_ns()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            span[1] = perf_counter_ns()
+
+    return timed
 
 
 class CallingConvention:

@@ -34,6 +34,7 @@ from stepwire.server.endpoints.mcp import JsonRpc
 from stepwire.server.endpoints.mcp_http import McpRoute
 from stepwire.server.endpoints.mcp_streamable_http import StreamableHttp
 from stepwire.server.endpoints.mcp_websocket import McpWebSocketEndpoint
+from stepwire.server.endpoints.metrics import add_metrics_route
 from stepwire.server.endpoints.paths import EitherSlash, HeadAsGet
 from stepwire.server.endpoints.tasks import IS_IN_FRAMEWORK, TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
@@ -43,6 +44,8 @@ from stepwire.server.lifespan import Lifespan
 from stepwire.server.logs import logger, set_up_logging
 from stepwire.server.memory import set_message_limit
 from stepwire.server.models import Models
+from stepwire.server.observing.counting import CountingBodies, CountingWebSocketEndpoint
+from stepwire.server.observing.metrics import ENABLED, Observer
 from stepwire.server.pages.documentation import describe_messages
 from stepwire.server.pages.security import token_page
 from stepwire.server.sessions import Sessions
@@ -86,6 +89,7 @@ class HTTPEnvServer:
         self._episodes = HttpEpisodes(self.settings.secret_key, self.env_name)
         self._streamable_http = StreamableHttp(self.sessions)
         self._worker = Worker(self.sessions, self.settings)
+        self._observer = Observer(self.sessions)
         self._at_start: list[Callable[[], None]] = []
         self._at_stop: list[Callable[[], None]] = []
 
@@ -138,6 +142,7 @@ class HTTPEnvServer:
             routes, more
         )
         OperationRoutes(self.sessions).add_to(routes, more)
+        add_metrics_route(more)
         json_rpc = JsonRpc(self.sessions)
         McpRoute(self.decoder, json_rpc, self._streamable_http).add_to(routes)
         tasks = TaskRoutes(self.sessions, self.decoder, self.env_name)
@@ -146,6 +151,8 @@ class HTTPEnvServer:
         app.router.routes += routes.routes
         sockets: dict[str, type[SessionEndpoint]]
         sockets = {"/ws": WebSocketEndpoint, "/mcp": McpWebSocketEndpoint}
+        if ENABLED:
+            sockets["/ws"] = CountingWebSocketEndpoint
         if mode is ServerMode.PRODUCTION and wraps_a_harness(self.factory.environment_cls):
             sockets["/harness"] = HarnessEndpoint
         for path, endpoint_cls in sockets.items():
@@ -177,6 +184,8 @@ class HTTPEnvServer:
         )
         if self.settings.allowed_origins:
             add_cross_origin_headers(app, self.settings.allowed_origins)
+        if ENABLED:
+            app.add_middleware(CountingBodies)
         app.add_middleware(Lifespan, start=self._start, stop=self._stop)
 
     def _start(self) -> None:
@@ -185,6 +194,7 @@ class HTTPEnvServer:
         for warning in self._warnings:  # not earlier: `server` may refuse the same value
             logger.warning("%s", warning)
         self._worker.start()
+        self._observer.start()
         self.factory.when_known(self._episodes.announce)
         for function in self._at_start:
             function()
@@ -192,6 +202,7 @@ class HTTPEnvServer:
     async def _stop(self) -> None:
         await self._streamable_http.aclose()
         await self.sessions.aclose()
+        self._observer.stop()
         self._worker.stop()
         for function in self._at_stop:
             function()

@@ -24,11 +24,15 @@ CAN_SHARE = sys.platform == "linux"
 MOST_APPLICATIONS = 60
 """Applications of one process whose places are shared; further ones have places in each worker."""
 
+FIGURES = 384
+"""Numbers of a worker for `/metrics`, which the next worker in its row goes on with."""
+
 # The numbers in a row: whether the worker accepts sessions, when it last showed that its event loop
 # turns, sessions that it was chosen for, all of its sessions, and its sessions of each application.
 _ACCEPTS, _TURNED_AT, _EXPECTED, _SESSIONS, _OF_APPLICATIONS = range(5)
 _WIDTH = _OF_APPLICATIONS + MOST_APPLICATIONS
 _NUMBER = 4  # bytes
+_FIGURE = 8
 _LONGEST_TURN_S = 1
 _TICKS_PER_S = 10
 
@@ -38,13 +42,15 @@ class Table:
 
     Methods are called within `locked`. `limit`, `set_limit`, `enter` and `turn` need no lock, and
     neither does `count` when the worker has fewer sessions than before.
+
+    `figures` has `FIGURES` numbers for each row, of whichever workers have had it.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self._file = os.memfd_create("stepwire-places")
         os.ftruncate(self._file, self._size)
-        self._numbers = self._map()
+        self._map()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"rows": self.rows, "file": reduction.DupFd(self._file)}
@@ -53,15 +59,18 @@ class Table:
         self.rows = state["rows"]
         self._file = state["file"].detach()
         os.set_inheritable(self._file, False)
-        self._numbers = self._map()
+        self._map()
 
-    def _map(self) -> "memoryview[int]":
-        return memoryview(mmap.mmap(self._file, self._size)).cast("I")
+    def _map(self) -> None:
+        shared = memoryview(mmap.mmap(self._file, self._size))
+        begin = self.rows * FIGURES * _FIGURE
+        self.figures = shared[:begin].cast("Q")
+        self._numbers = shared[begin:].cast("I")
 
     @property
     def _size(self) -> int:
         """Bytes; one row more has the limits of the applications."""
-        return (self.rows + 1) * _WIDTH * _NUMBER
+        return self.rows * FIGURES * _FIGURE + (self.rows + 1) * _WIDTH * _NUMBER
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -42,7 +42,6 @@ class Session:
 
     __slots__ = (
         "_action_cls",
-        "_caller",
         "_calls",
         "_connection",
         "_episode_id",
@@ -51,6 +50,7 @@ class Session:
         "_is_ending",
         "_left",
         "_turn",
+        "caller",
         "ends_with_connection",
         "environment",
         "id",
@@ -70,7 +70,7 @@ class Session:
         self._action_cls = action_cls
         self.is_shared = False
         self.ends_with_connection = True
-        self._caller = caller
+        self.caller = caller
         self._held_open: AbstractAsyncContextManager[Any] | None = None
         self._connection: Connection | None = None
         self._calls = 0  # in flight or waiting for their turn
@@ -94,7 +94,7 @@ class Session:
 
     def note_episode(self) -> None:
         """Read the episode's id, if the environment is here; `None` where its state fails."""
-        if not self._caller.is_here:
+        if not self.caller.is_here:
             return
         try:
             self._episode_id = state_field(self.environment.state, "episode_id")
@@ -105,13 +105,13 @@ class Session:
 
     def reset(self, arguments: dict[str, Any]) -> Awaitable[Observation]:
         """Start an episode; arguments that the environment does not accept are left out."""
-        return self._caller.reset(arguments)
+        return self.caller.reset(arguments)
 
     def step(
         self, action: Action, arguments: dict[str, Any] | None = None
     ) -> Awaitable[Observation]:
         """Take one step; the environment's exceptions are raised where the result is awaited."""
-        return self._caller.step(action, arguments)
+        return self.caller.step(action, arguments)
 
     async def state(self) -> Any:
         """The environment's state: a model or, as the stock servers allow, a mapping."""
@@ -129,7 +129,7 @@ class Session:
         self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
     ) -> Awaitable[Any]:
         """Call a function of the environment the way its steps are called."""
-        return self._caller.call(function, arguments, keywords)
+        return self.caller.call(function, arguments, keywords)
 
     @property
     def tools(self) -> Tools:
@@ -163,7 +163,7 @@ class Session:
             log_failure(error)
         finally:
             try:
-                await self._caller.close(log_failure)
+                await self.caller.close(log_failure)
             finally:
                 self._turn.give_back()
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
-from openenv.core.env_server.exceptions import SessionCapacityError
+from openenv.core.env_server.exceptions import OpenEnvError, SessionCapacityError
 from openenv.core.env_server.types import WSErrorCode
 
 from stepwire.server.calling import steps_in_thread
@@ -23,6 +23,7 @@ from stepwire.server.capacity import Capacity
 from stepwire.server.errors import StoppingError
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.logs import current_session
+from stepwire.server.observing.metrics import OPENED, counts, note_refusal
 from stepwire.server.places import Places
 from stepwire.server.session import Session
 from stepwire.server.session_factory import SessionFactory
@@ -117,10 +118,14 @@ class Sessions:
         Raises `SessionCapacityError` at capacity, `EnvironmentFactoryError` when the environment's
         constructor raises, `StoppingError` when the server is stopping.
         """
-        if self._capacity.is_known:
-            return await self._open_one()
-        async with self._capacity.finding_out():
-            return await self._open_one()
+        try:
+            if self._capacity.is_known:
+                return await self._open_one()
+            async with self._capacity.finding_out():
+                return await self._open_one()
+        except OpenEnvError as error:
+            note_refusal(error)
+            raise
 
     async def _open_one(self) -> Session:
         while not self._take_place():  # noqa: ASYNC110 - another process is awaited
@@ -128,6 +133,7 @@ class Sessions:
         try:
             session = await self._factory.create_lasting()
             self._open[session.id] = session
+            counts[OPENED] += 1
         finally:
             self._opening -= 1
             self._count()

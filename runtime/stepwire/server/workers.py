@@ -7,6 +7,7 @@ which it asks something. Every worker has an inbox, which its successor takes ov
 
 import asyncio
 import socket
+from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -14,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from stepwire.server.logs import logger
-from stepwire.server.places import CAN_SHARE, MOST_APPLICATIONS, Places, Table
+from stepwire.server.places import CAN_SHARE, FIGURES, MOST_APPLICATIONS, Places, Table
 
 WEBSOCKET = b"w"
 """Kind of a message: a connection, with the bytes of its handshake if it has sent them."""
@@ -112,6 +113,22 @@ class Workers:
         """Whether another worker lives, and has or opens sessions."""
         with self.locked() as others:
             return row in others
+
+    # Figures
+
+    @property
+    def rows(self) -> int:
+        """How many workers there can be."""
+        return self._table.rows
+
+    def show(self, figures: list[int]) -> None:
+        """Write the figures of this worker."""
+        begin = self.row * FIGURES
+        self._table.figures[begin : begin + FIGURES] = memoryview(array("Q", figures))
+
+    def figures(self, row: int) -> list[int]:
+        """What the workers that have had the row have shown."""
+        return self._table.figures[row * FIGURES : (row + 1) * FIGURES].tolist()
 
     # Messages
 

@@ -7,6 +7,7 @@ keeps cookies continues its episode from request to request (`http_episodes.py`)
 
 import logging
 from collections.abc import Callable, Coroutine
+from time import perf_counter_ns as now
 from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -32,6 +33,7 @@ from stepwire.server.endpoints.request_memory import make_room
 from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.models import Models
+from stepwire.server.observing.metrics import CODES, counts, note_step
 from stepwire.server.scenarios import Scenario
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import (
@@ -110,12 +112,14 @@ class Route(APIRoute):
             except (HTTPException, RequestValidationError):
                 raise
             except MessageError as error:
+                counts[CODES[error.code]] += 1
                 raise _for_handlers(error) from None
             except ClientDisconnect:
                 logger.debug("The client closed the connection before its request was complete")
                 return Response(status_code=400)  # never delivered
             except Exception as error:  # noqa: BLE001 - an environment may raise anything
                 described = describe(error)
+                counts[CODES[described["code"]]] += 1
                 failure = FailureResponse(detail=described["message"], code=described["code"])
                 status = 503 if isinstance(error, StoppingError) else 500
                 return JSONResponse(failure.model_dump(), status)
@@ -174,17 +178,22 @@ class EpisodeRoutes:
 
         Some environments refuse a step before the first reset.
         """
+        arrived = now()
         body = self._decoder.decode_step(await request.body())
         action: Any = body.action
         async with self._sessions.temporary() as session:
             await self._episodes.resume(request, session)
             arguments = body.model_dump(exclude_unset=True, exclude={"action"})
+            began = now()
             if type(action) in TOOL_ACTIONS:
                 observation = await session.tools.act(session, action, arguments)
             else:
                 observation = await session.step(action, arguments)
+            ended = now()
             await make_room(request.scope, session.reply_size)
-            return await self._episodes.keep(request, session, _observation_response(observation))
+            response = _observation_response(observation)
+            note_step(arrived, began, ended, session.caller.step_span)
+            return await self._episodes.keep(request, session, response)
 
     async def state(self, request: Request) -> Response:
         """Return the state of the cookie's episode or, without a cookie, of a fresh environment."""

@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_jsonable_python
 from stepwire.server.encoding import encode_json_rpc
 from stepwire.server.errors import MessageError, StoppingError, describe
 from stepwire.server.json_values import as_known, jsonable
+from stepwire.server.observing.metrics import CODES, counts
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.tools import ToolFailure, result_of
@@ -206,6 +207,7 @@ def failure_response(
     code: JsonRpcErrorCode, message: str, data: Any = None, request_id: str | int | None = None
 ) -> dict[str, Any]:
     """A response with an error."""
+    counts[CODES[code]] += 1
     return JsonRpcResponse.error_response(code, message, data, request_id).model_dump()
 
 

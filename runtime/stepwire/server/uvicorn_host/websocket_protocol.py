@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from time import perf_counter_ns as now
 from typing import Any
 
 from stepwire.protocol.frames import (
@@ -23,6 +24,7 @@ from stepwire.protocol.frames import (
 )
 from stepwire.server.endpoints.websocket_sessions import WIRE
 from stepwire.server.memory import LARGE, RECEIVED, REPLIES, is_slow
+from stepwire.server.observing.metrics import ENABLED
 from stepwire.server.uvicorn_host.internals import ClientDisconnected, Request
 from stepwire.server.uvicorn_host.websocket_limits import BoundedWebSocketProtocol
 
@@ -44,6 +46,20 @@ class EventQueue(deque[Any]):
             self.append(event)
         else:
             self.awaited.set_result(event)
+
+
+class _TimedQueue(EventQueue):
+    """Notes when an event arrived; for metrics."""
+
+    def put_nowait(self, event: Any) -> None:
+        event["arrived"] = now()
+        if self.awaited is None or self.awaited.done():
+            self.append(event)
+        else:
+            self.awaited.set_result(event)
+
+
+_QUEUE = _TimedQueue if ENABLED else EventQueue
 
 
 class _Fragments(bytearray):
@@ -117,7 +133,7 @@ class WebSocketProtocol(BoundedWebSocketProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = EventQueue()
+        self.queue = _QUEUE()
         # An incomplete frame, or everything received while reading is paused.
         self._received = bytearray()
         self._is_plain = False  # True from the handshake to the first frame that is not plain
