@@ -61,8 +61,8 @@ class Worker:
         if joined() is None:
             logger.warning(
                 "These %d workers share no places: each has a limit on sessions of its own, "
-                "/sessions and /metrics tell of one, and a session created over MCP is known to its "
-                "worker only. Workers of the `server` command, on Linux, share all of that",
+                "/sessions and /metrics tell of one, and a session created over MCP is known to "
+                "its worker only. Workers of the `server` command, on Linux, share all of that",
                 workers,
             )
         elif self._sessions.is_single:
