@@ -2,6 +2,7 @@
 """Pools over several servers: where sessions are opened, the queue, and servers that die."""
 
 import asyncio
+import resource
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -342,3 +343,29 @@ def test_a_server_that_restarts_is_waited_for(
         start_server(port=first.port)
         assert not _errors(waiting.result())
         assert not _errors(perform(lambda: pool.step(_actions(pool))))
+
+
+@pytest.mark.load
+def test_eighteen_thousand_sessions_on_two_servers(start_server: Callable[..., Any]) -> None:
+    """None is refused up to the last place, and none is lost."""
+    each, several_minutes = 9000, 300.0
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 < files < 2 * each + 500:
+        pytest.skip(f"a process may have {files} open files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # the servers inherit it
+    variables = {"MAX_CONCURRENT_ENVS": str(each), "LOG_LEVEL": "warning"}
+    servers = [start_server(env=variables) for _ in range(2)]
+    with NotesEnvPool(
+        [server.url for server in servers],
+        2 * each,
+        connect_timeout_s=several_minutes,
+        message_timeout_s=several_minutes,
+        capacity_wait_s=several_minutes,
+    ) as pool:
+        assert Counter(type(result.error) for result in pool.reset()) == {type(None): 2 * each}
+        assert [_active(server) for server in servers] == [each, each]
+        results = pool.step([NoteAction(text=str(index)) for index in range(2 * each)])
+        assert [result.observation.text for result in results] == list(map(str, range(2 * each)))
+    for server in servers:
+        wait_until(lambda server=server: _active(server) == 0, several_minutes)
+        assert "Traceback" not in server.log
