@@ -346,11 +346,11 @@ class TestSystemdUnit:
 
 
 @pytest.mark.operating
-@page.tests("In Kubernetes, 1")
+@page.tests("In Kubernetes, 1", "In Kubernetes, 2")
 class TestKubernetes:
     @pytest.fixture
     def objects(self) -> dict[str, Any]:
-        documents = yaml.safe_load_all(page.code("In Kubernetes, 1"))
+        documents = yaml.safe_load_all(page.code("In Kubernetes, 2"))
         return {document["kind"]: document for document in documents}
 
     @pytest.fixture
@@ -361,7 +361,9 @@ class TestKubernetes:
     def test_it_follows_the_schema(self, objects: dict[str, Any]) -> None:
         import kubernetes_validate
 
-        assert set(objects) == {"Deployment", "Service"}
+        assert set(objects) == {
+            *("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"),
+        }
         for document in objects.values():
             newest = kubernetes_validate.latest_version()
             kubernetes_validate.validate(document, newest, strict=True)
@@ -371,6 +373,14 @@ class TestKubernetes:
         labels = template["metadata"]["labels"]
         assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == labels
         assert objects["Service"]["spec"]["selector"] == labels
+        assert "sessionAffinity" not in objects["Service"]["spec"]
+        assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+        scaled = objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+        assert scaled == {
+            "apiVersion": objects["Deployment"]["apiVersion"],
+            "kind": "Deployment",
+            "name": objects["Deployment"]["metadata"]["name"],
+        }
         (port,) = container["ports"]
         assert [entry["targetPort"] for entry in objects["Service"]["spec"]["ports"]] == [
             port["name"]
@@ -384,10 +394,31 @@ class TestKubernetes:
             assert requests.get(server.url + asked["path"], timeout=_PATIENCE_S).ok
 
     def test_its_variables_are_settings(self, container: Any) -> None:
-        variables = {entry["name"]: entry["value"] for entry in container["env"]}
+        variables = {entry["name"]: entry.get("value", "x" * 64) for entry in container["env"]}
         fields = {name.lower(): value for name, value in variables.items()}
         assert set(fields) <= set(Settings.model_fields)
         Settings(**fields)  # type: ignore[arg-type]
+        (secret,) = (entry["valueFrom"] for entry in container["env"] if "valueFrom" in entry)
+        name, key = secret["secretKeyRef"]["name"], secret["secretKeyRef"]["key"]
+        command = page.code("In Kubernetes, 1")
+        assert f"secret generic {name} --from-literal={key}=" in command
+
+    def test_a_pod_has_the_time_that_a_stop_takes(
+        self, objects: dict[str, Any], container: Any
+    ) -> None:
+        waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+        drains = Settings.model_fields["shutdown_grace_s"].default
+        grace = objects["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert waits + 2 * drains < grace
+
+    def test_pods_are_added_before_all_places_are_taken(
+        self, objects: dict[str, Any], container: Any
+    ) -> None:
+        (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
+        assert f"`{metric['pods']['metric']['name']}`" in (ROOT / "docs/observing.md").read_text()
+        places = {entry["name"]: entry.get("value") for entry in container["env"]}
+        full = int(places["MAX_CONCURRENT_ENVS"])
+        assert full / 2 < int(metric["pods"]["target"]["averageValue"]) < full
 
     def test_its_user_is_the_images(self, objects: dict[str, Any], root: Path) -> None:
         security = objects["Deployment"]["spec"]["template"]["spec"]["securityContext"]
