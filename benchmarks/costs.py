@@ -19,22 +19,32 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import requests
 import uvloop
 from capacity import record
-from load import HANDSHAKE, Load, allow_many_files
+from load import HANDSHAKE, RESET, Load, Session, allow_many_files
 from serving import process_clock, process_size
 
-from stepwire.testing.servers import Server, reserved_port, running_server, serving_command
+from stepwire.client.calls import pauses
+from stepwire.testing.servers import (
+    PATIENCE_S,
+    Server,
+    reserved_port,
+    running_server,
+    serving_command,
+)
 
 _ROUNDS = 5
-_SESSIONS = 1000
+_SESSIONS = 1000  # fewer than uvicorn's backlog
 _STEPS = 40_000
+_RECONNECTING = ((2000, 10.0), (500, 0.5), (500, 0.2))  # clients, and their timeout in seconds
 _ACTION = '{"message":"Hello, World!"}'
 # Each session's step reads its own 3,000 numbers, as a step that works does.
 _WORKING = """\
@@ -90,13 +100,15 @@ def main() -> None:
     costs["working_env_us"] = _own_step_us()
     costs = {key: round(value, 1) for key, value in sorted(costs.items())}
     record(machine=_machine(), costs=costs)
+    reconnects = [_reconnect_alone(*clients) for clients in _RECONNECTING]
+    record(reconnects=[*reconnects, _reconnect_pool()])
 
 
 @contextmanager
-def _serving(kind: str = "") -> Iterator[Server]:
+def _serving(kind: str = "", port: int = 0) -> Iterator[Server]:
     """A server of one worker: of echo, or of the environment above."""
-    with tempfile.TemporaryDirectory() as name, reserved_port() as port:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as name, reserved_port() as free:
+        port, folder = port or free, Path(name)
         (folder / "working.py").write_text(_WORKING)
         command = serving_command("working" if kind else "echo_env.server.app", port)
         variables = {"MAX_CONCURRENT_ENVS": "10000", "LOG_LEVEL": "critical", "KIND": kind}
@@ -155,7 +167,7 @@ async def _abandon(server: Server) -> None:
     """Handshakes whose clients have left when the server reads them."""
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
-        for _ in range(_SESSIONS):  # fewer than uvicorn's backlog
+        for _ in range(_SESSIONS):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
                 client.sendall(HANDSHAKE.format(port=server.port).encode())
     finally:
@@ -172,6 +184,91 @@ async def _settle(server: Server) -> None:
         if time.monotonic() > deadline:
             sys.exit(f"Sessions do not end; the server's log:\n{server.log}")
         await asyncio.sleep(0.05)
+
+
+def _reconnect_alone(clients: int, timeout_s: float) -> dict[str, Any]:
+    """Clients that come to one worker at once, and come again when they time out."""
+    back: list[float] = []
+    kept: list[Session] = []  # the others are closed
+    attempts = 0
+
+    async def one(port: int) -> None:
+        nonlocal attempts
+        for pause_s in pauses(PATIENCE_S):
+            attempts += 1
+            session = Session()
+            try:
+                await asyncio.wait_for(_shake_hands(session, port), timeout_s)
+                await session.ask(RESET)
+            except (asyncio.TimeoutError, OSError):
+                session.on_reply = None
+                if session.transport is not None:
+                    session.transport.abort()
+                await asyncio.sleep(pause_s)
+                continue
+            back.append(time.perf_counter() - began)
+            kept.append(session)
+            return
+
+    async def everyone(port: int) -> None:
+        await asyncio.gather(*(one(port) for _ in range(clients)))
+
+    with _serving() as server:
+        clock = process_clock(server.process.pid)
+        cpu, began = time.clock_gettime(clock), time.perf_counter()
+        uvloop.run(everyone(server.port))
+        cpu = time.clock_gettime(clock) - cpu
+    if len(back) < clients:
+        sys.exit(f"With a timeout of {timeout_s} s, this machine is too busy to reconnect")
+    back.sort()
+    return {
+        "clients": "alone",
+        "sessions": clients,
+        "timeout_s": timeout_s,
+        "down_s": 0.0,
+        "share": round(cpu / back[-1], 2),  # of a core that the worker had
+        "p50_s": round(back[len(back) // 2], 2),
+        "all_s": round(back[-1], 2),
+        "attempts": round(attempts / clients, 1),
+    }
+
+
+async def _shake_hands(session: Session, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: session, "127.0.0.1", port)
+    head = await session.ask(HANDSHAKE.format(port=port).encode())
+    if head is None or b" 101 " not in head:
+        raise ConnectionRefusedError
+
+
+def _reconnect_pool() -> dict[str, Any]:
+    """A pool whose server is killed, and started again at once."""
+    from echo_env import EchoEnvPool
+
+    with reserved_port() as port, ThreadPoolExecutor() as threads:
+        with _serving(port=port) as server:
+            pool = EchoEnvPool(server.url, _SESSIONS, capacity_wait_s=PATIENCE_S)
+            list(pool.reset())
+            server.process.kill()
+            server.process.wait()
+        began = time.perf_counter()
+        resetting = threads.submit(lambda: [result.error for result in pool.reset()])
+        with _serving(port=port) as server:
+            down_s = time.perf_counter() - began
+            clock = process_clock(server.process.pid)
+            cpu, up = time.clock_gettime(clock), time.perf_counter()
+            assert not any(resetting.result())
+            now = time.perf_counter()
+            share = (time.clock_gettime(clock) - cpu) / (now - up)
+            pool.close()
+    return {
+        "clients": "pool",
+        "sessions": _SESSIONS,
+        "timeout_s": 10.0,
+        "down_s": round(down_s, 2),
+        "share": round(share, 2),
+        "all_s": round(now - began, 2),
+    }
 
 
 def _own_step_us() -> float:

@@ -58,8 +58,8 @@ class Session(asyncio.Protocol):
         self._reply(None)
 
     def ask(self, request: bytes) -> "asyncio.Future[bytes | None]":
-        future = asyncio.get_running_loop().create_future()
-        self.on_reply = future.set_result
+        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.on_reply = lambda reply: None if future.done() else future.set_result(reply)
         if self.transport is None:
             self._reply(None)
         else:
