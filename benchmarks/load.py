@@ -162,6 +162,10 @@ class Load:
             "lost": await self._lost(each),
         }
 
+    def ended(self) -> int:
+        """How many sessions have lost their connection."""
+        return sum(session.transport is None for session in self._sessions)
+
     def close(self) -> None:
         """Cut all connections."""
         for session in self._sessions:

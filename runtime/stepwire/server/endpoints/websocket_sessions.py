@@ -19,6 +19,7 @@ from stepwire.server.errors import StoppingError, describe
 from stepwire.server.json_limits import size_of_values
 from stepwire.server.logs import current_session
 from stepwire.server.memory import DECODED, LARGE, size_in_memory
+from stepwire.server.observing.metrics import note_refusal
 from stepwire.server.session import Session
 from stepwire.server.sessions import Sessions
 from stepwire.server.wire import MessageDecoder
@@ -70,7 +71,9 @@ class SessionEndpoint(ABC):
         await receive()  # websocket.connect
         if self._sessions.draining and "websocket.http.response" in scope.get("extensions", {}):
             # A proxy can try another server, which it cannot once the handshake is accepted.
-            await JSONResponse({"detail": str(StoppingError())}, 503)(scope, receive, send)
+            stopping = StoppingError()
+            note_refusal(stopping)
+            await JSONResponse({"detail": str(stopping)}, 503)(scope, receive, send)
             return
         await send({"type": "websocket.accept"})
         wire = scope.get("extensions", {}).get(WIRE)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 from waiting import wait_until
+from websockets.exceptions import InvalidStatus
 
 _STEP = {"type": "step", "data": {"text": "Hi"}}
 _TOKEN = "a-token-of-16-characters"
@@ -106,6 +107,23 @@ def test_everything_is_counted(start_server: Callable[..., Any]) -> None:
     )
     assert text.headers["content-type"].startswith("application/openmetrics-text")
     assert text.text.endswith("# EOF\n")
+
+
+def test_sessions_that_a_stopping_server_refuses_are_counted(
+    start_server: Callable[..., Any],
+) -> None:
+    server = start_server(env={"SHUTDOWN_GRACE_S": "60"})
+    with server.connect() as session:
+        session.ask({"type": "reset", "data": {"scenario": {"delay_s": 50}}})
+        before = scrape(server)["stepwire_received_bytes_total"]
+        session.send(_STEP)
+        wait_until(lambda: scrape(server)["stepwire_received_bytes_total"] > before)
+        server.process.terminate()
+        wait_until(lambda: requests.get(f"{server.url}/ready", timeout=60).status_code == 503)
+        with pytest.raises(InvalidStatus), server.connect():
+            pass
+        assert scrape(server)["stepwire_sessions_refused_total[stopping]"] == 1
+        server.process.kill()
 
 
 def test_the_time_in_a_thread_is_the_environments(
