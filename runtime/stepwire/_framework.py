@@ -8,10 +8,13 @@ their initialisers. Each runs, whole and unchanged, as soon as a name is missing
 (`openenv.core.EnvClient`).
 """
 
+import importlib
 import importlib.util
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -86,6 +89,30 @@ def warn_if_both_distributions_are_installed() -> None:
             RuntimeWarning,
             stacklevel=4,  # the line that imports `stepwire`
         )
+
+
+class _Later(ModuleType):
+    """Stands for a module in those that import it, and imports it when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        _remove(self)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def imported_later(name: str) -> Iterator[None]:
+    """Within the block, `import name` costs nothing; all other code gets the module itself."""
+    later = _Later(name)
+    sys.modules.setdefault(name, later)
+    try:
+        yield
+    finally:
+        _remove(later)
+
+
+def _remove(later: _Later) -> None:
+    if sys.modules.get(later.__name__) is later:
+        del sys.modules[later.__name__]
 
 
 warn_if_both_distributions_are_installed()

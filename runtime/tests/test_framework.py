@@ -36,6 +36,31 @@ def test_neither_client_nor_server_load_what_they_do_not_use(
     assert prints(f"import {module}", f"print({_HEAVY})") == "[]"
 
 
+def test_a_client_loads_requests_only_when_the_framework_uses_it(
+    prints: Callable[..., str],
+) -> None:
+    lines = """\
+import notes_env.client
+assert "requests" not in sys.modules
+from openenv.core.containers.runtime import uv_provider
+get = uv_provider.requests.get
+import requests, requests.exceptions
+assert type(requests) is type(sys) and requests.get is get
+from stepwire._framework import imported_later
+with imported_later("requests"):
+    import requests as early
+assert early is requests is sys.modules["requests"]
+import threading
+with imported_later("wsgiref"):
+    import wsgiref as later
+    thread = threading.Thread(target=__import__, args=["wsgiref.util"])
+    thread.start()
+    thread.join()
+import wsgiref
+assert later is not wsgiref and later.util is wsgiref.util and later.__path__"""
+    assert prints(lines) == ""
+
+
 def test_a_server_whose_tools_are_functions_does_not_load_fastmcp(
     prints: Callable[..., str],
 ) -> None:

@@ -74,7 +74,7 @@ class Connection:
             exchange.fail(error)
         try:
             exchange.start()
-            await connection._settle_async(sock)
+            await connection._driver_of(sock).settle()
         except BaseException as error:
             connection._drop_after(error)
             raise
@@ -102,7 +102,7 @@ class Connection:
         """`ask` without blocking the event loop. Cancelling it drops the connection."""
         with self.in_use:
             try:
-                await self._settle_async(self._begin(request, timeout_s))
+                await self._driver_of(self._begin(request, timeout_s)).settle()
                 return self._exchange.take()
             except BaseException as error:
                 self._drop_after(error)
@@ -115,8 +115,12 @@ class Connection:
         # Without `poll`, only reading shows what is there.
         if self._poll is None or self._poll.poll(0):
             self._read_unrequested(sock)
-        self._exchange.ask(request, monotonic(), timeout_s)
-        self._send(sock)
+        exchange = self._exchange
+        exchange.ask(request, monotonic(), timeout_s)
+        try:
+            exchange.out = exchange.out[sock.send(exchange.out) :]
+        except OSError:
+            self._send(sock)
         return sock
 
     def _settle(self, sock: socket.socket) -> None:
@@ -146,15 +150,14 @@ class Connection:
         if exchange.is_pending or exchange.out:
             exchange.tick(monotonic())
 
-    def _settle_async(self, sock: socket.socket) -> "asyncio.Future[None]":
-        """What to await until nothing is pending."""
+    def _driver_of(self, sock: socket.socket) -> LoopDriver:
+        """What carries bytes on the running loop; from the first awaited call on, it watches."""
         loop = asyncio.get_running_loop()
         driver = self._driver
         if driver is None or driver.loop is not loop:
             self._stop_driver()
-            # From the first awaited call on, the loop watches the socket.
             driver = self._driver = LoopDriver(loop, sock, self._exchange, self)
-        return driver.settle()
+        return driver
 
     def _stop_driver(self) -> None:
         if self._driver is not None:
@@ -288,7 +291,7 @@ class Connection:
             if self._sock is not None:
                 with suppress(Exception):
                     self._exchange.close(close_request, monotonic(), _CLOSE_TIMEOUT_S)
-                    await self._settle_async(self._sock)
+                    await self._driver_of(self._sock).settle()
         finally:
             self.drop()
             self.in_use.release()

@@ -13,9 +13,10 @@ from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Opcode
 from websockets.protocol import State
 
-from stepwire.protocol.frames import NotPlainError, plain_frame
+from stepwire.protocol.frames import NotPlainError, plain_frame, server_frame
 
 _FIN = 0x80
+_WHOLE_TEXT = 0x81
 _CONTROL = 0x08
 # First bytes of frames of messages that are not one text frame: text, binary and continuations.
 _OTHER_FRAMES = frozenset({0x00, 0x01, 0x02, 0x80, 0x82})
@@ -31,17 +32,12 @@ class MessageStream:
         self.owes_bytes = False  # whether the protocol may have something to send
         self.unread_answers = 0  # that the protocol produced while earlier ones were unsent
         self.has_ended = False  # whether either side has closed the WebSocket
+        self.is_in_message = False  # whether a message has begun to arrive
         self._max_size = max_size
         self._is_at_end = False  # whether nothing more can arrive
         self._is_invalid = False  # then the protocol gets all received bytes
         self._partial = bytearray()  # the beginning of a frame
         self._fragments: bytearray | None = None  # of a message that is incomplete
-
-    @property
-    def is_in_message(self) -> bool:
-        """Whether a message has begun to arrive."""
-        partial = self._partial
-        return self._fragments is not None or bool(partial and not partial[0] & _CONTROL)
 
     @property
     def is_in_frame(self) -> bool:
@@ -53,6 +49,12 @@ class MessageStream:
         if not data or self.has_ended or self._is_invalid:
             self._feed_protocol(data)
             return
+        if data[0] == _WHOLE_TEXT and not (self.messages or self._partial or self.is_in_message):
+            # What follows would find the same, but this takes 5 % off a step.
+            message = data[2 if len(data) < 128 else 4 :]
+            if server_frame(message) == data and len(message) <= self._max_size:
+                self.messages.append(message)
+                return
         received: bytes | bytearray = data
         if self._partial:
             self._partial += data
@@ -86,6 +88,10 @@ class MessageStream:
         if self._is_invalid:
             rest, self._partial = bytes(self._partial), bytearray()
             self._feed_protocol(rest)
+        partial = self._partial
+        self.is_in_message = self._fragments is not None or (
+            len(partial) > 0 and not partial[0] & _CONTROL
+        )
 
     def _take(self, received: bytes | bytearray, begin: int, payload: int, end: int) -> None:
         """Take the payload of a frame that belongs to a message."""

@@ -47,7 +47,10 @@ def reset_request(arguments: dict[str, Any]) -> bytes:
 
 def step_request(data: dict[str, Any]) -> bytes:
     """A `step` frame; raises `InvalidActionError` for an action that JSON cannot hold."""
-    return _encode({"type": "step", "data": data}, "The action")
+    try:  # not by `_encode`: a call less is 1 % of a step
+        return to_json({"type": "step", "data": data})
+    except ValueError as error:
+        raise InvalidActionError(f"The action cannot be sent as JSON: {error}") from error
 
 
 def read_reply(

@@ -128,3 +128,17 @@ def test_messages_take_no_more_than_their_limit() -> None:
     assert stream.has_ended
     assert stream.protocol.close_sent is not None
     assert stream.protocol.close_sent.code == 1009
+
+
+@pytest.mark.parametrize("size", [*range(140), 65534, 65535, 65536, 65537])
+def test_a_frame_that_arrives_whole_is_as_one_in_parts(size: int) -> None:
+    frame = Frame(_TEXT, b"x" * size).serialize(mask=False)
+    for data in (frame, frame[:-1], frame + b"\x81", frame + b"\x89\x00", frame + frame):
+        for limit in (size, max(size - 1, 0)):
+            whole, parts = (MessageStream(_protocol(), limit) for _ in range(2))
+            whole.feed(data)
+            parts.feed(data[:1])
+            if rest := data[1:]:
+                parts.feed(rest)
+            assert (whole.messages, whole.is_in_message) == (parts.messages, parts.is_in_message)
+            assert whole.has_ended == parts.has_ended
