@@ -51,6 +51,7 @@ _THIRD_PARTY = {
     "pydantic",
     "pydantic_core",
     "pytest",
+    "ray",
     "referencing",
     "requests",
     "rich",

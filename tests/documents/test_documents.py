@@ -26,6 +26,7 @@ _FILES = {
     "docs/operating.md": "test_operating.py",
     "docs/performance.md": "test_performance.py",
     "docs/protocol.md": "test_protocol.py",
+    "docs/ray.md": "test_ray.py",
     "docs/scenarios.md": "test_scenarios.py",
     "docs/upstream.md": "test_documents.py",
     "examples/README.md": "test_examples.py",
