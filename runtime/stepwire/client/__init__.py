@@ -8,9 +8,9 @@ with ended_by_signals():
     with imported_later("requests"):  # a quarter of the time; only `UVProvider` uses it
         import openenv.core.env_client  # noqa: F401
     from stepwire.client import errors
-    from stepwire.client.episodes import LostEpisode
     from stepwire.client.errors import *  # noqa: F403
     from stepwire.client.results import AwaitableState
+    from stepwire.client.servers import LostEpisode
     from stepwire.client.session_client import SessionClient
     from stepwire.client.session_pool import SessionPool
     from stepwire.client.tools import ToolDialect

@@ -34,8 +34,7 @@ from stepwire.client.endings import (
 )
 from stepwire.client.errors import SessionLostError
 from stepwire.client.message_stream import MessageStream
-from stepwire.client.opening import Opening, Route, route_to
-from stepwire.client.tls import TlsStack
+from stepwire.client.opening import Opening, Route, TlsStack, route_to
 from stepwire.protocol.frames import client_frame
 
 # The most that a server may send between two calls, where only pings and a close frame are due.

@@ -16,7 +16,6 @@ from openenv.core.env_server.types import Observation
 from pydantic import ConfigDict
 from pydantic_core import from_json, to_json
 
-from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     CapacityReachedError,
     InvalidActionError,
@@ -32,6 +31,28 @@ STATE_REQUEST = b'{"type":"state"}'
 CLOSE_REQUEST = b'{"type":"close"}'
 # What parsing raises for a reply that lacks something, or has it in another form.
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+
+
+class Episode:
+    """The episode of a session, as far as requests and replies have shown it."""
+
+    id: str | None = None
+    seed: int | None = None
+    steps = 0  # with a result
+    is_running = False  # begun, and not over
+
+    def begin(self, arguments: dict[str, Any]) -> None:
+        """Begin with the arguments of a reset."""
+        self.id = arguments.get("episode_id")
+        self.seed = arguments.get("seed")
+        self.steps = 0
+        self.is_running = True
+
+    def forget(self) -> None:
+        """Forget it: a new session has none."""
+        self.id = self.seed = None
+        self.steps = 0
+        self.is_running = False
 
 
 class OpenObservation(Observation):

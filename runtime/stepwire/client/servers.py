@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -21,7 +22,6 @@ from typing import Any
 from stepwire.client.addresses import server_address, websocket_url, without_secrets
 from stepwire.client.calls import Call
 from stepwire.client.endings import connect_failed
-from stepwire.client.episodes import Episode, LostEpisode
 from stepwire.client.errors import (
     CapacityReachedError,
     ConnectFailedError,
@@ -30,6 +30,7 @@ from stepwire.client.errors import (
     ServerError,
 )
 from stepwire.client.loops import CallLock, in_thread, iterated_in_thread
+from stepwire.client.messages import Episode
 from stepwire.client.options import Options
 from stepwire.client.server_places import Places, places_of
 
@@ -224,6 +225,22 @@ class Servers:
             "limit)"
         )
         return CapacityReachedError(data, repr(self))
+
+
+@dataclass(frozen=True)
+class LostEpisode:
+    """An episode that ended with its session, before the environment was done with it."""
+
+    index: int
+    """Of the session in its pool."""
+    server: str
+    """The address of its server, without secrets."""
+    episode_id: str | None
+    seed: int | None
+    """As given to `reset`; `None` if none was."""
+    steps: int
+    """The number of steps whose results the pool returned. The next one may have been under way."""
+    reason: str
 
 
 class Place:

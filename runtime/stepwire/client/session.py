@@ -17,7 +17,6 @@ from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call, weak_method
 from stepwire.client.connection import Connection
 from stepwire.client.endings import session_lost
-from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
@@ -27,7 +26,7 @@ from stepwire.client.errors import (
 )
 from stepwire.client.keepalive import register_for_keepalive
 from stepwire.client.loops import CallLock, on_loop_shutdown
-from stepwire.client.messages import CLOSE_REQUEST
+from stepwire.client.messages import CLOSE_REQUEST, Episode
 from stepwire.client.options import Options
 from stepwire.client.way import Way
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
-from stepwire.client.episodes import LostEpisode
 from stepwire.client.errors import LostEpisodesError, UsageError
 from stepwire.client.loops import iterated_in_thread, running_loop
 from stepwire.client.options import number
@@ -27,7 +26,7 @@ from stepwire.client.results import (
     PendingStepResult,
     PendingValue,
 )
-from stepwire.client.servers import Place, Servers
+from stepwire.client.servers import LostEpisode, Place, Servers
 from stepwire.client.session import Session
 from stepwire.client.session_client import SessionClient
 

@@ -22,7 +22,6 @@ from websockets.server import ServerProtocol
 import fault_proxy
 from fault_proxy import FAULTS, LIMIT_MB, TIMEOUT_S, Fault, after_a_ping, in_two_pieces, twice
 from notes_env.client import NotesEnv
-from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     ConnectFailedError,
     EnvClientError,
@@ -31,7 +30,7 @@ from stepwire.client.errors import (
     SessionLostError,
 )
 from stepwire.client.exchange import Exchange
-from stepwire.client.messages import read_result
+from stepwire.client.messages import Episode, read_result
 
 _URL = "ws://server.example/ws"
 _LIMIT = int(LIMIT_MB * 2**20)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwire.client.episodes import Episode
 from stepwire.client.errors import (
     CapacityReachedError,
     ConnectFailedError,
@@ -16,6 +15,7 @@ from stepwire.client.errors import (
     ServerError,
     SessionLostError,
 )
+from stepwire.client.messages import Episode
 from stepwire.client.options import Options
 from stepwire.client.servers import Place, Server, Servers
 
