@@ -47,6 +47,7 @@ _THIRD_PARTY = {
     "jsonschema",
     "numpy",
     "openenv",
+    "opentelemetry",
     "prometheus_client",
     "pydantic",
     "pydantic_core",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`docs/observing.md`, with a real Prometheus (marked `operating`)."""
+"""`docs/observing.md`, with a real Prometheus (marked `operating`) and a collector process."""
 
 import json
 import re
@@ -15,16 +15,18 @@ import requests
 import yaml
 from waiting import wait_until
 
-from document import ROOT, Document
+from document import ADDRESS, ROOT, Document
 from echo_env import EchoAction, EchoEnv
 from stepwire.testing.servers import (
     Server,
     reserved_port,
     running_server,
+    without_settings,
 )
 
 page = Document("docs/observing.md")
 _MONITORING = ROOT / "docs" / "monitoring"
+_COLLECTOR = ROOT / "runtime/tests/server/observing/otlp_collector.py"
 _TOKEN = "a-token-of-16-characters"
 _OF_HISTOGRAMS = ("_bucket", "_count", "_sum", "_created")
 
@@ -148,6 +150,51 @@ def test_prometheus_scrapes_a_server(prometheus: Server, tmp_path: Path) -> None
     assert {name: rule["state"] for name, rule in states.items()} == dict.fromkeys(
         states, "inactive"
     )
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Server]:
+    pytest.importorskip("opentelemetry.sdk")
+    with reserved_port() as port:
+        command = [sys.executable, str(_COLLECTOR), str(port)]
+        with running_server(command, tmp_path, port=port) as server:
+            yield server
+
+
+@page.tests("Traces, 1", "Traces, 2", "Traces, 3")
+@pytest.mark.slow
+def test_one_rollout_is_one_trace(
+    collector: Server, serve_block: Callable[..., str], free_port: int
+) -> None:
+    code = page.code("Traces, 1")
+    assert "http://localhost:4318" in code
+    code = code.replace("http://localhost:4318", collector.url)
+    more = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
+    url = serve_block(code, free_port, PORT=str(free_port), **more)
+    assert ADDRESS in page.code("Traces, 3")
+    subprocess.run(
+        [sys.executable, "-c", page.code("Traces, 3").replace(ADDRESS, url)],
+        env=without_settings({**more, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}),
+        check=True,
+    )
+    frame = json.loads(page.code("Traces, 2"))
+    _, documented, parent, _ = frame["data"]["metadata"]["traceparent"].split("-")
+    with Server(free_port, collector.process, collector.log_file).connect() as session:
+        assert session.ask(frame)["type"] == "observation"
+
+    def spans() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in collector.log.splitlines()]
+
+    wait_until(lambda: len(spans()) >= 7)
+    assert {span["parent"] for span in spans() if span["trace"] == documented} >= {parent}
+    (rollout,) = {span["trace"] for span in spans()} - {documented}
+    assert sorted(span["name"] for span in spans() if span["trace"] == rollout) == [
+        "EchoEnvironment.reset",
+        "EchoEnvironment.step",
+        "reset",
+        "rollout",
+        "step",
+    ]
 
 
 test_blocks = page.test_the_other_blocks()

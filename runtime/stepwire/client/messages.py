@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The messages of the protocol: requests as bytes, and the results in the replies to them."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from stepwire.client.errors import (
     start_of,
 )
 from stepwire.client.results import AwaitableList, AwaitableStepResult, awaitable_state
+from stepwire.client.traces import with_span
 
 ResultT = TypeVar("ResultT")
 
@@ -63,11 +65,13 @@ class OpenObservation(Observation):
 
 def reset_request(arguments: dict[str, Any]) -> bytes:
     """A `reset` frame; raises `InvalidActionError` for arguments that JSON cannot hold."""
-    return _encode({"type": "reset", "data": arguments}, "The arguments of reset()")
+    return _encode({"type": "reset", "data": with_span(arguments)}, "The arguments of reset()")
 
 
 def step_request(data: dict[str, Any]) -> bytes:
     """A `step` frame; raises `InvalidActionError` for an action that JSON cannot hold."""
+    if "opentelemetry.trace" in sys.modules:
+        data = with_span(data)
     try:  # not by `_encode`: a call less is 1 % of a step
         return to_json({"type": "step", "data": data})
     except ValueError as error:

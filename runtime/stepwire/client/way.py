@@ -12,6 +12,7 @@ from stepwire.client.exchange import Exchange
 from stepwire.client.loops import run_in_thread
 from stepwire.client.options import Options
 from stepwire.client.servers import Place
+from stepwire.client.traces import span_headers
 
 
 class Way:
@@ -72,4 +73,4 @@ class Way:
 
     def _to(self, target: Target) -> tuple[Exchange, dict[str, str], float]:
         exchange = Exchange(target.url, self._options.max_message_size, self._options.ping)
-        return exchange, target.headers, target.timeout_s
+        return exchange, {**span_headers(), **target.headers}, target.timeout_s

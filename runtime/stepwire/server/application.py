@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`create_app`: a FastAPI application that serves an environment over the OpenEnv protocol."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -18,6 +19,13 @@ from stepwire.server.pages.inspector import add_inspector
 from stepwire.server.pages.web_api import add_web_api
 from stepwire.server.pages.web_manager import WebInterfaceManager
 from stepwire.server.yielding_routes import routes_that_yield
+
+# FastAPI since 0.142 sends traces, metrics and logs of its own, exceptions included, as soon as a
+# variable names a collector. Beside ours (TRACES=on, `/metrics`) they would say it twice.
+_WITHOUT_TELEMETRY: dict[str, Any] = {}
+if "telemetry" in inspect.signature(FastAPI).parameters:
+    _SIGNALS = ("tracing", "metrics", "logs", "auto_configure")
+    _WITHOUT_TELEMETRY = {"telemetry": dict.fromkeys(_SIGNALS, False)}
 
 
 def create_app(
@@ -126,7 +134,11 @@ def _build(server: HTTPEnvServer, mode: ServerMode | str | None, has_page: bool)
     # 1.x is the version of the OpenEnv HTTP contract; the framework's validator reads it here.
     # FastAPI's own /docs and /redoc are off: they load their scripts from another server.
     app = FastAPI(
-        title=f"{server.env_name} HTTP API", version="1.0.0", docs_url=None, redoc_url=None
+        title=f"{server.env_name} HTTP API",
+        version="1.0.0",
+        docs_url=None,
+        redoc_url=None,
+        **_WITHOUT_TELEMETRY,
     )
     server.register_routes(app, read_mode(mode))
     add_documentation(app, server.decoder, server.models, server.factory, server.settings, has_page)

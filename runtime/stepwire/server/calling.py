@@ -30,6 +30,7 @@ from openenv.core.env_server.interfaces import Environment
 
 from stepwire.server.logs import ServedSession, current_session
 from stepwire.server.observing.metrics import ENABLED, EPISODES, counts
+from stepwire.server.observing.traces import call_in_trace
 from stepwire.server.threads import CallThread
 
 logger = logging.getLogger("stepwire.server")
@@ -146,6 +147,7 @@ class Caller:
         if ENABLED and thread is not None and not step.is_async:
             self.step_span = [0, 0]
             self._step = _timed(self._step, self.step_span)
+        self._take_step = call_in_trace(self._take_step, self._name_of(step))
         # State and tools are called where the steps are.
         self.call: Call = on_loop if step.is_async else self._blocking
 
@@ -163,8 +165,12 @@ class Caller:
         """Reset the environment, with those of the arguments that it accepts."""
         counts[EPISODES] += 1
         method = self._convention.reset
-        call = self._convention.await_on_loop if method.is_async else self._blocking
+        call: Call = self._convention.await_on_loop if method.is_async else self._blocking
+        call = call_in_trace(call, self._name_of(method))
         return call(getattr(self._environment, method.name), (), method.accepted(arguments))
+
+    def _name_of(self, method: "Method") -> str:
+        return f"{type(self._environment).__name__}.{method.name}"
 
     def step(self, action: Any, arguments: Keywords | None) -> Awaitable[Any]:
         """Take a step, with those of the arguments that the environment accepts."""

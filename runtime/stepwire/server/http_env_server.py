@@ -4,6 +4,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from openenv.core.env_server.types import (
@@ -38,14 +39,15 @@ from stepwire.server.endpoints.metrics import add_metrics_route
 from stepwire.server.endpoints.paths import EitherSlash, HeadAsGet
 from stepwire.server.endpoints.tasks import IS_IN_FRAMEWORK, TaskRoutes
 from stepwire.server.endpoints.websocket import WebSocketEndpoint
-from stepwire.server.endpoints.websocket_sessions import SessionEndpoint
 from stepwire.server.factory import EnvironmentFactory
 from stepwire.server.lifespan import Lifespan
 from stepwire.server.logs import logger, set_up_logging
 from stepwire.server.memory import set_message_limit
 from stepwire.server.models import Models
+from stepwire.server.observing import traces
 from stepwire.server.observing.counting import CountingBodies, CountingWebSocketEndpoint
 from stepwire.server.observing.metrics import ENABLED, Observer
+from stepwire.server.observing.traced_endpoints import TracedRequests, traced
 from stepwire.server.pages.documentation import describe_messages
 from stepwire.server.pages.security import token_page
 from stepwire.server.sessions import Sessions
@@ -74,6 +76,7 @@ class HTTPEnvServer:
         """See `create_app` for the arguments and the errors that are raised."""
         self.settings, self._warnings = read_settings_of_application()
         set_up_logging(self.settings)
+        traces.require(self.settings)
         set_message_limit(self.settings.max_message_bytes)
         self.factory = EnvironmentFactory(env)
         self._env_factory = env  # the name that subclasses of the framework's class use
@@ -149,10 +152,12 @@ class HTTPEnvServer:
         tasks.add_to(routes if IS_IN_FRAMEWORK else more)
         # Not by `include_router`: authors look for routes by their paths.
         app.router.routes += routes.routes
-        sockets: dict[str, type[SessionEndpoint]]
+        sockets: dict[str, Any]
         sockets = {"/ws": WebSocketEndpoint, "/mcp": McpWebSocketEndpoint}
         if ENABLED:
             sockets["/ws"] = CountingWebSocketEndpoint
+        if self.settings.traces == "on":
+            sockets["/ws"] = traced(sockets["/ws"])
         if mode is ServerMode.PRODUCTION and wraps_a_harness(self.factory.environment_cls):
             sockets["/harness"] = HarnessEndpoint
         for path, endpoint_cls in sockets.items():
@@ -186,6 +191,8 @@ class HTTPEnvServer:
             add_cross_origin_headers(app, self.settings.allowed_origins)
         if ENABLED:
             app.add_middleware(CountingBodies)
+        if self.settings.traces == "on":
+            app.add_middleware(TracedRequests)
         app.add_middleware(Lifespan, start=self._start, stop=self._stop)
 
     def _start(self) -> None:
@@ -195,6 +202,7 @@ class HTTPEnvServer:
             logger.warning("%s", warning)
         self._worker.start()
         self._observer.start()
+        traces.start(self.settings)
         self.factory.when_known(self._episodes.announce)
         for function in self._at_start:
             function()
@@ -203,6 +211,7 @@ class HTTPEnvServer:
         await self._streamable_http.aclose()
         await self.sessions.aclose()
         self._observer.stop()
+        await traces.stop()
         self._worker.stop()
         for function in self._at_stop:
             function()

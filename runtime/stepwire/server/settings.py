@@ -158,6 +158,9 @@ class Settings(BaseModel):
     scenarios: Annotated[Literal["on", "off"], BeforeValidator(_word(_SWITCH))] = Field(
         "on", description="Whether a `reset` may request misbehaviour"
     )
+    traces: Annotated[Literal["on", "off"], BeforeValidator(_word(_SWITCH))] = Field(
+        "off", description="Whether spans are sent to an OpenTelemetry collector"
+    )
     enable_web_interface: bool = Field(True, description="Whether `/web` is served")
     frame_ancestors: str = Field(
         "'self' https://huggingface.co https://*.hf.space",

@@ -34,6 +34,7 @@ _OTHERS = {
     "secret_key": None,
     "websocket_protocol": "fast",
     "scenarios": "on",
+    "traces": "off",
     "enable_web_interface": True,
     "frame_ancestors": "'self' https://huggingface.co https://*.hf.space",
 }
@@ -150,6 +151,7 @@ _OF_OTHERS = {
     "SECRET_KEY": "dev",  # Flask, Django
     "ALLOWED_ORIGINS": "['localhost']",
     "SCENARIOS": "scenarios/*.yaml",
+    "TRACES": "/var/lib/traces",
     "ENABLE_WEB_INTERFACE": "nginx",
     "MAX_CONCURRENT_ENVS": "unlimited",
     "FRAME_ANCESTORS": "a;b",

@@ -64,7 +64,7 @@ class WebSocketEndpoint(SessionEndpoint):
         """The reply to a message that is no step; none to a `close`."""
         if isinstance(message, ResetMessage):
             arguments = message.data.model_dump(exclude_unset=True)
-            observation = await session.reset(arguments)
+            observation = await self._reset(session, arguments)
             await REPLIES.room(max(connection.reply_size, session.reply_size))
             return encode_observation_frame(observation)
         if isinstance(message, StateMessage):
@@ -89,3 +89,6 @@ class WebSocketEndpoint(SessionEndpoint):
         if type(action) in TOOL_ACTIONS:
             return session.tools.act(session, action)
         return session.step(action)
+
+    def _reset(self, session: Session, arguments: dict[str, Any]) -> Awaitable[Observation]:
+        return session.reset(arguments)
