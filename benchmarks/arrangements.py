@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,10 +48,7 @@ def main() -> None:
     ):
         with serving(servers, workers) as (port, processes):
             table.add_row(name, *uvloop.run(_measure(port, processes)))
-    version = sys.version.partition(" ")[0]
-    Console().print(
-        table, f"Python {version}, {_PLACES} sessions, {os.cpu_count()} cores", sep="\n"
-    )
+    Console().print(table, f"{os.cpu_count()} cores, CPython {sys.version}", sep="\n")
 
 
 async def _measure(port: int, processes: list[int]) -> list[str]:
@@ -113,9 +111,9 @@ def _start_haproxy(running: ExitStack, folder: Path, port: int, behind: list[int
 
 def _workers_of(server: Server, number: int) -> list[int]:
     """The worker processes, once all of them serve."""
-    while (log := server.log).count("Application startup complete.") < number:
-        pass
-    lines = [line for line in log.splitlines() if "Started server process" in line]
+    while server.log.count("Application startup complete.") < number:
+        time.sleep(0.1)
+    lines = [line for line in server.log.splitlines() if "Started server process" in line]
     return [int(line.partition("[")[2].partition("]")[0]) for line in lines]
 
 

@@ -20,6 +20,7 @@ from stepwire.client import ConnectFailedError, EnvClientError, SessionLostError
 from stepwire.conformance.conversation import Conversation
 from stepwire.deploy.haproxy import Options, configuration, main
 from stepwire.server import Settings
+from stepwire.testing.servers import Server
 
 _SERVERS, _PLACES = 4, 5
 _NOTE = NoteAction(text="Hi")
@@ -55,6 +56,12 @@ def test_a_bad_value_is_refused_by_name(
 def test_idle_connections_are_purged_before_the_server_closes_them() -> None:
     purged_s = int(configuration(Options(["a:1"], 1)).split("pool-purge-delay ")[1].split("s")[0])
     assert 2 * purged_s < Settings.model_fields["keep_alive_timeout_s"].default
+
+
+def _received(server: Server) -> float:
+    """How many bytes of messages a server has received."""
+    metrics = requests.get(f"{server.url}/metrics", timeout=_PATIENCE_S).text
+    return float(metrics.partition("\nstepwire_received_bytes_total ")[2].partition("\n")[0])
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +140,13 @@ class TestBehindHaproxy:
     def test_a_server_that_is_killed_loses_only_its_own_sessions(
         self, cluster: Cluster, pool: NotesEnvPool
     ) -> None:
-        pool.reset(scenario={"delay_s": 2.0})
-        killed = cluster.servers[1].process
+        pool.reset(scenario={"delay_s": 10.0})
+        killed = cluster.servers[1]
+        before = _received(killed)
         with ThreadPoolExecutor() as thread:
             results = thread.submit(pool.step, [_NOTE] * cluster.places)
-            killer = threading.Timer(0.5, killed.kill)
-            killer.start()
+            wait_until(lambda: _received(killed) > before)  # a step
+            killed.process.kill()
             errors = [result.error for result in results.result()]
         assert Counter(map(type, errors)) == {
             type(None): cluster.places - _PLACES,

@@ -17,7 +17,10 @@ def add_metrics_route(router: APIRouter) -> None:
         summary="Get the metrics, for Prometheus",
         response_class=Response,
         responses={
-            200: {"content": {"text/plain": {}}, "description": "Prometheus text"},
+            200: {
+                "content": {"text/plain": {"example": "stepwire_sessions_open 12.0\n"}},
+                "description": "Prometheus text",
+            },
             501: {"description": "The server lacks prometheus_client"},
         },
     )(_metrics)
