@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import uvloop
 from load import Load, allow_many_files
 from rich.console import Console
 from rich.table import Table
+from serving import workers_of
 
 from stepwire.deploy.haproxy import Options, configuration
 from stepwire.testing.servers import (
@@ -87,7 +87,7 @@ def serving(servers: int, workers: int) -> Iterator[tuple[int, list[int]]]:
         if workers == 1:
             processes = [server.process.pid for server in started]
         else:
-            processes = _workers_of(started[0], workers)
+            processes = workers_of(started[0], workers)
         port = started[0].port
         if servers > 1:
             port = running.enter_context(reserved_port())
@@ -107,14 +107,6 @@ def _start_haproxy(running: ExitStack, folder: Path, port: int, behind: list[int
     running.callback(process.wait)
     running.callback(process.terminate)
     wait_until_healthy(Server(port, process, folder / "haproxy.log"))
-
-
-def _workers_of(server: Server, number: int) -> list[int]:
-    """The worker processes, once all of them serve."""
-    while server.log.count("Application startup complete.") < number:
-        time.sleep(0.1)
-    lines = [line for line in server.log.splitlines() if "Started server process" in line]
-    return [int(line.partition("[")[2].partition("]")[0]) for line in lines]
 
 
 def _sockets(process: int) -> int:

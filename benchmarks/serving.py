@@ -3,7 +3,10 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from stepwire.testing.servers import Server
 
 
 def write_stock_template(folder: Path, sessions: int = 1000) -> Path:
@@ -27,3 +30,11 @@ def process_size(pid: int) -> tuple[int, int]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
     return int(status["VmRSS"].split()[0]), int(status["Threads"])
+
+
+def workers_of(server: Server, number: int) -> list[int]:
+    """The worker processes, once all of them serve; the server logs at the level `info`."""
+    while server.log.count("Application startup complete.") < number:
+        time.sleep(0.1)
+    lines = [line for line in server.log.splitlines() if "Started server process" in line]
+    return [int(line.partition("[")[2].partition("]")[0]) for line in lines]

@@ -20,7 +20,7 @@ _PROSE = " ".join(page.text.split())
 
 def test_every_command_is_that_of_a_benchmark_that_is_there() -> None:
     commands = re.findall(r"`uv run [\w -]*?python (\S+)` \(\[source\]\(\.\./(\S+)\)\)", _PROSE)
-    assert len(commands) == 5
+    assert len(commands) == 7
     for program, source in commands:
         assert program == source
         assert (ROOT / program).exists()
