@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     costs = read()["costs"]
     if options.blocking:
-        costs |= {key: costs[f"blocking_{key}"] for key in ("step_us", "session_kb")}
+        costs |= {key: costs[f"blocking_{key}"] for key in ("step_us", "open_us", "session_kb")}
     load = Load(options.sessions, options.steps, options.env_us, options.env_kb)
     machine = Machine(options.cores, options.memory_gb)
     print(describe(load, plan(load, machine, costs), costs), end="")

@@ -272,7 +272,7 @@ def _reconnect_pool() -> dict[str, Any]:
 
 
 def _own_step_us() -> float:
-    """CPU of the working environment's step, without a server, over as many sessions."""
+    """CPU of the working environment's step, of one environment, without a server."""
     os.environ["KIND"] = "working"
     names: dict[str, type] = {"__name__": "working"}
     exec(_WORKING, names)

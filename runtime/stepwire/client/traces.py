@@ -10,10 +10,10 @@ from typing import Any
 
 def span_headers() -> dict[str, str]:
     """`traceparent`, and maybe `tracestate`, of the caller's span; empty without one."""
-    api = sys.modules.get("opentelemetry.trace")
-    if api is None:
+    current = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if current is None:  # not there, or another thread is importing it
         return {}
-    span = api.get_current_span().get_span_context()
+    span = current().get_span_context()
     if not span.is_valid:
         return {}
     ids = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
@@ -23,5 +23,7 @@ def span_headers() -> dict[str, str]:
 
 def with_span(data: dict[str, Any]) -> dict[str, Any]:
     """The `data` of a frame, with the caller's span in its `metadata`."""
-    headers = span_headers()
-    return {**data, "metadata": {**(data.get("metadata") or {}), **headers}} if headers else data
+    headers, metadata = span_headers(), data.get("metadata") or {}
+    if not headers or not isinstance(metadata, dict):  # the server refuses what is no object
+        return data
+    return {**data, "metadata": {**metadata, **headers}}

@@ -30,6 +30,7 @@ class Conversation:
             "max_size": None,
             "proxy": None,
             "ping_interval": None,
+            "open_timeout": 60.0,
         }
         connection = connect(url, **{**plain, **options})
         with connection:

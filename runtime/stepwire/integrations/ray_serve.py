@@ -52,7 +52,7 @@ def app(options: Options) -> serve.Application:
         # In the replica, before the application reads its settings. With one key for all replicas,
         # any of them continues an episode over HTTP.
         os.environ["STEPWIRE_MAX_CONCURRENT_ENVS"] = places
-        os.environ.setdefault("SECRET_KEY", key)
+        os.environ["SECRET_KEY"] = os.environ.get("SECRET_KEY") or key  # empty counts as unset
         module, _, name = options.application.partition(":")
         found: Any = import_module(module)
         for part in name.split("."):

@@ -147,7 +147,7 @@ class Caller:
         if ENABLED and thread is not None and not step.is_async:
             self.step_span = [0, 0]
             self._step = _timed(self._step, self.step_span)
-        self._take_step = call_in_trace(self._take_step, self._name_of(step))
+        self._take_step = call_in_trace(self._take_step, self._name_of(step), step.is_async)
         # State and tools are called where the steps are.
         self.call: Call = on_loop if step.is_async else self._blocking
 
@@ -166,7 +166,7 @@ class Caller:
         counts[EPISODES] += 1
         method = self._convention.reset
         call: Call = self._convention.await_on_loop if method.is_async else self._blocking
-        call = call_in_trace(call, self._name_of(method))
+        call = call_in_trace(call, self._name_of(method), method.is_async)
         return call(getattr(self._environment, method.name), (), method.accepted(arguments))
 
     def _name_of(self, method: "Method") -> str:

@@ -180,6 +180,8 @@ class HTTPEnvServer:
     def _add_middleware(self, app: FastAPI) -> None:
         """The last one added is the first to see a connection."""
         app.add_middleware(HeadAsGet, router=app.router)
+        if self.settings.traces == "on":  # only requests that the access control lets pass
+            app.add_middleware(TracedRequests)
         app.add_middleware(
             AccessControl,
             settings=self.settings,
@@ -191,8 +193,6 @@ class HTTPEnvServer:
             add_cross_origin_headers(app, self.settings.allowed_origins)
         if ENABLED:
             app.add_middleware(CountingBodies)
-        if self.settings.traces == "on":
-            app.add_middleware(TracedRequests)
         app.add_middleware(Lifespan, start=self._start, stop=self._stop)
 
     def _start(self) -> None:

@@ -123,7 +123,8 @@ class Table:
         more = sessions - self._numbers[cell]
         self._numbers[begin + _SESSIONS] += more
         self._numbers[cell] = sessions
-        self.expect(row, -max(more, 0))
+        if more > 0:  # else there may be no lock, and others write this number
+            self.expect(row, -more)
 
     def sessions(self, row: int, application: int) -> int:
         """The worker's sessions of an application, if it lives."""

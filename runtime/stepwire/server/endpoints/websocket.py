@@ -21,6 +21,7 @@ from stepwire.server.endpoints.websocket_sessions import (
 from stepwire.server.errors import describe
 from stepwire.server.memory import REPLIES
 from stepwire.server.observing.metrics import CODES, counts
+from stepwire.server.observing.traces import take_carrier_of_reset
 from stepwire.server.scenarios import ConnectionFault
 from stepwire.server.session import Session
 from stepwire.server.wire import (
@@ -91,4 +92,5 @@ class WebSocketEndpoint(SessionEndpoint):
         return session.step(action)
 
     def _reset(self, session: Session, arguments: dict[str, Any]) -> Awaitable[Observation]:
+        take_carrier_of_reset(arguments)  # a client sends its span also while TRACES=off
         return session.reset(arguments)

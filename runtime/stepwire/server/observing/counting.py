@@ -44,7 +44,7 @@ class CountingWebSocketEndpoint(WebSocketEndpoint):
                 reply = encode_observation_frame(observation)
                 # `note_step`, without a call.
                 encoding = now() - ended
-                arrived = began if connection.wire is None else event["arrived"]
+                arrived = event.get("arrived", began)  # an author's middleware may make events
                 span = session.caller.step_span
                 if span is None or span[0] < began:  # that of an earlier step
                     environment = ended - began

@@ -31,15 +31,17 @@ from stepwire.server.observing.metrics import (
     read,
 )
 
+_OPEN_METRICS = "application/openmetrics-text"
+_PARTS = ("waiting", "environment", "encoding")
 # The bounds that are shown are powers of two of a nanosecond: 1 µs to a minute, and 1 ms (timers
 # are no finer) to a minute.
-_PARTS = ("waiting", "environment", "encoding")
 _STEP_BITS, _LAG_BITS = range(10, 37), range(20, 37)
 
 
 def encode(accept: str) -> tuple[bytes, str]:
     """The figures of the server's workers as text, and its media type."""
-    encoder, media_type = choose_encoder(accept)
+    # Without the client's `version`, which `choose_encoder` takes as it is.
+    encoder, media_type = choose_encoder(_OPEN_METRICS if _OPEN_METRICS in accept else "")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(read()))
     return encoder(registry), media_type

@@ -29,9 +29,7 @@ def traced(endpoint_cls: type[WebSocketEndpoint]) -> type[WebSocketEndpoint]:
                 return observation
 
         async def _reset(self, session: Session, arguments: dict[str, Any]) -> Observation:
-            carrier = traces.take_carrier(arguments.get("metadata"))
-            if arguments.get("metadata") == {} and carrier:
-                del arguments["metadata"]
+            carrier = traces.take_carrier_of_reset(arguments)
             with traces.serving("reset", carrier, session.id):
                 observation: Observation = await super()._reset(session, arguments)
                 return observation
@@ -40,7 +38,7 @@ def traced(endpoint_cls: type[WebSocketEndpoint]) -> type[WebSocketEndpoint]:
 
 
 class TracedRequests:
-    """ASGI middleware: each `POST` is a span."""
+    """ASGI middleware: each `POST` is a span, named by its route: a client may ask for any path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -51,6 +49,8 @@ class TracedRequests:
             return
         with (
             traces.tracing.within(traces.carrier_of_scope(scope)),
-            traces.tracing.serving(f"POST {scope['path']}", {}, ""),
+            traces.tracing.serving("POST", {}, "") as span,
         ):
             await self._app(scope, receive, send)
+            if path := getattr(scope.get("route"), "path", None):
+                span.update_name(f"POST {path}")

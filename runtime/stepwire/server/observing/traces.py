@@ -7,7 +7,6 @@ Trace Context.
 """
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
@@ -44,10 +43,6 @@ class Tracing:
             trace.set_tracer_provider(self._own)
         self._tracer = trace.get_tracer("stepwire.server")
 
-    def context_of(self, carrier: Carrier) -> Any:
-        """The context of the client's span; the current one without `carrier`."""
-        return self._propagator.extract(carrier) if carrier else None
-
     @contextmanager
     def within(self, carrier: Carrier) -> Iterator[None]:
         """A block whose spans, also those of tasks that it creates, are below the client's."""
@@ -58,15 +53,17 @@ class Tracing:
             self._context.detach(token)
 
     def serving(self, name: str, carrier: Carrier, session_id: str) -> AbstractContextManager[Any]:
-        """A block that answers a request of the client's span in `carrier`."""
+        """A block that answers a request of the client's span in `carrier`, else of the current."""
         return self._tracer.start_as_current_span(
             name,
-            self.context_of(carrier),
+            self._propagator.extract(carrier) if carrier else None,
             self._kind,
             {"session.id": session_id} if session_id else None,
         )
 
-    def of_environment(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def of_environment(
+        self, function: Callable[..., Any], name: str, is_async: bool
+    ) -> Callable[..., Any]:
         """A method of the environment with a span of its own, wherever it is called.
 
         Spans that the environment makes meanwhile are below it.
@@ -91,14 +88,14 @@ class Tracing:
                 return await function(*arguments, **keywords)
 
         call.__name__ = call_async.__name__ = name  # for log lines
-        return call_async if inspect.iscoroutinefunction(function) else call
+        return call_async if is_async else call
 
-    def flush(self, seconds: float) -> Thread | None:
+    def flush(self) -> Thread | None:
         """Begin to send what is left, if the process has no other use for it."""
         if self._own is None:
             return None
         flushing = Thread(
-            target=self._own.force_flush, args=(int(seconds * 1000),), daemon=True, name="traces"
+            target=self._own.force_flush, args=(int(_LAST_S * 1000),), daemon=True, name="traces"
         )
         flushing.start()
         return flushing
@@ -133,7 +130,7 @@ def start(settings: Settings) -> None:
 
 async def stop() -> None:
     """Send what is left, unless the collector does not take it in time."""
-    flushing = None if tracing is None else tracing.flush(_LAST_S)
+    flushing = None if tracing is None else tracing.flush()
     give_up_at = monotonic() + _LAST_S
     while flushing is not None and flushing.is_alive() and monotonic() < give_up_at:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
@@ -146,8 +143,9 @@ def serving(name: str, carrier: Carrier, session_id: str) -> AbstractContextMana
 
 def carrier_of_scope(scope: Scope) -> Carrier:
     """The client's span in the headers of a request or a handshake."""
-    headers = {name: value for name, value in scope["headers"] if name.decode() in _FIELDS}
-    return {name.decode(): value.decode("latin-1") for name, value in headers.items()}
+    headers = dict(scope["headers"])
+    found = {field: headers.get(field.encode()) for field in _FIELDS}
+    return {field: value.decode("latin-1") for field, value in found.items() if value}
 
 
 def take_carrier(metadata: Any) -> Carrier:
@@ -158,11 +156,21 @@ def take_carrier(metadata: Any) -> Carrier:
     return {name: value for name, value in taken.items() if isinstance(value, str)}
 
 
-def call_in_trace(call: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
+def take_carrier_of_reset(arguments: dict[str, Any]) -> Carrier:
+    """`take_carrier`; a `metadata` that held nothing else is no argument of the environment."""
+    carrier = take_carrier(arguments.get("metadata"))
+    if carrier and not arguments["metadata"]:
+        del arguments["metadata"]
+    return carrier
+
+
+def call_in_trace(
+    call: Callable[..., Awaitable[Any]], name: str, is_async: bool
+) -> Callable[..., Awaitable[Any]]:
     """`call`, a `Call` of `calling.py`, with a span around the function that it calls."""
     if (traces := tracing) is None:
         return call
-    return lambda function, *more: call(traces.of_environment(function, name), *more)
+    return lambda function, *more: call(traces.of_environment(function, name, is_async), *more)
 
 
 def _is_installed(module: str) -> bool:

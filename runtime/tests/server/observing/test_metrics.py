@@ -100,13 +100,11 @@ def test_everything_is_counted(start_server: Callable[..., Any]) -> None:
     assert found["stepwire_workers"] == 1
     assert found["process_resident_memory_bytes[0]"] > 1_000_000
     assert found["process_cpu_seconds_total[0]"] > 0
-    text = requests.get(
-        f"{server.url}/metrics",
-        headers={**allowed, "Accept": "application/openmetrics-text; version=1.0.0"},
-        timeout=60,
-    )
-    assert text.headers["content-type"].startswith("application/openmetrics-text")
-    assert text.text.endswith("# EOF\n")
+    for version in ("1.0.0", "none", "9.9"):
+        accepted = {"Accept": f"application/openmetrics-text; version={version}"}
+        text = requests.get(f"{server.url}/metrics", headers={**allowed, **accepted}, timeout=60)
+        assert text.headers["content-type"].startswith("application/openmetrics-text; version=1")
+        assert text.text.endswith("# EOF\n")
 
 
 def test_sessions_that_a_stopping_server_refuses_are_counted(

@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 import requests
+from fastapi.testclient import TestClient
 from waiting import wait_until
 
+from notes_env.environment import NotesEnvironment
+from notes_env.models import NoteAction, NoteObservation
+from stepwire.client.traces import with_span
+from stepwire.server import create_app
 from stepwire.server.observing.traces import take_carrier
 from stepwire.testing.servers import Server, running_server, without_settings
 
@@ -107,9 +112,14 @@ def test_one_rollout_is_one_trace(
     step = {"action": {"text": "Hi"}}
     headers = {"traceparent": _PARENT}
     assert requests.post(f"{server.url}/step", json=step, headers=headers, timeout=60).ok
+    nowhere, refused = (_PARENT.replace("af", other) for other in ("b0", "b1"))
+    headers = {"traceparent": nowhere}
+    assert requests.post(f"{server.url}/no/such", headers=headers, timeout=60).status_code == 404
+    headers = {"traceparent": refused, "Host": "evil.example"}
+    assert not requests.post(f"{server.url}/step", json=step, headers=headers, timeout=60).ok
     server.process.terminate()
     server.process.wait(60)  # which sends what is left
-    wait_until(lambda: len(_spans(collector)) >= 21)
+    wait_until(lambda: len(_spans(collector)) >= 22)
 
     spans = _spans(collector)
     by_id = {span["id"]: span for span in spans}
@@ -144,6 +154,8 @@ def test_one_rollout_is_one_trace(
         "POST /step > Notes.step": 1,
         "POST /step > Notes.step > write": 1,
     }
+    assert paths(nowhere.split("-")[1]) == {"POST": 1}
+    assert not paths(refused.split("-")[1])
     assert {span["service"] for span in spans} == {"server", "trainer"}
 
 
@@ -187,3 +199,34 @@ def test_the_span_in_metadata_is_not_the_environments() -> None:
     assert metadata == {"kept": 1}
     assert take_carrier({"traceparent": 7}) == {}
     assert take_carrier(None) == {}
+
+
+def test_the_span_of_a_reset_is_not_the_environments_while_traces_are_off() -> None:
+    seen = []
+
+    class Seeing(NotesEnvironment):
+        def reset(
+            self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
+        ) -> NoteObservation:
+            seen.append(kwargs)
+            return super().reset(seed, episode_id)
+
+    app = create_app(Seeing, NoteAction, NoteObservation)
+    with (
+        TestClient(app, base_url="http://localhost") as client,
+        client.websocket_connect("/ws") as session,
+    ):
+        for more in ({}, {"kept": 1}):
+            metadata = {"traceparent": _PARENT, **more}
+            session.send_json({"type": "reset", "data": {"metadata": metadata}})
+            assert session.receive_json()["type"] == "observation"
+    assert seen[-2:] == [{}, {"metadata": {"kept": 1}}]
+
+
+def test_a_client_leaves_metadata_that_is_no_object_to_the_server() -> None:
+    trace = pytest.importorskip("opentelemetry.trace", reason="needs OpenTelemetry")
+    span = trace.NonRecordingSpan(trace.SpanContext(1, 2, True, trace.TraceFlags(1)))
+    with trace.use_span(span):
+        assert with_span({"metadata": "x"}) == {"metadata": "x"}
+        headers = {"traceparent": f"00-{1:032x}-{2:016x}-01"}
+        assert with_span({"seed": 1}) == {"seed": 1, "metadata": headers}
