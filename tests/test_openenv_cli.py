@@ -79,7 +79,8 @@ def test_a_checkout_is_valid(which: str, openenv: Run, request: pytest.FixtureRe
 
 
 def test_a_running_server_is_valid(server: Any, openenv: Run) -> None:
-    done = openenv("validate", "--url", server.url, *(["--json"] if _IS_0_10 else []))
+    options = ["--timeout", "60", *(["--json"] if _IS_0_10 else [])]
+    done = openenv("validate", "--url", server.url, *options)
     report = json.loads(done.stdout)
     assert report["summary"]["failed_criteria"] == []
     assert (done.returncode, report["passed"], report["mode"]) == (0, True, "simulation")

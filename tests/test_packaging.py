@@ -259,9 +259,9 @@ def test_what_the_lock_leaves_out_is_not_missed(
     observed = connect(server.ws_url).step(message="Hi")
     assert observed["data"]["observation"]["echoed_message"] == "Hi"
     for path in ("/web", "/docs", "/openapi.json", "/metadata", "/schema"):
-        assert requests.get(server.url + path, timeout=10).ok, path
+        assert requests.get(server.url + path, timeout=60).ok, path
     tools = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-    assert requests.post(f"{server.url}/mcp", json=tools, timeout=10).json()["result"]["tools"]
+    assert requests.post(f"{server.url}/mcp", json=tools, timeout=60).json()["result"]["tools"]
 
 
 # The server in an interpreter in which nothing can be imported that `requirements.lock` leaves out,

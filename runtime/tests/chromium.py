@@ -20,9 +20,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 _ON_THIS_MACHINE = {"127.0.0.1", "localhost"}
+_PATIENCE_MS = 60_000  # Playwright's own 5 seconds are too few on a busy machine
 _FLAGS = [
     "--no-sandbox",  # root has none
     "--disable-gpu",
@@ -68,7 +69,10 @@ def running_chromium() -> Iterator[Browser]:
     executable = shutil.which("chromium")
     assert executable, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        expect.set_options(timeout=_PATIENCE_MS)
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=_FLAGS, timeout=_PATIENCE_MS
+        )
         yield browser
         browser.close()
 
@@ -100,6 +104,7 @@ def new_context(browser: Browser, watch: Watch) -> Iterator[Callable[..., Browse
 
         def make(**options: Any) -> BrowserContext:
             context = contexts.enter_context(browser.new_context(**options))
+            context.set_default_timeout(_PATIENCE_MS)
             watch.follow(context)
             return context
 

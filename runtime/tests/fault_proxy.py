@@ -34,6 +34,7 @@ def silence(client: socket.socket, reply: bytes) -> None:
 def late(client: socket.socket, reply: bytes) -> None:
     time.sleep(TIMEOUT_S * 1.5)
     with suppress(OSError):
+        client.recv(1, socket.MSG_PEEK)  # until it has given up, however slow it is
         client.sendall(reply)
 
 

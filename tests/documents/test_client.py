@@ -16,9 +16,16 @@ import pytest
 from document import ADDRESS, Document
 from echo_env import EchoEnv, EchoEnvPool
 from stepwire.client.launch import DockerContainer
+from stepwire.testing.servers import PATIENCE_S
 
 page = Document("docs/client.md")
 _RUNNING_LOOP = page.blocks["Asynchronous use, 2"]
+
+
+@pytest.fixture(autouse=True)
+def _servers_may_answer_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool passes over a server that does not tell its places in time, here a busy one."""
+    monkeypatch.setattr("stepwire.client.servers._LOOK_TIMEOUT_S", PATIENCE_S)
 
 
 def _documented_options(heading: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from waiting import patient
 
 import fault_proxy
 from document import ROOT, Document
@@ -20,6 +21,7 @@ from notes_env.models import NoteAction
 from stepwire import client as public
 from stepwire.client import errors
 from stepwire.testing import server_fixture
+from stepwire.testing.servers import PATIENCE_S
 
 page = Document("docs/client.md")
 _ROWS = {happens: cells for happens, *cells in page.table("Errors")}
@@ -62,7 +64,8 @@ def _broken_line(server: Any, fault: Any, message_timeout_s: float) -> Iterator[
         with NotesEnv(
             proxy.url, message_timeout_s=message_timeout_s, max_message_size_mb=limit_mb
         ) as env:
-            env.reset()
+            with patient(env):
+                env.reset()
             yield env
     finally:
         proxy.shutdown()
@@ -107,27 +110,33 @@ def test_a_fault_is_noticed_when_the_table_says(row: str, fault: str, server: An
         assert elapsed < _LONG_S / 2 if timeout_s == _LONG_S else elapsed >= timeout_s
         with pytest.raises(errors.SessionLostError):
             _step(env)
-        env.reset()
-        assert _step(env) == 1
+        with patient(env):
+            env.reset()
+            assert _step(env) == 1
 
 
-def test_no_connection_is_noticed_when_the_table_says(start_server: Callable[..., Any]) -> None:
+def test_no_connection_is_noticed_when_the_table_says(
+    start_server: Callable[..., Any], free_port: int
+) -> None:
     error, noticed, further = _row("The server cannot be reached")
     assert (noticed, further) == ("within `connect_timeout_s`", "connect again")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        env = NotesEnv(f"http://127.0.0.1:{port}", connect_timeout_s=0.2)
+    with socket.create_server(("127.0.0.1", free_port)):  # silent
+        env = NotesEnv(f"http://127.0.0.1:{free_port}", connect_timeout_s=0.2)
         with pytest.raises(error, match=r"0\.2 s"):
             env.reset()
-    env = NotesEnv(f"http://127.0.0.1:{port}")
+    env = NotesEnv(f"http://127.0.0.1:{free_port}")
     with pytest.raises(error):
         env.reset()
-    start_server(application="notes_env.app", port=port, env=_NOTES)
+    start_server(application="notes_env.app", port=free_port, env=_NOTES)
     assert _step(env) == 1
     env.close()
 
 
-def test_capacity_is_noticed_when_the_table_says(start_server: Callable[..., Any]) -> None:
+def test_capacity_is_noticed_when_the_table_says(
+    start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `close` waits until the place is free; not for 2 s only.
+    monkeypatch.setattr("stepwire.client.connection._CLOSE_TIMEOUT_S", PATIENCE_S)
     error, noticed, further = _row("The server is at capacity")
     assert (noticed, further) == ("at once", "connect again")
     full = start_server(application="notes_env.app", env={**_NOTES, "MAX_CONCURRENT_ENVS": "1"})

@@ -36,7 +36,7 @@ def test_wheels_without_dependencies_serve_on_openenv_0_10(
     printed = subprocess.run(listing, capture_output=True, text=True, check=True, cwd="/").stdout
     assert re.fullmatch(r"openenv 0\.1\d\.\d+\n", printed)
     url = serve_block("../openenv-venv/bin/server", free_port, PORT=str(free_port))
-    answer = requests.post(f"{url}/step", json={"action": {"message": "Hi"}}, timeout=10).json()
+    answer = requests.post(f"{url}/step", json={"action": {"message": "Hi"}}, timeout=60).json()
     assert answer["observation"]["metadata"]["step"] == 1
 
 

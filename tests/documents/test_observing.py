@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +140,27 @@ def test_prometheus_scrapes_a_server(prometheus: Server, tmp_path: Path) -> None
     ):
         done = subprocess.run(["promtool", *checked], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert _query(prometheus, 'up{job="stepwire"}') == [1.0]
-    assert _query(prometheus, "stepwire_workers") == [2.0]
-    assert _query(prometheus, "stepwire_sessions_open") == [1.0]
-    for name, query in _dashboard_queries().items():
-        assert _query(prometheus, query), name
-    rules = requests.get(f"{prometheus.url}/api/v1/rules", timeout=60).json()["data"]["groups"]
-    states = {rule["name"]: rule for group in rules for rule in group["rules"]}
-    assert set(states) == set(_alert_queries())
-    assert {name: rule["state"] for name, rule in states.items()} == dict.fromkeys(
-        states, "inactive"
-    )
+    # A busy server may miss a scrape, which waits for a second: the next one has the figures.
+    for query, value in (
+        ('up{job="stepwire"}', 1.0),
+        ("stepwire_workers", 2.0),
+        ("stepwire_sessions_open", 1.0),
+    ):
+        wait_until(partial(_has_value, prometheus, query, value))
+    for query in _dashboard_queries().values():
+        wait_until(partial(_query, prometheus, query))
+    assert set(_alert_states(prometheus)) == set(_alert_queries())
+    wait_until(lambda: set(_alert_states(prometheus).values()) == {"inactive"})
+
+
+def _has_value(prometheus: Server, query: str, value: float) -> bool:
+    return _query(prometheus, query) == [value]
+
+
+def _alert_states(prometheus: Server) -> dict[str, str]:
+    answer = requests.get(f"{prometheus.url}/api/v1/rules", timeout=60).json()
+    groups = answer["data"]["groups"]
+    return {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
 
 
 @pytest.fixture

@@ -40,14 +40,14 @@ def test_server_takes_port_and_reload(serve_block: Any, free_port: int) -> None:
     code = page.code("Operating the server, 1")
     assert "--port 8001 --reload" in code
     url = serve_block(code.replace("8001", str(free_port)), free_port)
-    assert requests.get(f"{url}/health", timeout=10).json() == {"status": "healthy"}
+    assert requests.get(f"{url}/health", timeout=60).json() == {"status": "healthy"}
 
 
 @page.tests("Operating the server, 2")
 def test_uvicorn_serves_the_application(serve_block: Any, free_port: int) -> None:
     code = page.code("Operating the server, 2").strip()
     url = serve_block(f"{code} --port {free_port}", free_port)  # 8000 may be taken
-    assert requests.get(f"{url}/state", timeout=10).json()["step_count"] == 0
+    assert requests.get(f"{url}/state", timeout=60).json()["step_count"] == 0
 
 
 def test_the_settings_table_is_the_settings() -> None:
@@ -219,7 +219,7 @@ class TestBehindAProxy:
                 "nginx": ("keepalive_timeout 60s", "keepalive_timeout 1s"),
                 "caddy": ("keepalive 60s", "keepalive 1s"),
             }[proxy]
-        server = start_server(env={"KEEP_ALIVE_TIMEOUT_S": "2"})
+        server = start_server(env={"KEEP_ALIVE_TIMEOUT_S": "3"})
         url = behind_proxy(proxy, server, {idle: shorter})
 
         def ask(client: int) -> set[int]:
@@ -227,7 +227,7 @@ class TestBehindAProxy:
             with requests.Session() as session:
                 for step in range(12):
                     step_s = 0.95 + 0.1 * (step % 2) + client * 0.01
-                    time.sleep(step_s if client % 2 else step_s + 1)
+                    time.sleep(step_s if client % 2 else step_s + 2)
                     body = {"action": {"message": "Hi"}}
                     answer = session.post(f"{url}/step", json=body, timeout=_PATIENCE_S)
                     statuses.add(answer.status_code)

@@ -37,14 +37,14 @@ def test_the_table_lists_every_route_and_each_answers(server: Any) -> None:
         documented.add((method.lower(), path.replace("/echo_env/", "/{env_name}/")))
         sent = re.match(r"`(.*?)`", body)
         reply = requests.request(
-            method, server.url + path, json=json.loads(sent[1]) if sent else None, timeout=10
+            method, server.url + path, json=json.loads(sent[1]) if sent else None, timeout=60
         )
         assert reply.ok, reply.text
         if answer.startswith(("`{", "`[")):
             assert reply.json() == json.loads(answer.strip("`"))
         elif answer not in ("the same", "JSON-RPC 2.0") and not answer.startswith("text "):
             assert set(re.findall(r"`(\w+)`", answer)) <= set(reply.json())
-    description = requests.get(f"{server.url}/openapi.json", timeout=10).json()
+    description = requests.get(f"{server.url}/openapi.json", timeout=60).json()
     served = {(method, path) for path, item in description["paths"].items() for method in item}
     assert documented == served
 

@@ -35,7 +35,7 @@ def test_a_fresh_clone_serves_with_the_first_command(
     python = {"PATH": f"{Path(sys.base_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     url = serve_block(lines, free_port, cwd=clone, **variables, **python)
     assert (clone / ".venv" / "bin" / "uv").exists()
-    assert requests.post(f"{url}/reset", timeout=10).json()["reward"] == 0.0
+    assert requests.post(f"{url}/reset", timeout=60).json()["reward"] == 0.0
 
 
 @page.tests("Run it, 2")

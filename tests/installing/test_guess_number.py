@@ -79,7 +79,7 @@ def served(start_server: Callable[..., Server], commands: Path) -> Server:
 
 
 def _environment(server: Server) -> str:
-    name: str = requests.get(f"{server.url}/metadata", timeout=10).json()["name"]
+    name: str = requests.get(f"{server.url}/metadata", timeout=60).json()["name"]
     return name
 
 
@@ -116,7 +116,8 @@ def test_its_own_tests_pass(commands: Path, package: Path, run: Run) -> None:
 
 
 def test_it_conforms(commands: Path, served: Server, run: Run) -> None:
-    done = run("-m", "stepwire.conformance", served.url, python=commands / "python")
+    kit = ("-m", "stepwire.conformance", served.url, "--timeout", "60")
+    done = run(*kit, python=commands / "python")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " failed" not in done.stdout.splitlines()[-1]
 

@@ -100,10 +100,10 @@ def test_the_readmes_episode_prints_what_it_says(
 
 
 def test_it_conforms_and_has_its_pages(served: Server, in_package: Callable[..., str]) -> None:
-    assert requests.get(f"{served.url}/metadata", timeout=10).json()["version"] == "0.1.0"
+    assert requests.get(f"{served.url}/metadata", timeout=60).json()["version"] == "0.1.0"
     for path in ("/web", "/docs"):
-        assert requests.get(served.url + path, timeout=10).ok
-    kit = in_package("run", "python", "-m", "stepwire.conformance", served.url)
+        assert requests.get(served.url + path, timeout=60).ok
+    kit = in_package("run", "python", "-m", "stepwire.conformance", served.url, "--timeout", "60")
     assert re.fullmatch(r"\d+ passed", kit.splitlines()[-1]), kit
 
 
@@ -168,7 +168,7 @@ def commands(
 
 
 def _served(server: Server) -> str:
-    title: str = requests.get(f"{server.url}/openapi.json", timeout=10).json()["info"]["title"]
+    title: str = requests.get(f"{server.url}/openapi.json", timeout=60).json()["info"]["title"]
     return title.partition(" ")[0]
 
 
@@ -254,8 +254,8 @@ def test_a_package_of_openenv_init_is_taken_over_and_given_back(
     command = [os.environ.get("UV") or "uv", "run", "uvicorn", "maze.server.app:app"]
     command += ["--port", "{port}"]
     server = start_server(command=command, cwd=stock_package, env=_SETTINGS)
-    assert requests.get(f"{server.url}/ready", timeout=10).ok  # a route of stepwire
-    assert requests.post(f"{server.url}/reset", json={}, timeout=10).json()["reward"] == 0.0
+    assert requests.get(f"{server.url}/ready", timeout=60).ok  # a route of stepwire
+    assert requests.post(f"{server.url}/reset", json={}, timeout=60).json()["reward"] == 0.0
     done = run("-m", "stepwire.new", "--undo", stock_package)
     assert done.returncode == 0, done.stderr
     assert files() == before

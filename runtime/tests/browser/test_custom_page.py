@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 _PAGES = Path(__file__).parent.parent / "server" / "pages" / "guessing_pages.py"
-_LOADS_S = 30
+_LOADS_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from form_environments import HOSTILE, Kinds
 from playwright.sync_api import Locator, Page, expect
+from waiting import wait_until
 
 from stepwire.protocol.examples import example_of
 
@@ -64,6 +65,7 @@ def fact(page: Page, name: str) -> Locator:
 
 
 def last_sent(page: Page) -> Any:
+    page.evaluate(_DRAWN)  # frames are listed at the next drawing, an answer is shown at once
     return json.loads(page.locator("#frames .sent pre").last.inner_text())["data"]
 
 
@@ -241,6 +243,19 @@ def test_a_slow_step_is_seen_to_be_waited_for(open_form: Callable[..., Page]) ->
     expect(page.locator("#waiting")).to_be_hidden()
 
 
+def _place_at_rest(page: Page, frames: Locator) -> Any:
+    """Where the list is once it scrolls no more."""
+    places = [-1]
+
+    def is_at_rest() -> bool:
+        page.evaluate(_DRAWN)
+        places.append(frames.evaluate("list => list.scrollTop"))
+        return places[-1] == places[-2]
+
+    wait_until(is_at_rest)
+    return places[-1]
+
+
 def test_the_list_of_frames_follows_until_it_is_scrolled_up(
     open_form: Callable[..., Page],
 ) -> None:
@@ -254,12 +269,11 @@ def test_the_list_of_frames_follows_until_it_is_scrolled_up(
         step(page)
         expect(page.locator("#frame-count")).to_have_text(f"{2 * count} frames")
     page.evaluate(_DRAWN)
-    assert frames.evaluate(gap) <= 1
+    wait_until(lambda: frames.evaluate(gap) <= 1)
     frames.hover()
     page.mouse.wheel(0, -400)
-    page.evaluate(_DRAWN)
-    assert frames.evaluate(gap) > 100
-    before = frames.evaluate("list => list.scrollTop")
+    wait_until(lambda: frames.evaluate(gap) > 100)
+    before = _place_at_rest(page, frames)
     step(page)
     expect(page.locator("#frame-count")).to_have_text("26 frames")
     assert frames.evaluate("list => list.scrollTop") == before

@@ -9,6 +9,7 @@ import pytest
 
 from notes_env.client import NotesEnv
 from notes_env.models import NoteAction
+from stepwire.testing.servers import PATIENCE_S
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,13 @@ def our_tool_server(start_shared_server: Callable[..., Any]) -> Any:
     """Our server with the environment of `tool_server`."""
     application = Path(__file__).parent.parent / "tool_server.py"
     return start_shared_server(application=application, env={"SERVED_BY": "ours"})
+
+
+@pytest.fixture(autouse=True)
+def _closing_may_take_long(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests leave the one place of a server free: `close` must not stop waiting after 2 s."""
+    if "one_session_server" in request.fixturenames:
+        monkeypatch.setattr("stepwire.client.connection._CLOSE_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

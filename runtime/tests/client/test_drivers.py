@@ -15,6 +15,7 @@ import pytest
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction
 from stepwire.client import ConnectFailedError, ReplyTimeoutError, dialing
+from stepwire.testing.servers import PATIENCE_S
 
 HELLO = NoteAction(text="hello")
 
@@ -61,7 +62,8 @@ def test_a_reply_is_overdue_whatever_signals_arrive(
 def test_a_pool_and_connecting_keep_their_time_whatever_signals_arrive(
     rendezvous: Any, silent: str, frequent_signals: None
 ) -> None:
-    with NotesEnvPool(rendezvous.url, num_envs=2, message_timeout_s=0.3) as pool:
+    with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
+        pool._performers[0].message_timeout_s = 0.3  # a reply to the other may take longer
         results = pool.step([NoteAction(text="hold forever"), HELLO])
         assert isinstance(results[0].error, ReplyTimeoutError)
         assert results[1].observation.text == "hello"
@@ -269,6 +271,7 @@ def test_faults_on_a_loop_that_cannot_watch_sockets(rendezvous: Any, silent: str
             await asyncio.wait_for(
                 NotesEnv(rendezvous.url).step(NoteAction(text="hold forever")), 0.1
             )
+        env._session.message_timeout_s = PATIENCE_S
         await env.reset()
         await env.close()
 

@@ -11,6 +11,7 @@ import random
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,13 +125,17 @@ class _Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.events: list[tuple[float, bytes | OSError]] = []
-        monkeypatch.setattr(fault_proxy.time, "sleep", self._sleep)
+        # Not `time.sleep` itself: other threads of this process use it.
+        monkeypatch.setattr(fault_proxy, "time", SimpleNamespace(sleep=self._sleep))
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
 
     def sendall(self, data: bytes) -> None:
         self.events.append((self.now, bytes(data)))
+
+    def recv(self, *_: Any) -> bytes:
+        return b""
 
     def shutdown(self, how: int) -> None:
         self.events.append((self.now, b""))

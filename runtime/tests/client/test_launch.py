@@ -180,11 +180,9 @@ class TestLocalServer:
         del client
         assert not _is_served(url)
 
-    def test_it_listens_on_loopback_at_the_given_port(self, listener: socket.socket) -> None:
-        port = listener.getsockname()[1]
-        listener.close()
-        with NotesEnv.from_local(port=port) as client:
-            assert client.base_url == f"http://127.0.0.1:{port}"
+    def test_it_listens_on_loopback_at_the_given_port(self, free_port: int) -> None:
+        with NotesEnv.from_local(port=free_port) as client:
+            assert client.base_url == f"http://127.0.0.1:{free_port}"
 
     @pytest.mark.parametrize(
         ("options", "address"),

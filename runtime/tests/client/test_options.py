@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from openenv.core.sync_client import SyncEnvClient
+from waiting import wait_until
 from websockets.sync.server import ServerConnection, serve
 
 from notes_env.client import NotesEnv, NotesEnvPool
@@ -99,6 +100,7 @@ def test_a_token_from_a_file_is_sent_without_its_line_break() -> None:
         thread.start()
         url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
         NotesEnv(url, token=f"{_SECRET}\r\n", headers={"authorization": "old"}).connect().close()
+        wait_until(lambda: seen)
         NotesEnv(url, token="\n").connect().close()
         server.shutdown()
         thread.join()

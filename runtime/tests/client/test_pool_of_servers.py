@@ -157,9 +157,11 @@ def test_a_server_that_hangs_gets_no_sessions(
 
 
 def test_a_stopping_server_gets_no_sessions(
-    start_server: Callable[..., Any], ours: list[Any]
+    start_server: Callable[..., Any], ours: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopping = start_server()
+    stopping = start_server(env={"SHUTDOWN_GRACE_S": "60"})
+    # The server ends once its clients have answered its close frames.
+    monkeypatch.setattr("stepwire.client.keepalive.answer_all", lambda: None)
     with (
         NotesEnvPool(stopping.url, 1) as other,
         NotesEnvPool([stopping.url, ours[0].url], 2) as pool,
@@ -251,7 +253,7 @@ def test_more_sessions_than_places_take_turns(ours: list[Any], stock: Any) -> No
     refused: list[Any] = []
 
     def train(_: int) -> None:
-        with NotesEnvPool(_urls(stock, *ours), 4, capacity_wait_s=60) as pool:
+        with NotesEnvPool(_urls(stock, *ours), 4, capacity_wait_s=PATIENCE_S) as pool:
             for _ in range(3):
                 for index in range(len(pool)):
                     refused.extend(_errors(pool.reset(only=[index])))
@@ -334,7 +336,10 @@ def test_a_server_that_restarts_is_waited_for(
     start_server: Callable[..., Any], perform: Face
 ) -> None:
     first = start_server()
-    with closing(NotesEnvPool(first.url, 2)) as pool, ThreadPoolExecutor(1) as thread:
+    with (
+        closing(NotesEnvPool(first.url, 2, capacity_wait_s=PATIENCE_S)) as pool,
+        ThreadPoolExecutor(1) as thread,
+    ):
         perform(pool.reset)
         first.process.kill()
         first.process.wait()

@@ -18,6 +18,7 @@ from notes_env.client import NotesEnvPool
 from notes_env.models import NoteAction
 from stepwire.client import ConnectFailedError
 from stepwire.client.server_places import Places, places_of
+from stepwire.testing.servers import PATIENCE_S
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -82,8 +83,9 @@ _LIES = {
 
 @pytest.mark.parametrize("lie", _LIES)
 def test_a_server_that_lies_gets_no_session_and_harms_none(
-    liar: _Server, server: Any, lie: str
+    liar: _Server, server: Any, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("stepwire.client.servers._LOOK_TIMEOUT_S", PATIENCE_S)
     liar.answer = _LIES[lie]
     # A stock server is assumed to have as many places as the largest that told.
     with closing(NotesEnvPool([f"http://{liar.address}", server.url], 3)) as pool:

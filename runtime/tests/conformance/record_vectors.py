@@ -57,6 +57,7 @@ class Conversations:
                 compression=None,
                 max_size=None,
                 proxy=None,
+                open_timeout=_PATIENCE_S,
             )
             self._open[name] = self._stack.enter_context(connection)
         return self._open[name]

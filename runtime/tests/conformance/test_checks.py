@@ -4,7 +4,7 @@
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -26,6 +26,8 @@ _INSTALLED = _CORE if list(metadata.distributions(name="openenv-core")) else _LA
 _NEED_OTHER_SERVERS = {"ops-token", "ops-idle", "ops-stop"}
 # For this one the server loads FastMCP, which takes seconds in each process.
 _SLOW = "mcp-handshake"
+# Until a check says that a server does not close. A busy server takes less for all other replies.
+_NOT_CLOSED_S = 5.0
 
 
 def _options(url: str, timeout_s: float = 60.0, **more: Any) -> Options:
@@ -38,12 +40,12 @@ def _options(url: str, timeout_s: float = 60.0, **more: Any) -> Options:
     )
 
 
-def _failed(url: str, *, without: str = "", **options: Any) -> dict[str, str]:
+def _failed(url: str, *, without: Collection[str] = (), **options: Any) -> dict[str, str]:
     """The message of each check that fails; all are run that these options allow."""
     server = ServerUnderTest(url, _options(url, **options))
     checks = selected(server.options)
     assert set(CHECKS) - {check.id for check in checks} <= _NEED_OTHER_SERVERS
-    messages = {check.id: run_check(check, server) for check in checks if check.id != without}
+    messages = {check.id: run_check(check, server) for check in checks if check.id not in without}
     return {check_id: message for check_id, message in messages.items() if message}
 
 
@@ -70,7 +72,7 @@ def test_a_broken_server_fails_its_check(broken_servers: Any, check_id: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("check_id", DEFECTS)
 def test_a_broken_server_fails_no_other_check(broken_servers: Any, check_id: str) -> None:
-    without = "" if check_id == _SLOW else _SLOW
+    without = {_SLOW} - {check_id}
     failed = _failed(f"{broken_servers.url}/{check_id}", without=without)
     assert set(failed) == {check_id}, failed
 
@@ -88,16 +90,18 @@ uvicorn.Server(Unlimited(app, port={port}, log_level="error")).run()
 
 @pytest.mark.slow
 def test_a_server_without_frame_limit_fails_no_other_check(start_server: Any) -> None:
-    url = start_server(command=[sys.executable, "-c", _UNLIMITED], cwd=_FOLDER).url
-    failed = _failed(f"{url}/sound", timeout_s=3, without=_SLOW)
-    assert set(failed) == {"limit-frame-size"}, failed
+    server = start_server(command=[sys.executable, "-c", _UNLIMITED], cwd=_FOLDER)
+    url, check_id = f"{server.url}/sound", "limit-frame-size"
+    message = _message(check_id, url, _options(url, timeout_s=_NOT_CLOSED_S))
+    assert message.startswith(f"The connection was not closed in {_NOT_CLOSED_S:g} s\n")
+    assert _failed(url, without={_SLOW, check_id}) == {}
 
 
 @pytest.mark.slow
 def test_a_server_without_token_fails_the_check_of_the_token_and_no_other(
     broken_servers: Any,
 ) -> None:
-    failed = _failed(f"{broken_servers.url}/sound", token=TOKEN, without=_SLOW)
+    failed = _failed(f"{broken_servers.url}/sound", token=TOKEN, without={_SLOW})
     assert set(failed) == {"ops-token"}, failed
 
 
@@ -105,8 +109,9 @@ def test_a_server_without_token_fails_the_check_of_the_token_and_no_other(
 def test_our_server_ends_idle_sessions_and_closes_the_others_when_it_stops(
     start_server: Callable[..., Any],
 ) -> None:
-    server = start_server(env={"SESSION_IDLE_TIMEOUT_S": "2"})
-    options = Options(timeout_s=60, idle_timeout_s=2, stop_pid=server.process.pid)
+    # The limit is for a client that a busy machine lets wait, too.
+    server = start_server(env={"SESSION_IDLE_TIMEOUT_S": "5"})
+    options = Options(timeout_s=60, idle_timeout_s=5, stop_pid=server.process.pid)
     assert _message("ops-idle", server.url, options) == ""
     assert _message("ops-stop", server.url, options) == ""
 
@@ -117,14 +122,17 @@ def test_a_careless_server_fails_the_checks_of_frame_size_idle_time_and_stop(
 ) -> None:
     careless = start_server(command=[sys.executable, str(_FOLDER / "careless_server.py"), "{port}"])
     options = Options(
-        ({"text": "Hi"},), timeout_s=1.5, idle_timeout_s=0.5, stop_pid=careless.process.pid
+        ({"text": "Hi"},),
+        timeout_s=_NOT_CLOSED_S,
+        idle_timeout_s=0.5,
+        stop_pid=careless.process.pid,
     )
     failed = [
         _message(check_id, careless.url, options)
         for check_id in ("limit-frame-size", "ops-idle", "ops-stop")
     ]
-    assert failed[0].startswith("The connection was not closed in 1.5 s\n")
-    assert failed[1].startswith("No reply within 2 s\n")
+    assert failed[0].startswith(f"The connection was not closed in {_NOT_CLOSED_S:g} s\n")
+    assert failed[1].startswith(f"No reply within {_NOT_CLOSED_S + 0.5:g} s\n")
     assert failed[2].startswith("Expected close code 1012, got Closed(code=None")
 
 
@@ -135,13 +143,14 @@ def test_a_server_that_never_sees_malformed_frames_fails_their_check(broken_serv
         forwarding = (listening, broken_servers.port, opened)
         threading.Thread(target=_forward, args=forwarding, daemon=True).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/sound"
-        message = _message("limit-malformed-frame", url, Options(timeout_s=1.5))
+        message = _message("limit-malformed-frame", url, Options(timeout_s=_NOT_CLOSED_S))
     for each in opened:
         with suppress(OSError):  # the other side has closed
             # With `close` alone, the session would stay open as long as a thread reads.
             each.shutdown(socket.SHUT_RDWR)
         each.close()
-    assert message.startswith("The connection was not closed in 1.5 s\nLikely cause: the server r")
+    not_closed = f"The connection was not closed in {_NOT_CLOSED_S:g} s\n"
+    assert message.startswith(f"{not_closed}Likely cause: the server r")
 
 
 def _forward(listening: socket.socket, port: int, opened: list[socket.socket]) -> None:

@@ -24,6 +24,7 @@ from notes_env.models import NoteObservation, NotesState
 from stepwire.client import SessionClient, UsageError
 from stepwire.integrations.gymnasium import register
 from stepwire.integrations.gymnasium_spaces import AnyText, space_of
+from stepwire.testing.servers import PATIENCE_S
 
 pytestmark = pytest.mark.trainer
 
@@ -127,7 +128,7 @@ def test_the_first_seed_decides_those_of_the_later_episodes(env: Any) -> None:
 
 
 def test_client_options_reach_the_client(server: Any) -> None:
-    with gymnasium.make(_TEXT, base_url=server.url, message_timeout_s=5) as env:
+    with gymnasium.make(_TEXT, base_url=server.url, message_timeout_s=50) as env:
         env.reset()
 
 
@@ -335,13 +336,16 @@ def test_samples_of_any_text_are_short_and_other_text_belongs_to_it_too() -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_an_episode_whose_server_dies_is_truncated_and_starts_over(
-    start_server: Any, mode: AutoresetMode
+    start_server: Any, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Each server has two sessions, even if it is too busy to tell its places within 2 s.
+    monkeypatch.setattr("stepwire.client.servers._LOOK_TIMEOUT_S", PATIENCE_S)
     dying, lasting = start_server(), start_server()
     envs: Any = gymnasium.make_vec(
         _TEXT,
         num_envs=4,
         base_url=[dying.url, lasting.url],
+        connect_timeout_s=PATIENCE_S,
         autoreset_mode=mode,
         lost_sessions="truncate",
     )

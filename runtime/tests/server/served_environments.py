@@ -181,8 +181,9 @@ class Bound(Counting):
                 self._go_on.set()
             case "fail":
                 raise KeyError("on purpose")
-            case "count threads":
-                return NoteObservation(length=threading.active_count())
+            case "name threads":
+                names = [thread.name for thread in threading.enumerate()]
+                return NoteObservation(text="\n".join(names))
         return NoteObservation(text=self._thread.name, length=self._number.get())
 
     @property

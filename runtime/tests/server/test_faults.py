@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from waiting import wait_until
 
 _HANDSHAKE = b"""GET /ws HTTP/1.1\r
 Host: 127.0.0.1\r
@@ -158,6 +160,8 @@ def drive(root: Path, loaded: Any) -> Iterator[Callable[..., Any]]:
     """Runs the load generator of `benchmarks/` to its end; returns its figures."""
 
     def run(sessions: int, steps: int) -> Any:
+        counts = f"{loaded.url}/sessions"  # those of clients that have left may still be ending
+        wait_until(lambda: not requests.get(counts, timeout=60).json()["active_sessions"])
         command = [sys.executable, root / "benchmarks" / "load.py", "--port", loaded.port]
         command += ["--pid", loaded.process.pid, "--sessions", sessions, "--steps", steps]
         command += ["--action", '{"text":"Hello, World!"}']

@@ -56,7 +56,9 @@ async def _watch_health(port: int, stop: asyncio.Event) -> float:
 
 async def _run(port: int, names: list[str]) -> float:
     url = f"ws://127.0.0.1:{port}/ws"
-    sessions = [await connect(url, open_timeout=_PATIENCE_S) for _ in range(_SESSIONS)]
+    # The client's own pings would give up sooner than this test does.
+    options: dict[str, Any] = {"open_timeout": _PATIENCE_S, "ping_interval": None}
+    sessions = [await connect(url, **options) for _ in range(_SESSIONS)]
     stop = asyncio.Event()
     tasks = [asyncio.create_task(_behave_well(session, stop)) for session in sessions]
     health = asyncio.create_task(_watch_health(port, stop))

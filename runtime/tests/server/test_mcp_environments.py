@@ -6,8 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -205,12 +206,18 @@ def test_a_session_is_closed_when_its_calls_are_over(server: Any) -> None:
     url = "/workshop/mcp"
     session = _post(server, url, _rpc("openenv/session/create"))["result"]
     rest = {"name": "rest", "arguments": {"seconds": 0.5}, **session}
-    with ThreadPoolExecutor(2) as pool:
-        resting = [pool.submit(_post, server, url, _rpc("tools/call", **rest)) for _ in range(2)]
-        wait(resting, return_when=FIRST_COMPLETED)
+    body = json.dumps(_rpc("tools/call", **rest))
+    with (
+        closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as first,
+        closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as second,
+    ):
+        for client in (first, second):  # both are sent before the session is closed
+            client.request("POST", url, body, {"Content-Type": "application/json"})
+        rested = [json.load(first.getresponse())]
         closed = _post(server, url, _rpc("openenv/session/close", **session))
         assert closed["result"]["closed"] is True
-        assert all(call.result()["result"]["data"] == "1 at once" for call in resting)
+        rested.append(json.load(second.getresponse()))
+        assert all(answer["result"]["data"] == "1 at once" for answer in rested)
     assert _post(server, url, _rpc("tools/list", **session))["error"]["code"] == -32602
 
 
@@ -219,6 +226,7 @@ class Blocking(MCPEnvironment):
 
     events: list[str] = []  # noqa: RUF012 - shared on purpose
     begun = threading.Event()
+    go_on = threading.Event()
 
     def __init__(self) -> None:
         mcp: Any = fastmcp.FastMCP("blocking")
@@ -227,6 +235,7 @@ class Blocking(MCPEnvironment):
         def block(seconds: float) -> None:
             self.events.append("begin")
             self.begun.set()
+            self.go_on.wait(60)
             time.sleep(seconds)
             self.events.append("end")
 
@@ -258,9 +267,11 @@ def test_a_call_whose_caller_is_cancelled_keeps_its_turn() -> None:
 
         async def call_and_cancel() -> None:
             Blocking.begun.clear()
+            Blocking.go_on.clear()
             cancelled = asyncio.create_task(call(0.2))
             await asyncio.to_thread(Blocking.begun.wait, 60)
             cancelled.cancel()
+            Blocking.go_on.set()  # not before: a call that has ended cannot be cancelled
             with pytest.raises(asyncio.CancelledError):
                 await cancelled
 

@@ -43,7 +43,12 @@ class _Session:
     def __init__(self, ws_url: str) -> None:
         # No pings: their thread would use `random`, which Hypothesis reports.
         self._opened = connect(
-            ws_url, compression=None, max_size=None, proxy=None, ping_interval=None
+            ws_url,
+            compression=None,
+            max_size=None,
+            proxy=None,
+            ping_interval=None,
+            open_timeout=60,
         )
         self._connection = self._opened.__enter__()
 

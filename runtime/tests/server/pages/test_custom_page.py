@@ -4,17 +4,21 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 import requests
-from websockets.sync.client import connect
+from websockets.sync import client as websocket_client
 
 pytestmark = pytest.mark.slow  # importing Gradio takes seconds
 
 _TIMEOUT = 60
+_HEARTBEAT = "event: heartbeat\ndata: null\n\n"  # where an answer takes more than 15 seconds
+
+connect = partial(websocket_client.connect, open_timeout=_TIMEOUT, ping_interval=None)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def _call(page: str, function: str, *inputs: Any) -> Any:
     """The answer of a function of a Gradio page, as Gradio's own clients call it."""
     address = f"{page}gradio_api/call/{function}"
     event = _ask(address, {"data": inputs}).json()["event_id"]
-    answer = requests.get(f"{address}/{event}", timeout=_TIMEOUT).text
+    answer = requests.get(f"{address}/{event}", timeout=_TIMEOUT).text.replace(_HEARTBEAT, "")
     assert answer.startswith("event: complete"), answer
     return json.loads(answer.partition("data: ")[2])[0]
 

@@ -5,16 +5,19 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
+from websockets.sync import client as websocket_client
 
 _GUESSING = Path(__file__).with_name("guessing.py")
 _TIMEOUT = 60
+
+connect = partial(websocket_client.connect, open_timeout=_TIMEOUT, ping_interval=None)
 
 
 @pytest.fixture(scope="module")

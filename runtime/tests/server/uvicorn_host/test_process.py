@@ -25,6 +25,7 @@ from stepwire.testing.servers import PATIENCE_S, Server, reserved_port, without_
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 _APPLICATION = """
+print("started", flush=True)
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
 from stepwire.server import create_app, serve
@@ -76,7 +77,8 @@ def _live(application: Path, seed: int, workers: int, longest_s: float) -> None:
 
         client = threading.Thread(target=step_on_and_on)
         client.start()
-        # Not before Python has started far enough: until then, an interrupt is Python's own.
+        # Not while Python itself starts, whose imports may swallow an interrupt.
+        wait_until(lambda: "started" in server.log)
         time.sleep(0.3 + chance.random() * longest_s)
         before = server.log
         try:
