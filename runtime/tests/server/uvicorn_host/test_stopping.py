@@ -222,6 +222,7 @@ def test_a_request_whose_constructor_never_returns_is_answered(
 
 _SLOW_HANDSHAKES = """
 import asyncio
+from pathlib import Path
 from notes_env.app import app
 
 class Slow:
@@ -231,7 +232,8 @@ class Slow:
     async def __call__(self, scope, receive, send):
         if scope["type"] == "websocket":
             print("handshake", flush=True)
-            await asyncio.sleep(1)
+            while not Path({go_on!r}).exists():
+                await asyncio.sleep(0.05)
         await self.app(scope, receive, send)
 
 app.add_middleware(Slow)
@@ -245,11 +247,10 @@ app.add_middleware(Slow)
 def test_a_handshake_that_is_open_at_the_end_is_answered_like_later_ones(
     start_server: Callable[..., Any], tmp_path: Path, protocol: str
 ) -> None:
-    application = tmp_path / "slow_handshakes.py"
-    application.write_text(_SLOW_HANDSHAKES)
-    server = start_server(
-        "--ws", f"stepwire.server.uvicorn_host.{protocol}", application=application
-    )
+    application, go_on = tmp_path / "slow_handshakes.py", tmp_path / "go on"
+    application.write_text(_SLOW_HANDSHAKES.format(go_on=str(go_on)))
+    options = ["--ws", f"stepwire.server.uvicorn_host.{protocol}"]
+    server = start_server(*options, "--timeout-graceful-shutdown", "60", application=application)
     statuses: list[int] = []
 
     def connect() -> None:
@@ -263,6 +264,7 @@ def test_a_handshake_that_is_open_at_the_end_is_answered_like_later_ones(
     server.process.send_signal(signal.SIGINT)
     client.join()
     assert statuses == [503], server.log
+    go_on.touch()
     server.process.wait(60)
     assert "Traceback" not in server.log
 
