@@ -180,7 +180,7 @@ def test_bad_messages_get_the_same_errors(served: Serve) -> None:
 def test_a_replica_that_is_killed_loses_only_its_own_sessions(
     served: Serve, pool: NotesEnvPool
 ) -> None:
-    pool.reset(scenario={"delay_s": 2.0})
+    pool.reset(scenario={"delay_s": 10.0})  # longer than the kill takes
     with ThreadPoolExecutor() as thread:
         results = thread.submit(pool.step, [_NOTE] * _ALL)
         served.do("kill a replica")

@@ -350,6 +350,6 @@ def test_connections_without_a_request_free_their_descriptors_in_time(
 
 def _is_healthy(server: Any) -> bool:
     try:
-        return requests.get(f"{server.url}/health", timeout=1).ok
+        return requests.get(f"{server.url}/health", timeout=10).ok
     except requests.RequestException:
         return False
