@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`/ws`, frame by frame, as the wire contract describes it."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -333,6 +334,6 @@ def test_a_client_that_vanishes_does_not_disturb_the_others(connect: Any, server
     staying.step(text="Hi")
     for _ in range(20):
         vanishing.send({"type": "step", "data": {"text": "x" * 100_000}})
-    vanishing.connection.socket.close()
+    vanishing.connection.socket.shutdown(socket.SHUT_RDWR)
     assert staying.step(text="Hi")["data"]["metadata"]["step"] == 2
     assert "Traceback" not in server.log
