@@ -24,8 +24,9 @@ from stepwire.testing.servers import PATIENCE_S, Server, reserved_port, without_
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
+# Each line is one write, also with PYTHONUNBUFFERED: all processes write into the same file.
 _APPLICATION = """
-print("started", flush=True)
+print("started\\n", end="", flush=True)
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
 from stepwire.server import create_app, serve
@@ -33,10 +34,10 @@ from stepwire.server import create_app, serve
 class Closing(NotesEnvironment):
     def __init__(self):
         super().__init__()
-        print("opened", flush=True)
+        print("opened\\n", end="", flush=True)
 
     def close(self):
-        print("closed", flush=True)
+        print("closed\\n", end="", flush=True)
 
 app = create_app(Closing, NoteAction, NoteObservation)
 if __name__ == "__main__":

@@ -431,7 +431,8 @@ from notes_env.environment import NotesEnvironment
 class Counting(NotesEnvironment):
     def close(self):
         state = self.state
-        print(f"closed {state.episode_id} after {state.step_count} steps", flush=True)
+        # In one write, also with PYTHONUNBUFFERED: both workers write into the same file.
+        print(f"closed {state.episode_id} after {state.step_count} steps\\n", end="", flush=True)
 
 app = create_app(Counting, NoteAction, NoteObservation)
 """
