@@ -342,7 +342,7 @@ def test_steps_go_on_while_fastmcp_is_loaded_and_it_stops_with_the_server(
     session = connect(server.ws_url)
     with socket.create_connection(("127.0.0.1", server.port)) as first_client:
         first_client.sendall((head + body).encode())
-        for step in range(1, 11):
+        for step in range(1, 51):
             assert session.step(text="Hi")["data"]["metadata"]["step"] == step
         first_client.setblocking(False)
         with pytest.raises(BlockingIOError):
