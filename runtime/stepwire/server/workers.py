@@ -73,20 +73,24 @@ class Workers:
         with self._table.locked():
             self._table.accept(self.row, accepts)
 
+    @property
+    def accepts(self) -> bool:
+        """Whether this worker opens sessions."""
+        return self._table.accepts(self.row)
+
     def least_loaded(self) -> int | None:
         """The worker that opens sessions and has the fewest, unless that is this one.
 
-        A worker that is held up, such as by a long step on its event loop, gets none from others.
-        The chosen worker counts the session from now on.
+        A worker that is held up, such as by a long step on its event loop, is chosen only if there
+        is no other. The chosen worker counts the session from now on.
         """
         table = self._table
         with self.locked() as others:
-            accepting = [row for row in others if table.accepts(row) and table.turns(row)]
-            if table.accepts(self.row):
-                accepting.insert(0, self.row)
+            accepting = [row for row in (self.row, *others) if table.accepts(row)]
             if not accepting:
                 return None
-            chosen = min(accepting, key=table.load)
+            turning = [row for row in accepting if row == self.row or table.turns(row)]
+            chosen = min(turning or accepting, key=table.load)
             table.expect(chosen, 1)
             return None if chosen == self.row else chosen
 
@@ -162,11 +166,14 @@ class Workers:
         turn()
 
     def close(self) -> None:
-        """Read the inbox no longer, and drop what arrives late."""
+        """Read the inbox no longer; another worker gets a handshake that arrives late."""
         asyncio.get_running_loop().remove_reader(self._inbox)
         self._turning.cancel()
-        for *_, received in self._received():
-            received.close()
+        for kind, content, received in self._received():
+            with received:
+                other = self.least_loaded() if kind == WEBSOCKET else None
+                if other is not None:
+                    self.send(other, kind, content, received.fileno())
 
     def _received(self) -> Iterator[tuple[bytes, bytes, socket.socket]]:
         while True:

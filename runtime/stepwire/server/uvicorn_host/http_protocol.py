@@ -252,7 +252,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _begin_websocket(self) -> None:
         """Hand the connection over, unless the library refuses the handshake without an answer."""
         self._has_ended = True
-        if not self.received_elsewhere and self._leave_to_another_worker():
+        if self._leave_to_another_worker():
             return
         self.handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
@@ -270,10 +270,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _leave_to_another_worker(self) -> bool:
         """Hand the connection to the worker that has its session, or to the least loaded one.
 
-        It has sent a handshake, or nothing yet.
+        It has sent a handshake, or nothing yet. A worker keeps what it was chosen for, unless it
+        has been told to stop since.
         """
         workers = joined()
         if workers is None or self.transport.get_write_buffer_size():
+            return False
+        if self.received_elsewhere and workers.accepts:
             return False
         query = parse_qs(self.url.partition(b"?")[2].decode("latin-1"))
         session_ids = query.get("session_id")
@@ -286,7 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
         if workers.send(worker, WEBSOCKET, head, descriptor):
             self.transport.abort()
             return True
-        if session_ids:
+        if session_ids or (self.url and not workers.accepts):
             self.loop.call_later(RETRY_S, self._begin_websocket_again)
             return True
         self.transport.resume_reading()

@@ -45,6 +45,7 @@ __all__ = [
     "default_option",
     "has_begun",
     "has_default_websockets",
+    "is_in_handshake",
     "is_websocket",
     "mark_as_ended",
     "open_connections",
@@ -93,6 +94,14 @@ def is_websocket(connection: Any) -> bool:
 def has_begun(connection: Any) -> bool:
     """Whether the WebSocket protocol has parsed the handshake, to accept or refuse it."""
     return bool(getattr(connection, "handshake_initiated", True))
+
+
+def is_in_handshake(connection: Any) -> bool:
+    """Whether this is a WebSocket whose handshake the application has and has not answered."""
+    if not is_websocket(connection) or connection.transport.is_closing():
+        return False
+    # uvicorn's oldest protocol does not say whether it has answered.
+    return has_begun(connection) and not getattr(connection, "handshake_complete", True)
 
 
 def mark_as_ended(connection: Any) -> None:

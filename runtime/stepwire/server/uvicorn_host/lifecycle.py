@@ -27,6 +27,7 @@ from stepwire.server.uvicorn_host.internals import (
     default_option,
     has_begun,
     has_default_websockets,
+    is_in_handshake,
     mark_as_ended,
     open_connections,
     request_exit,
@@ -118,6 +119,7 @@ class Lifecycle:
     async def _drain(self, number: int) -> None:
         try:
             logger.info("Stopping: %s", _what_ends(self._sessions.active))
+            await self._answer_handshakes()
             self._all_calls_ended = await self._sessions.drain()
             await self._wait_for_clients_to_close()
         finally:
@@ -128,6 +130,18 @@ class Lifecycle:
                 if not has_begun(connection):
                     mark_as_ended(connection)
             request_exit(self._server, number)
+
+    async def _answer_handshakes(self) -> None:
+        """Let those that have reached the application open sessions where other workers go on.
+
+        Later ones are handed to the other workers.
+        """
+        for _ in range(round(_LAST_WAIT_S / _POLL_S)):
+            if not self._sessions.places.others_accept:
+                break
+            if not any(map(is_in_handshake, open_connections(self._server))):
+                break
+            await asyncio.sleep(_POLL_S)
 
     async def _wait_for_clients_to_close(self) -> None:
         """Wait until clients have answered our close frames, which uvicorn does not do.

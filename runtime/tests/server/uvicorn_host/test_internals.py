@@ -179,6 +179,8 @@ def test_uvicorns_own_choice_of_a_websocket_protocol_is_known() -> None:
 def test_a_websocket_connection_says_whether_it_has_the_handshake() -> None:
     connection = _protocol(WebSocketsSansIOProtocol)
     assert _require(connection, "handshake_initiated", "internals.py: has_begun") is False
+    answered = _require(connection, "handshake_complete", "internals.py: is_in_handshake")
+    assert answered is False
     assert not internals.has_begun(connection)
 
 

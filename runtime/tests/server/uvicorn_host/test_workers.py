@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 _APPLICATION = """
+import asyncio
 import os
 from notes_env.environment import NotesEnvironment
 from notes_env.models import NoteAction, NoteObservation
@@ -43,7 +44,17 @@ class Here(NotesEnvironment):
     def step(self, action, timeout_s=None, **kwargs):
         return super().step(NoteAction(text=str(os.getpid())))
 
+class SlowHandshakes:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "websocket":
+            await asyncio.sleep(float(os.environ.get("HANDSHAKE_S", 0)))
+        await self.app(scope, receive, send)
+
 app = create_app(Here, NoteAction, NoteObservation)
+app.add_middleware(SlowHandshakes)
 if __name__ == "__main__":
     serve("app:app")
 """
@@ -315,11 +326,12 @@ def test_a_worker_that_is_held_up_gets_no_sessions_from_others(
         os.kill(held_up, signal.SIGCONT)
 
 
+@pytest.mark.parametrize("handshake_s", ["0", "0.3"])
 def test_workers_are_replaced_one_by_one_while_sessions_open_and_end(
-    start_workers: Callable[..., Server],
+    start_workers: Callable[..., Server], handshake_s: str
 ) -> None:
     """Sessions of a worker that is replaced end with 1012; none is refused or cut."""
-    server = start_workers()
+    server = start_workers(HANDSHAKE_S=handshake_s)
     first = {int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", server.log)}
     is_over = threading.Event()
     ends: Counter[Any] = Counter()
@@ -357,6 +369,28 @@ def test_workers_are_replaced_one_by_one_while_sessions_open_and_end(
     wait_until(are_even)
     assert not first.intersection(now)
     assert "Traceback" not in server.log
+
+
+def test_a_worker_that_stops_hands_on_connections_that_it_was_chosen_for(
+    start_workers: Callable[..., Server],
+) -> None:
+    server = start_workers()
+    with Conversation.open(server.ws_url) as session:
+        worker = _worker(session)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(_PLACES) as clients, ExitStack() as sessions:
+            opening = [
+                clients.submit(sessions.enter_context, Conversation.open(server.ws_url))
+                for _ in range(_PLACES)
+            ]
+            threading.Event().wait(0.5)  # for the connections to reach their workers
+            os.kill(worker, signal.SIGTERM)  # which it notices before it reads its inbox
+            os.kill(worker, signal.SIGCONT)
+            assert worker not in {_worker(each.result()) for each in opening}
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
 
 
 def test_a_connection_that_has_sent_nothing_outlives_the_worker_that_accepted_it(
