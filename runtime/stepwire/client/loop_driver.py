@@ -77,14 +77,16 @@ class LoopDriver:
         self._release(close)
 
     def _release(self, close: bool) -> None:
+        # A closed loop raises `RuntimeError`; it watches nothing any more.
         if self._timer is not None:
             self._timer.cancel()
         for task in (self._sending, self._receiving):
             if task is not None:
-                task.cancel()
+                with suppress(RuntimeError):
+                    task.cancel()
         if self._is_watching:
             self._is_watching = False
-            with suppress(RuntimeError):  # a closed loop watches nothing
+            with suppress(RuntimeError):
                 self.loop.remove_reader(self._sock)
         if close:
             self._sock.close()

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 ResultT = TypeVar("ResultT")
 _END = object()
+_LOOK_AGAIN_S = 1.0  # whether a loop has been closed, which nothing announces
 
 
 class _Flushable(Protocol):
@@ -111,48 +112,62 @@ async def _flush_on_shutdown(sessions: "WeakSet[_Flushable]") -> AsyncGenerator[
 
 
 class CallLock:
-    """A lock for threads (`acquire_blocking()`) and for coroutines (`await acquire()`)."""
+    """A lock for threads and for coroutines, which name their event loop.
 
-    def __init__(self) -> None:
+    A closed loop resumes no coroutine, so the lock is taken over from those of such a loop.
+    """
+
+    def __init__(self, on_taken_over: Callable[[], None] = lambda: None) -> None:
+        """`on_taken_over` is called by the new holder."""
         self._lock = threading.Lock()
-        self.acquire_blocking = self._lock.acquire
+        self._taking_over = threading.Lock()
+        self._on_taken_over = on_taken_over
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-        # Of the coroutine that holds the lock. Read before `is_held_here`, it saves a call.
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the coroutine that holds the lock
 
     def is_held_here(self) -> bool:
         """Whether a coroutine on this thread's event loop holds the lock."""
-        return self.loop is not None and self.loop is running_loop()
+        return self._loop is not None and self._loop is running_loop()
 
-    def acquire_now(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Acquire the lock for a coroutine on `loop` if it is free; returns whether it was."""
+    def acquire_now(self, loop: asyncio.AbstractEventLoop | None = None) -> bool:
+        """Acquire the lock if that needs no waiting; returns whether it is acquired."""
         if self._lock.acquire(blocking=False):
-            self.loop = loop
+            self._loop = loop
             return True
-        return False
+        with self._taking_over:
+            if self._loop is None or not self._loop.is_closed():
+                return False
+            self._loop = loop
+        self._on_taken_over()
+        return True
 
-    async def acquire(self) -> None:
-        """Wait for the lock without blocking the loop: the holder may be on the same loop."""
-        loop = asyncio.get_running_loop()
+    def acquire_blocking(self) -> None:
+        """Wait for the lock, blocking."""
+        while not (self.acquire_now() or self._lock.acquire(timeout=_LOOK_AGAIN_S)):
+            pass
+
+    async def acquire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the lock without blocking the running loop: the holder may be on the same."""
         while not self.acquire_now(loop):
             waiting = (loop, loop.create_future())
             self._waiting.append(waiting)
-            if self.acquire_now(loop):  # it was released before this waiter was in the queue
-                with suppress(ValueError):
-                    self._waiting.remove(waiting)
-                return
             try:
-                await waiting[1]
+                if self.acquire_now(loop):  # it was released before this waiter was in the queue
+                    return
+                await asyncio.wait([waiting[1]], timeout=_LOOK_AGAIN_S)
             except BaseException:
-                try:
-                    self._waiting.remove(waiting)
-                except ValueError:  # already woken: pass that on to the next one
+                if waiting not in self._waiting:  # already woken: pass that on to the next one
                     self._wake_next()
                 raise
+            finally:
+                with suppress(ValueError):
+                    self._waiting.remove(waiting)
 
-    def release(self) -> None:
-        """Release the lock; any thread may do so."""
-        self.loop = None
+    def release(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Release the lock that was acquired with `loop`, unless it was taken over since."""
+        if self._loop is not loop:
+            return
+        self._loop = None
         # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
         # nothing would wake it a second time.
         self._lock.release()

@@ -167,7 +167,8 @@ class Servers:
         reached then, `ConnectFailedError`.
         """
         give_up_at = asked_at + self._wait_s
-        await self._queue.acquire()
+        queue, loop = self._queue, asyncio.get_running_loop()
+        await queue.acquire(loop)
         try:
             while True:
                 await self._look(options, asked_at)
@@ -182,7 +183,7 @@ class Servers:
                 wake_at = min(give_up_at, *(server.look_at for server in self._all))
                 await asyncio.sleep(max(wake_at - monotonic(), 0.001))
         finally:
-            self._queue.release()
+            queue.release(loop)
 
     async def _look(self, options: Options, asked_at: float) -> None:
         """Look at servers of which nothing recent is known."""

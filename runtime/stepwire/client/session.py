@@ -34,7 +34,6 @@ logger = logging.getLogger("stepwire.client")
 
 # The loop performs a deferred call after this time, unless its result is awaited or read before.
 _FLUSH_AFTER_S = 0.02
-_flush_tasks: set[asyncio.Task[None]] = set()
 
 
 class Session:
@@ -61,7 +60,7 @@ class Session:
         self._rephrase = rephrase and weak_method(rephrase)
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
-        self._lock = CallLock()  # held while calls are performed
+        self._lock = CallLock(weak_method(self._lose_left_call))  # held while calls are performed
         self._begun: Call[Any] | None = None  # by `begin`
         self._deferred: deque[Call[Any]] = deque()  # not performed yet
         self._is_confirmed = True  # the server has answered in the session, or none is open
@@ -86,15 +85,17 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        lock = self._lock
-        if lock.loop is not None:
-            self.require_no_call_here()
-        lock.acquire_blocking()
+        self._acquire_blocking()
         try:
             while not call.is_done:
                 self._perform_one(self._deferred.popleft() if self._deferred else call)
         finally:
-            lock.release()
+            self._lock.release()
+
+    def _acquire_blocking(self) -> None:
+        if not self._lock.acquire_now():
+            self.require_no_call_here()
+            self._lock.acquire_blocking()
 
     def require_no_call_here(self) -> None:
         """Raise `UsageError` if blocking now would block a call that this event loop awaits."""
@@ -107,9 +108,9 @@ class Session:
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """`perform_up_to` without blocking the event loop."""
         # In one function: each more that a reply passes through costs 1 % of a step.
-        lock, deferred = self._lock, self._deferred
-        if not lock.acquire_now(asyncio.get_running_loop()):
-            await lock.acquire()
+        lock, deferred, loop = self._lock, self._deferred, asyncio.get_running_loop()
+        if not lock.acquire_now(loop):
+            await lock.acquire(loop)
         try:
             one = call
             pause: float | None = None  # before another attempt; `None` once a call is done
@@ -129,7 +130,7 @@ class Session:
                 except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                     pause = self._pause_after(error, one, is_new=is_new)
         finally:
-            lock.release()
+            lock.release(loop)
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Leave a call to the running loop, unless its result is awaited or read soon."""
@@ -144,9 +145,8 @@ class Session:
         self._flushing_loop = None
         # Not those of another loop, which the end of this loop would cancel.
         if unawaited := [c for c in self._deferred if c.loop is loop and not c.is_awaited]:
-            task = loop.create_task(self.perform_up_to_async(unawaited[-1]))
-            _flush_tasks.add(task)
-            task.add_done_callback(_flush_tasks.discard)
+            # What it waits for keeps the task. Kept elsewhere, it would outlive a closed loop.
+            loop.create_task(self.perform_up_to_async(unawaited[-1]))
 
     def flush(self) -> None:
         """Perform all deferred calls, blocking. Does nothing while a call is awaited here."""
@@ -214,8 +214,7 @@ class Session:
         if isinstance(error, ProtocolViolationError) and self.connection is not None:
             self.connection.drop()  # further messages of such a server cannot be trusted
         self._record_loss(error)
-        # KeyboardInterrupt and CancelledError belong to the current caller; later callers get
-        # SessionLostError.
+        # KeyboardInterrupt and CancelledError belong to this caller; others get SessionLostError.
         call.fail(error if isinstance(error, Exception) else self._loss or error)
         if not isinstance(error, Exception):
             call.mark_read()
@@ -238,8 +237,7 @@ class Session:
         Returns `None` when the call is done, for example because it failed. Otherwise nothing else
         can use the session until `go_on` says that it is done, or `abandon` gives it up.
         """
-        self.require_no_call_here()
-        self._lock.acquire_blocking()
+        self._acquire_blocking()
         try:
             while self._deferred and not call.is_done:
                 if (deferred := self._deferred.popleft()) is call:
@@ -258,8 +256,7 @@ class Session:
         connection = self.connection
         assert connection is not None
         try:
-            reply = connection.go_on()
-            if reply is not None:
+            if (reply := connection.go_on()) is not None:
                 self._finish(call, reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
@@ -283,7 +280,7 @@ class Session:
 
     def connect(self) -> None:
         """Open the connection now, and a new one if the session was lost."""
-        self._lock.acquire_blocking()
+        self._acquire_blocking()
         try:
             if self.connection is None or not self.connection.is_usable:
                 self._open(None)
@@ -292,12 +289,13 @@ class Session:
 
     async def connect_async(self) -> None:
         """`connect` without blocking the loop."""
-        await self._lock.acquire()
+        lock, loop = self._lock, asyncio.get_running_loop()
+        await lock.acquire(loop)
         try:
             if self.connection is None or not self.connection.is_usable:
                 await self._open_async(None)
         finally:
-            self._lock.release()
+            lock.release(loop)
 
     def begin_close(self) -> None:
         """Perform deferred calls and ask the server to close, for `close` to wait."""
@@ -317,20 +315,20 @@ class Session:
 
     def _leave_connection(self) -> Connection | None:
         """Detach the connection and return it to be closed, if this process opened it."""
+        if self._lock.acquire_now():  # from a call that a closed loop has left
+            self._lock.release()
         connection, self.connection = self.connection, None
-        self._loss, self.episode.is_running = None, False
-        self._is_closed = True
+        self._loss, self._is_closed, self.episode.is_running = None, True, False
         if self.way.place is not None:
             self.way.place.leave()
         return connection if connection is not None and connection.is_of_this_process else None
 
     def check(self) -> None:
         """Notice, without waiting, that the server has closed an idle connection."""
-        if not self._lock.acquire_blocking(False):
+        if not self._lock.acquire_now():
             return  # a call is under way, which notices by itself
         try:
-            connection = self.connection
-            if connection is not None and connection.is_of_this_process:
+            if (connection := self.connection) is not None and connection.is_of_this_process:
                 connection.answer_pings()
                 if connection.has_ended:
                     connection.drop()
@@ -340,13 +338,12 @@ class Session:
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
-        connection = self.connection
-        if connection is not None:
+        if (connection := self.connection) is not None:
             connection.answer_pings()
 
     def disown(self) -> None:
         """Leave all calls so far to the parent process: this process is a fork of it."""
-        self._lock = CallLock()  # a thread that the fork does not have may hold the old one
+        self._lock = CallLock(weak_method(self._lose_left_call))  # a lost thread may hold the old
         self._deferred.clear()
         if self.way.place is not None:
             self.way.place.disown()
@@ -390,6 +387,11 @@ class Session:
         if self.way.place is not None:
             self.way.place.lose(self.episode, why)
         self.episode.is_running = False
+
+    def _lose_left_call(self) -> None:
+        if self.connection is not None:
+            self._drop_connection()
+            self._lose("an event loop was closed during a call.")
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

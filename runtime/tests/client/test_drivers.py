@@ -2,6 +2,7 @@
 """Clients in surroundings that get in the way of waiting: signals, busy threads, unusual loops."""
 
 import asyncio
+import gc
 import signal
 import socket
 import threading
@@ -14,7 +15,8 @@ import pytest
 
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction
-from stepwire.client import ConnectFailedError, ReplyTimeoutError, dialing
+from stepwire.client import ConnectFailedError, ReplyTimeoutError, SessionLostError, dialing
+from stepwire.client.loops import CallLock
 from stepwire.testing.servers import PATIENCE_S
 
 HELLO = NoteAction(text="hello")
@@ -280,6 +282,70 @@ def test_faults_on_a_loop_that_cannot_watch_sockets(rendezvous: Any, silent: str
         loop.run_until_complete(main())
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _LikeProactor])
+@pytest.mark.parametrize("how", ["awaited", "left to the loop"])
+def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
+    rendezvous: Any,
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+    how: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    env = NotesEnv(rendezvous.url, message_timeout_s=PATIENCE_S)
+    word = f"{how} of {make_loop.__name__}"
+
+    async def leave() -> Any:
+        await env.reset()
+        held = env.step(NoteAction(text=f"hold {word}"))
+        task = asyncio.ensure_future(held) if how == "awaited" else None
+        async with NotesEnv(rendezvous.url) as other:
+            await other.step(NoteAction(text=f"held {word}"))
+        return held, task
+
+    loop = make_loop()
+    left = loop.run_until_complete(leave())
+    loop.close()
+    assert env.status == "open"  # nobody has noticed yet
+    for call in (env.state, lambda: env.step(HELLO), lambda: left[0].reward):
+        with pytest.raises(SessionLostError, match="loop was closed during a call"):
+            call()
+    env.reset()
+    assert env.step(HELLO).observation.length == 5
+    assert asyncio.run(_one_step(env)) == 5
+    env.close()
+    left = None
+    gc.collect()
+    assert "Task was destroyed" in caplog.text  # by asyncio, when nothing holds it any more
+
+
+def test_waiting_for_a_lock_ends_when_the_loop_of_its_holder_is_closed() -> None:
+    taken_over: list[str] = []
+    lock = CallLock(lambda: taken_over.append("taken over"))
+
+    async def acquire() -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        await lock.acquire(loop)
+        return loop
+
+    with ThreadPoolExecutor(1) as threads:
+        for wait in (lambda: asyncio.run(acquire()), lock.acquire_blocking):
+            closed = asyncio.new_event_loop()
+            closed.run_until_complete(acquire())
+            waiting = threads.submit(wait)
+            assert not lock.acquire_now()
+            closed.close()
+            holder = waiting.result(PATIENCE_S)
+            lock.release(closed)  # as its coroutine does, when it is collected
+            if holder is None:  # a thread, whose lock nobody takes over
+                assert not lock.acquire_now()
+                lock.release()
+    assert taken_over == ["taken over"] * 3
+
+
+async def _one_step(env: NotesEnv) -> int:
+    length: int = (await env.step(HELLO)).observation.length
+    return length
 
 
 def test_a_loop_in_debug_mode(server: Any) -> None:
