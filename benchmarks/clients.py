@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -55,6 +56,17 @@ _FIGURES = [
     Figure("import, CPU (s)", "cpu_s", "ours-import ours", "stock-import ours", "≤ 0.06"),
 ]
 
+# What remains of the figures above without a client: a frame that is made once goes out, and nobody
+# parses the reply.
+_FLOORS = [
+    Figure(
+        "asynchronous, no client, CPU (µs)", "cpu_us", "bare-async ours", "stock-async ours", ""
+    ),
+    Figure(
+        "no client and server, latency (µs)", "p50_us", "bare-sync ours", "stock-sync stock", ""
+    ),
+]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -75,7 +87,7 @@ def main() -> None:
 
 def _run_rounds(rounds: int, steps: int) -> dict[str, list[dict[str, float]]]:
     """Every (variant, server) once a round; its figures of all rounds."""
-    wanted = sorted({side for figure in _FIGURES for side in (figure.ours, figure.stock)})
+    wanted = sorted({side for row in _FIGURES + _FLOORS for side in (row.ours, row.stock)})
     figures: dict[str, list[dict[str, float]]] = {side: [] for side in wanted}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -209,6 +221,58 @@ def _stock_async(url: str, steps: int) -> dict[str, float]:
     return asyncio.run(drive())
 
 
+def _opened(url: str) -> tuple[socket.socket, bytes]:
+    """An open WebSocket, and the frame of a step."""
+    from urllib.parse import urlsplit
+
+    from stepwire.protocol.frames import client_frame
+
+    host = urlsplit(url).netloc
+    connection = socket.create_connection(host.split(":"))  # type: ignore[arg-type]
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    fields = (
+        f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    connection.sendall(fields.encode())
+    assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+    request = {"type": "step", "data": {"message": _MESSAGE}}
+    return connection, client_frame(json.dumps(request).encode())
+
+
+def _bare_sync(url: str, steps: int) -> dict[str, float]:
+    connection, frame = _opened(url)
+
+    def step() -> None:
+        connection.send(frame)
+        connection.recv(4096)
+
+    return _timed(step, steps)
+
+
+def _bare_async(url: str, steps: int) -> dict[str, float]:
+    connection, frame = _opened(url)
+
+    class Replies(asyncio.Protocol):
+        reply: asyncio.Future[None]
+
+        def data_received(self, _: bytes) -> None:
+            self.reply.set_result(None)
+
+    async def drive() -> dict[str, float]:
+        loop = asyncio.get_running_loop()
+        transport, replies = await loop.create_connection(Replies, sock=connection)
+
+        def step() -> asyncio.Future[None]:
+            replies.reply = loop.create_future()
+            transport.write(frame)
+            return replies.reply
+
+        return await _timed_async(step, steps)
+
+    return asyncio.run(drive())
+
+
 def _ours_pool(url: str, steps: int) -> dict[str, float]:
     from echo_env import EchoAction, EchoEnvPool
 
@@ -244,6 +308,8 @@ _VARIANTS: dict[str, Callable[[str, int], dict[str, float]]] = {
     "stock-sync": _stock_sync,
     "ours-async": _ours_async,
     "stock-async": _stock_async,
+    "bare-sync": _bare_sync,
+    "bare-async": _bare_async,
     "ours-pool": _ours_pool,
     "stock-threads": _stock_threads,
     "ours-import": lambda *_: _import("from echo_env import EchoEnv"),
@@ -253,7 +319,7 @@ _VARIANTS: dict[str, Callable[[str, int], dict[str, float]]] = {
 
 def _print_table(figures: dict[str, list[dict[str, float]]]) -> None:
     table = Table("", "stock", "ours", "ratio", "target", title="Client, medians")
-    for row in _FIGURES:
+    for row in _FIGURES + _FLOORS:
         ours, stock = (
             statistics.median(figure[row.name] for figure in figures[side])
             for side in (row.ours, row.stock)
