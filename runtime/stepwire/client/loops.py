@@ -164,8 +164,11 @@ class CallLock:
                     self._waiting.remove(waiting)
 
     def release(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Release the lock that was acquired with `loop`, unless it was taken over since."""
-        if self._loop is not loop:
+        """Release the lock that was acquired with `loop`.
+
+        Does nothing for a loop that is closed, whose coroutine may end at any time afterwards.
+        """
+        if loop is not None and loop.is_closed():
             return
         self._loop = None
         # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
@@ -177,7 +180,7 @@ class CallLock:
     def _wake_next(self) -> None:
         while self._waiting:
             loop, released = self._waiting.popleft()
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed: wake another
                 loop.call_soon_threadsafe(_resolve, released)
                 return
 
