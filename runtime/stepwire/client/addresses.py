@@ -126,9 +126,10 @@ def _is_same_origin(old: SplitResult, new: SplitResult) -> bool:
     return ports[0] == ports[1] or ports == list(_DEFAULT_PORTS.values())
 
 
-# User and password of an address, even if their characters make the address invalid.
+# User and password of an address, even if their characters make the address invalid. Each part ends
+# where the next one can begin: a server that redirects must not make the search take minutes.
 _SECRETS = re.compile(
-    r"(?:^|(?<=/))(?:[^/?#]*:[^/?#]*@|(?<=//)[^/?#]*@|[^/?#@]*:[^/?#@]*[^/?#@\d].*@)", re.DOTALL
+    r"(?:^|(?<=/))(?:[^/?#:]*:[^/?#]*@|(?<=//)[^/?#]*@|[^/?#@:]*:\d*[^/?#@\d].*@)", re.DOTALL
 )
 
 

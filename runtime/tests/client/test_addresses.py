@@ -21,6 +21,7 @@ from stepwire.client.addresses import (
     redirect_in,
     server_address,
     websocket_url,
+    without_secrets,
 )
 from stepwire.client.errors import ConnectFailedError, InvalidOptionError
 
@@ -164,6 +165,14 @@ def test_secrets_go_nowhere_else(url: str, location: str) -> None:
     with pytest.raises(ConnectFailedError, match=r"the server redirects to .*, wh"):
         target.follow(RedirectedError(url, location))
     assert target.url == url
+
+
+@pytest.mark.parametrize("piece", [":", "a:", "a:b/", "@a:", "/", "//", "a:1", ":a@", "/@"])
+def test_no_redirect_keeps_the_client_busy(piece: str) -> None:
+    location = piece * (8000 // len(piece))  # the longest that a header can be
+    assert isinstance(RedirectedError("ws://host/ws", location), ConnectFailedError)
+    # Text of this length would take hours if the search went back over it.
+    assert without_secrets(f"http://{':' * 100_000}").startswith("http://")
 
 
 @pytest.mark.parametrize(("status", "headers"), [(200, {"Location": "/"}), (301, {}), (404, {})])
