@@ -4,6 +4,7 @@
 import re
 import time
 from contextlib import suppress
+from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from websockets.exceptions import InvalidURI
@@ -21,11 +22,14 @@ _SPACE_PAGE = re.compile(
 )
 
 
-def server_address(base_url: str) -> str:
+def server_address(base_url: Any) -> str:
     """The address of a server, as it is shown.
 
-    The page of a Hugging Face Space becomes the address where that Space runs.
+    The page of a Hugging Face Space becomes the address where that Space runs. Raises
+    `InvalidOptionError` for anything but a string.
     """
+    if not isinstance(base_url, str):
+        raise InvalidOptionError(f"`base_url` must be a string, not {type(base_url).__name__}.")
     page = _SPACE_PAGE.match(base_url.strip())
     if page is not None:
         return f"https://{space_subdomain(page[1])}.hf.space"
@@ -48,7 +52,8 @@ def websocket_url(address: str) -> str:
         scheme = _WEBSOCKET_SCHEMES[parts.scheme]
         path = f"{parts.path.rstrip('/')}/ws"
         url: str = urlunsplit((scheme, parts.netloc, path, parts.query, ""))
-        parse_uri(url)
+        # Spaces and control characters would end the address in the line of the request.
+        parse_uri(url if re.fullmatch(r"[^\x00-\x20\x7f]+", address) else "")
     except (ValueError, KeyError, InvalidURI):
         raise InvalidOptionError(
             "base_url must be an address such as http://localhost:8000 (or https, ws, wss), not "

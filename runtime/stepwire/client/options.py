@@ -11,6 +11,8 @@ from stepwire.client.errors import InvalidOptionError
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_MODES = ("simulation", "production")
+_LARGEST = 2e6  # of a finite number; systems count the milliseconds of a wait in 31 bits
 
 
 class Options(NamedTuple):
@@ -31,6 +33,9 @@ class Options(NamedTuple):
 def checked_options(given: Mapping[str, Any]) -> Options:
     """The options of a client from its arguments. Raises `InvalidOptionError`."""
     size_mb = number(given, "max_message_size_mb", "MiB")
+    mode = given["mode"]
+    if mode is not None and str(mode).lower() not in _MODES:
+        raise InvalidOptionError(f"`mode` must be one of {', '.join(_MODES)}, not {mode!r}.")
     return Options(
         _headers(given["headers"], given["token"]),
         number(given, "connect_timeout_s"),
@@ -52,10 +57,14 @@ def number(
     may_be_0: bool = False,
     may_be_endless: bool = False,
 ) -> float:
-    """An option that must be a number. Raises `InvalidOptionError`."""
+    """An option that must be a number. Raises `InvalidOptionError`.
+
+    No finite number is larger than 2 million, which is 23 days for a time.
+    """
     value = given[name]
-    if isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if is_number:
+        number = math.inf if value == math.inf else float(max(-1, min(value, _LARGEST)))
         enough = number >= 0 if may_be_0 else number > 0
         if enough and (may_be_endless or math.isfinite(number)):
             return number
@@ -72,7 +81,7 @@ def _headers(headers: Any, token: Any) -> dict[str, str]:
     """The headers of the handshake. Error texts show no value: it may be a secret."""
     try:
         checked = dict(headers or {})
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError):
         raise InvalidOptionError(
             f"`headers` must be a dictionary of strings, not {type(headers).__name__}."
         ) from None

@@ -122,10 +122,10 @@ class SessionClient(
         }
         options = checked_options(self._options)
         super().__init__(
-            base_url=base_url or "",
+            base_url="",  # `_set_address` sets it
             connect_timeout_s=options.connect_timeout_s,
             message_timeout_s=options.message_timeout_s,
-            max_message_size_mb=max_message_size_mb,
+            max_message_size_mb=options.max_message_size / 2**20,
             provider=provider,
             mode=mode,
         )

@@ -11,13 +11,22 @@ import asyncio
 import selectors
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
-from stepwire.client.errors import LostEpisodesError, UsageError
+from stepwire.client.errors import InvalidOptionError, LostEpisodesError, UsageError
 from stepwire.client.loops import iterated_in_thread, running_loop
 from stepwire.client.options import number
 from stepwire.client.results import (
@@ -69,8 +78,8 @@ class SessionPool(Generic[ActT, ObsT]):
         `CapacityReachedError`. Once more than `max_lost_episodes` episodes are lost, `reset` raises
         `LostEpisodesError`; `None` is no limit. Raises `InvalidOptionError`.
         """
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be 1 or more, not {num_envs}")
+        if not isinstance(num_envs, int | Integral) or num_envs < 1:
+            raise InvalidOptionError(f"`num_envs` must be 1 or more, not {num_envs!r}.")
         if not hasattr(type(self), "client_class"):
             raise UsageError(
                 f"{type(self).__name__} has no `client_class`: set it in the class, such as "
@@ -80,7 +89,8 @@ class SessionPool(Generic[ActT, ObsT]):
         wait_s = number(options, "capacity_wait_s", may_be_0=True, may_be_endless=True)
         if max_lost_episodes is not None:
             number(options, "max_lost_episodes", "episodes", may_be_0=True)
-        addresses = [base_url] if isinstance(base_url, str) else list(base_url)
+        is_one = isinstance(base_url, str) or not isinstance(base_url, Iterable)
+        addresses: list[Any] = [base_url] if is_one else [*base_url]
         self._servers = Servers(addresses, wait_s, num_envs)
         self.sessions: list[SessionClient[ActT, ObsT, Any]] = [
             self.client_class(addresses[0], **client_options).sync() for _ in range(num_envs)

@@ -7,11 +7,14 @@ import inspect
 import math
 import pickle
 import threading
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openenv.core.sync_client import SyncEnvClient
 from waiting import wait_until
+from websockets.datastructures import Headers
 from websockets.sync.server import ServerConnection, serve
 
 from notes_env.client import NotesEnv, NotesEnvPool
@@ -52,8 +55,59 @@ def test_numbers_of_any_kind_are_accepted() -> None:
     NotesEnv(_URL, connect_timeout_s=numpy.float32(3), message_timeout_s=numpy.int64(3))
 
 
+_HUGE = [1e7, 1e308, 10**400, Fraction(10**400, 3)]
+
+
+@pytest.mark.parametrize("value", _HUGE, ids=lambda value: f"{value!r:.11}")
+def test_a_time_may_be_as_long_as_a_number_can_say(server: Any, value: Any) -> None:
+    times = dict.fromkeys((*_TIMES, *_PINGS, "capacity_wait_s", "max_message_size_mb"), value)
+
+    async def awaited(url: str) -> Any:
+        async with NotesEnv(url, **times) as env:
+            return (await env.step(HELLO)).reward
+
+    with NotesEnv(server.url, **times) as env, NotesEnvPool(server.url, 2, **times) as pool:
+        assert env.step(HELLO).reward == 0.5
+        assert [result.reward for result in pool.reset()] == [0.0, 0.0]
+        assert [result.reward for result in pool.step([HELLO, HELLO])] == [0.5, 0.5]
+    assert asyncio.run(awaited(server.url)) == 0.5
+    with pytest.raises(InvalidOptionError, match="connect_timeout_s"):
+        NotesEnv(server.url, connect_timeout_s=-value)
+
+
+@pytest.mark.parametrize("mode", ["train", "", 7, b"production", True])
+def test_a_mode_that_is_none_is_refused(mode: Any) -> None:
+    with pytest.raises(InvalidOptionError, match="`mode` must be one of simulation, production"):
+        NotesEnv(_URL, mode=mode)
+
+
+@pytest.mark.parametrize("base_url", [b"http://host", Path("http://host"), 7, ["http://host"]])
+def test_an_address_that_is_no_string_is_refused(base_url: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=f"not {type(base_url).__name__}"):
+        NotesEnv(base_url)
+    for addresses in (None, b"http://host", 7, Path("http://host"), [_URL, base_url]):
+        with pytest.raises(InvalidOptionError, match="`base_url` must be a string, not"):
+            NotesEnvPool(addresses, num_envs=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_envs", [0, -1, "2", 2.0, None, math.nan])
+def test_a_pool_has_a_whole_number_of_sessions(num_envs: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=f"`num_envs` must be 1 or more, not {num_envs!r}"):
+        NotesEnvPool(_URL, num_envs)
+
+
 @pytest.mark.parametrize(
-    "base_url", ["http://", "ftp://host", "http://host:99999", "http://me@host", "http://[::1"]
+    "base_url",
+    [
+        *("http://", "ftp://host", "http://host:99999", "http://me@host", "http://[::1"),
+        *(
+            "http://ho st",
+            "http://host/a b",
+            "http://host/\x00",
+            "http://host/a\nb",
+            "http://h\x7f",
+        ),
+    ],
 )
 def test_an_address_that_cannot_be_one(base_url: str) -> None:
     with pytest.raises(InvalidOptionError, match="base_url must be an address such as http"):
@@ -81,6 +135,7 @@ def test_a_header_that_cannot_be_sent_is_refused_and_not_shown(value: str) -> No
         ({"X Key": "1"}, "a name that no header can have"),
         ({"X:\n": "1"}, "a name that no header can have"),
         (7, "`headers` must be a dictionary of strings, not int"),
+        (Headers([("a", "1"), ("A", "2")]), "must be a dictionary of strings, not Headers"),
     ],
 )
 def test_headers_that_are_not_valid_are_refused(headers: Any, text: str) -> None:
