@@ -36,7 +36,7 @@ class Connection:
         self.in_use = threading.Lock()  # held during an exchange
         self._sock: socket.socket | None = sock
         self._exchange = exchange
-        self._driver: LoopDriver | None = None
+        self.driver: LoopDriver | None = None
         self._poll: Any = None
         if hasattr(select, "poll"):
             self._poll = select.poll()
@@ -90,7 +90,7 @@ class Connection:
         """
         with self.in_use:
             try:
-                if self._driver is not None:
+                if self.driver is not None:
                     self._stop_driver()
                 self._settle(self._begin(request, timeout_s))
                 return self._exchange.take()
@@ -153,16 +153,16 @@ class Connection:
     def _driver_of(self, sock: socket.socket) -> LoopDriver:
         """What carries bytes on the running loop; from the first awaited call on, it watches."""
         loop = asyncio.get_running_loop()
-        driver = self._driver
+        driver = self.driver
         if driver is None or driver.loop is not loop:
             self._stop_driver()
-            driver = self._driver = LoopDriver(loop, sock, self._exchange, self)
+            driver = self.driver = LoopDriver(loop, sock, self._exchange, self)
         return driver
 
     def _stop_driver(self) -> None:
-        if self._driver is not None:
-            self._driver.stop(close=False)
-            self._driver = None
+        driver, self.driver = self.driver, None
+        if driver is not None:
+            driver.stop(close=False)
 
     # One exchange in two halves, for callers that watch many connections at once.
 
@@ -170,7 +170,7 @@ class Connection:
         """Send a request. Nothing else may use the connection until `go_on` returns the reply."""
         self.in_use.acquire()
         try:
-            if self._driver is not None:
+            if self.driver is not None:
                 self._stop_driver()
             self._begin(request, timeout_s)
         except BaseException as error:
@@ -306,7 +306,7 @@ class Connection:
         """Close the socket without a close frame."""
         self.is_usable = False
         sock, self._sock = self._sock, None
-        driver, self._driver = self._driver, None
+        driver, self.driver = self.driver, None
         if sock is None:
             return
         if driver is not None and self.is_of_this_process:  # a fork shares what its parent watches

@@ -22,6 +22,8 @@ HUNG_UP = (BrokenPipeError, ConnectionResetError)
 
 
 class _Idle(Protocol):
+    driver: "LoopDriver | None"
+
     def answer_pings(self) -> bool: ...
 
 
@@ -86,8 +88,12 @@ class LoopDriver:
                     task.cancel()
         if self._is_watching:
             self._is_watching = False
-            with suppress(RuntimeError):
-                self.loop.remove_reader(self._sock)
+            connection = self._connection()
+            successor = None if connection is None else connection.driver
+            # This may run late. A driver that the loop has got meanwhile watches the same socket.
+            if successor is None or successor.loop is not self.loop:
+                with suppress(RuntimeError):
+                    self.loop.remove_reader(self._sock)
         if close:
             self._sock.close()
 

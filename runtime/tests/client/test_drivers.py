@@ -348,6 +348,19 @@ async def _one_step(env: NotesEnv) -> int:
     return length
 
 
+def test_a_call_of_a_thread_between_two_of_a_loop_that_stands_still(server: Any) -> None:
+    async def main() -> list[int]:
+        endless: Any = {"message_timeout_s": 2 * PATIENCE_S, "websocket_ping_interval_s": None}
+        async with NotesEnv(server.url, **endless) as env:  # no timer reads, either
+            lengths = [await _one_step(env)]
+            thread = threading.Thread(target=lambda: lengths.append(env.state().characters))
+            thread.start()
+            thread.join()  # so that the loop learns of it during the next call
+            return [*lengths, await _one_step(env)]
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE_S)) == [5, 5, 5]
+
+
 def test_a_loop_in_debug_mode(server: Any) -> None:
     assert asyncio.run(_episode(server.url)(), debug=True) == [3_000_000, *[5] * 5]
 
