@@ -17,6 +17,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
+from stepwire.client.errors import UsageError
+
 ResultT = TypeVar("ResultT")
 _END = object()
 _LOOK_AGAIN_S = 1.0  # whether a loop has been closed, which nothing announces
@@ -124,31 +126,59 @@ class CallLock:
         self._on_taken_over = on_taken_over
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # of the coroutine that holds the lock
+        self._thread: int | None = None  # in which it was acquired
 
     def is_held_here(self) -> bool:
-        """Whether a coroutine on this thread's event loop holds the lock."""
-        return self._loop is not None and self._loop is running_loop()
+        """Whether the holder goes on only when this thread does: waiting for it has no end."""
+        if (loop := self._loop) is not None and loop.is_running():
+            return loop is running_loop()
+        return self._thread == threading.get_ident()
+
+    def require_not_held_here(self) -> None:
+        """Raise `UsageError` if waiting for the lock, blocking, has no end."""
+        if not self.is_held_here():
+            return
+        if (loop := self._loop) is None:
+            raise UsageError(
+                "A call of the same client is under way in this thread, in a loop over "
+                "`step_as_completed` that has not ended, or interrupted by a signal's handler; "
+                "waiting for it here would last forever. End that loop first."
+            )
+        if not loop.is_running():
+            raise UsageError(
+                "A call of the same client is under way on an event loop that does not run any "
+                "more; waiting for it here would last forever. Run that loop on, or close it."
+            )
+        raise UsageError(
+            "This result is read while a call of the same client is being awaited on this "
+            "event loop; blocking here would block that one forever. Await the result instead."
+        )
 
     def acquire_now(self, loop: asyncio.AbstractEventLoop | None = None) -> bool:
         """Acquire the lock if that needs no waiting; returns whether it is acquired."""
         if self._lock.acquire(blocking=False):
-            self._loop = loop
+            self._loop, self._thread = loop, threading.get_ident()
             return True
         with self._taking_over:
             if self._loop is None or not self._loop.is_closed():
                 return False
-            self._loop = loop
+            self._loop, self._thread = loop, threading.get_ident()
         self._on_taken_over()
         return True
 
     def acquire_blocking(self) -> None:
-        """Wait for the lock, blocking."""
-        while not (self.acquire_now() or self._lock.acquire(timeout=_LOOK_AGAIN_S)):
-            pass
+        """Wait for the lock, blocking. Raises what `require_not_held_here` does."""
+        while not self.acquire_now():
+            self.require_not_held_here()
+            if self._lock.acquire(timeout=_LOOK_AGAIN_S):
+                self._thread = threading.get_ident()
+                return
 
     async def acquire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for the lock without blocking the running loop: the holder may be on the same."""
         while not self.acquire_now(loop):
+            if self._loop is not None and self._loop is not loop:  # a thread may go on meanwhile
+                self.require_not_held_here()
             waiting = (loop, loop.create_future())
             self._waiting.append(waiting)
             try:
@@ -170,7 +200,7 @@ class CallLock:
         """
         if loop is not None and loop.is_closed():
             return
-        self._loop = None
+        self._loop = self._thread = None
         # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
         # nothing would wake it a second time.
         self._lock.release()

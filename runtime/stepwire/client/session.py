@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from stepwire.client.addresses import without_secrets
@@ -85,32 +86,28 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        self._acquire_blocking()
+        self._lock.acquire_blocking()
         try:
             while not call.is_done:
                 self._perform_one(self._deferred.popleft() if self._deferred else call)
         finally:
             self._lock.release()
 
-    def _acquire_blocking(self) -> None:
-        if not self._lock.acquire_now():
-            self.require_no_call_here()
-            self._lock.acquire_blocking()
-
     def require_no_call_here(self) -> None:
-        """Raise `UsageError` if blocking now would block a call that this event loop awaits."""
-        if self._lock.is_held_here():
-            raise UsageError(
-                "This result is read while a call of the same client is being awaited on this "
-                "event loop; blocking here would block that one forever. Await the result instead."
-            )
+        """Raise `UsageError` if blocking now would block a call that is under way here."""
+        self._lock.require_not_held_here()
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """`perform_up_to` without blocking the event loop."""
         # In one function: each more that a reply passes through costs 1 % of a step.
         lock, deferred, loop = self._lock, self._deferred, asyncio.get_running_loop()
         if not lock.acquire_now(loop):
-            await lock.acquire(loop)
+            try:
+                await lock.acquire(loop)
+            except UsageError as error:
+                with suppress(ValueError):
+                    deferred.remove(call)
+                return call.fail(error)
         try:
             one = call
             pause: float | None = None  # before another attempt; `None` once a call is done
@@ -144,7 +141,8 @@ class Session:
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._flushing_loop = None
         # Not those of another loop, which the end of this loop would cancel.
-        if unawaited := [c for c in self._deferred if c.loop is loop and not c.is_awaited]:
+        # Of a copy: other threads change what is deferred.
+        if unawaited := [c for c in [*self._deferred] if c.loop is loop and not c.is_awaited]:
             # What it waits for keeps the task. Kept elsewhere, it would outlive a closed loop.
             loop.create_task(self.perform_up_to_async(unawaited[-1]))
 
@@ -237,32 +235,34 @@ class Session:
         Returns `None` when the call is done, for example because it failed. Otherwise nothing else
         can use the session until `go_on` says that it is done, or `abandon` gives it up.
         """
-        self._acquire_blocking()
+        self._lock.acquire_blocking()
         try:
             while self._deferred and not call.is_done:
                 if (deferred := self._deferred.popleft()) is call:
                     break
                 self._perform_one(deferred)
-            connection = None if call.is_done else self._perform_one(call, only_begin=True)
-            if connection is not None:
-                self._begun = call
-            return connection
+            if call.is_done:
+                return None
+            self._begun = call  # first: an interruption may come when the request is sent
+            return self._perform_one(call, only_begin=True)
         finally:
-            if self._begun is not call:
-                self._lock.release()
+            if call.is_done or self._begun is not call:
+                self._end_begun()
 
     def go_on(self, call: Call[Any]) -> bool:
         """Go on with a call that was begun; returns whether it is done."""
-        connection = self.connection
-        assert connection is not None
         try:
-            if (reply := connection.go_on()) is not None:
+            if (connection := self.connection) is None:
+                why = "it was closed during the call."
+                call.fail(session_lost(without_secrets(self.way.url), why))
+            elif (reply := connection.go_on()) is not None:
                 self._finish(call, reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
                 self._perform_one(call, only_begin=True)
-        if call.is_done:
-            self._end_begun()
+        finally:
+            if call.is_done:
+                self._end_begun()
         return call.is_done
 
     def abandon(self, call: Call[Any]) -> None:
@@ -280,7 +280,7 @@ class Session:
 
     def connect(self) -> None:
         """Open the connection now, and a new one if the session was lost."""
-        self._acquire_blocking()
+        self._lock.acquire_blocking()
         try:
             if self.connection is None or not self.connection.is_usable:
                 self._open(None)
@@ -344,6 +344,7 @@ class Session:
     def disown(self) -> None:
         """Leave all calls so far to the parent process: this process is a fork of it."""
         self._lock = CallLock(weak_method(self._lose_left_call))  # a lost thread may hold the old
+        self._begun = None
         self._deferred.clear()
         if self.way.place is not None:
             self.way.place.disown()

@@ -15,7 +15,13 @@ import pytest
 
 from notes_env.client import NotesEnv, NotesEnvPool
 from notes_env.models import NoteAction
-from stepwire.client import ConnectFailedError, ReplyTimeoutError, SessionLostError, dialing
+from stepwire.client import (
+    ConnectFailedError,
+    ReplyTimeoutError,
+    SessionLostError,
+    UsageError,
+    dialing,
+)
 from stepwire.client.loops import CallLock
 from stepwire.testing.servers import PATIENCE_S
 
@@ -317,6 +323,29 @@ def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     left = None
     gc.collect()
     assert "Task was destroyed" in caplog.text  # by asyncio, when nothing holds it any more
+
+
+def test_a_call_on_a_loop_that_does_not_run_any_more_is_not_waited_for(rendezvous: Any) -> None:
+    env = NotesEnv(rendezvous.url)
+
+    async def leave() -> Any:
+        await env.reset()
+        held = asyncio.ensure_future(env.step(NoteAction(text="hold what stands still")))
+        async with NotesEnv(rendezvous.url) as other:
+            await other.step(NoteAction(text="held what stands still"))
+        return held
+
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(leave())
+    for call in (env.state, lambda: asyncio.run(_one_step(env))):
+        with pytest.raises(UsageError, match="an event loop that does not run any more"):
+            call()
+    with NotesEnv(rendezvous.url) as other:
+        other.step(NoteAction(text="release what stands still"))
+    assert loop.run_until_complete(held).observation.length == len("hold what stands still")
+    assert env.state().step_count == 1
+    env.close()
+    loop.close()
 
 
 def test_waiting_for_a_lock_ends_when_the_loop_of_its_holder_is_closed() -> None:
