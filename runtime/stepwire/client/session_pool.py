@@ -8,6 +8,7 @@ in a thread. On a running event loop, `await pool.step(…)` leaves all calls to
 """
 
 import asyncio
+import os
 import selectors
 import time
 from collections import Counter
@@ -103,8 +104,7 @@ class SessionPool(Generic[ActT, ObsT]):
         ]
         self._max_lost_episodes = max_lost_episodes
         self._is_blocking = False  # whether calls block even on a running loop
-        self._selector = selectors.DefaultSelector()
-        self._watched: list[tuple[Connection, int, int] | None] = [None] * num_envs
+        self._watch_none()
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -172,8 +172,7 @@ class SessionPool(Generic[ActT, ObsT]):
         for session in self.sessions:
             session.close()
         self._selector.close()
-        self._selector = selectors.DefaultSelector()
-        self._watched = [None] * len(self)
+        self._watch_none()
 
     def __enter__(self) -> "Self":
         self._is_blocking = True
@@ -222,6 +221,9 @@ class SessionPool(Generic[ActT, ObsT]):
         self, calls: dict[int, Call[Any]]
     ) -> Generator[int, None, None]:
         waiting: dict[int, Connection] = {}  # for their replies
+        if self._watching_process != os.getpid():
+            self._watch_none()  # a fork shares the selector of its parent
+        selector = self._selector
         try:
             for index, call in calls.items():
                 connection = _session(call).begin(call)
@@ -231,7 +233,8 @@ class SessionPool(Generic[ActT, ObsT]):
                 else:
                     waiting[index] = connection
             while waiting:
-                for index in self._wait(waiting):
+                # Another selector means that the pool was closed: that fails all calls.
+                for index in self._wait(waiting) if selector is self._selector else [*waiting]:
                     session = _session(calls[index])
                     is_done = session.go_on(calls[index])
                     # At once: the descriptor of a closed socket may soon be another's.
@@ -240,6 +243,8 @@ class SessionPool(Generic[ActT, ObsT]):
                         del waiting[index]
                         yield index
         finally:
+            if self._watching_process != os.getpid():
+                self._watch_none()
             for index, call in calls.items():
                 if not call.is_done:  # the caller left early
                     self._watch(index, None)
@@ -261,6 +266,11 @@ class SessionPool(Generic[ActT, ObsT]):
                 if now >= connection.wake_at and index not in ready
             ]
         return due
+
+    def _watch_none(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._watched: list[tuple[Connection, int, int] | None] = [None] * len(self)
+        self._watching_process = os.getpid()
 
     def _watch(self, index: int, connection: Connection | None) -> None:
         """Have the selector watch this connection, and no other, for session `index`."""

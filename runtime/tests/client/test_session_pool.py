@@ -96,6 +96,69 @@ def test_leaving_a_loop_early_loses_only_the_sessions_without_a_reply(
         other(f"release {name}")
 
 
+def test_a_call_under_way_in_a_suspended_loop_is_not_waited_for(
+    rendezvous: Any, other: Callable[[str], str], name: str
+) -> None:
+    with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
+        pool.reset()
+        held, free = pool.sessions
+        coming = pool.step_as_completed(_actions(f"hold {name}", "at once"))
+        next(coming)
+        for call in (held.state, held.connect, held.reset, pool.reset):
+            with pytest.raises(UsageError, match="under way in this thread, in a loop over"):
+                call()
+        assert free.state().step_count == 1  # nothing was sent to the others
+        other(f"release {name}")
+        assert _echoes(result for _, result in coming) == [f"hold {name}"]
+        assert _echoes(pool.step(_actions("a", "b"))) == ["a", "b"]
+
+
+def test_a_pool_may_be_closed_while_results_come_in(
+    rendezvous: Any, other: Callable[[str], str], name: str
+) -> None:
+    with NotesEnvPool(rendezvous.url, num_envs=2) as pool:
+        pool.reset()
+        coming = pool.step_as_completed(_actions(f"hold {name}", "at once"))
+        next(coming)
+        pool.close()
+        ((index, result),) = coming
+        assert index == 0
+        assert isinstance(result.error, SessionLostError)
+        other(f"release {name}")
+        pool.reset()
+        assert _echoes(pool.step(_actions("a", "b"))) == ["a", "b"]
+
+
+_FORK = """
+import os, sys
+from notes_env.client import NotesEnvPool
+from notes_env.models import NoteAction
+
+HELLO = [NoteAction(text="hello")] * 3
+url = sys.argv[1]
+# Without pings, so that no timer reads what is missed.
+with NotesEnvPool(url, 3, message_timeout_s=600, websocket_ping_interval_s=None) as pool:
+    pool.reset()
+    for _ in pool.step_as_completed(HELLO):
+        if not (child := os.fork()):
+            break
+        os.waitpid(child, 0)
+    if not child:
+        print([type(result.error).__name__ for result in pool.step(HELLO)])
+        pool.reset()
+    print([result.reward for result in pool.step(HELLO)], flush=True)
+    if not child:
+        os._exit(0)
+"""
+
+
+def test_a_fork_may_use_a_pool_of_its_parent(server: Any, run: Any) -> None:
+    lost, fine = str(["SessionLostError"] * 3), str([0.5] * 3)
+    done = run("-c", _FORK, server.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [*[lost, fine] * 3, fine]
+
+
 def test_one_without_a_reply_times_out_and_the_others_do_not(
     rendezvous: Any, other: Callable[[str], str], name: str
 ) -> None:
