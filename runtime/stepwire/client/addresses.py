@@ -82,7 +82,7 @@ class RedirectedError(ConnectFailedError):
 
 def redirect_in(url: str, response: Response) -> RedirectedError | None:
     """The redirect in the answer to a handshake, if it is one."""
-    location = response.headers.get("Location")
+    location = "".join(response.headers.get_all("Location")[:1])  # there may be several
     if not location or response.status_code not in _REDIRECTS:
         return None
     return RedirectedError(url, location)
@@ -119,7 +119,10 @@ class Target:
                 f"{str(redirect)[:-1]}, {reason}. If that is the right server, pass its address as "
                 "`base_url`."
             ) from redirect
-        self.url = redirect.target
+        credentials, at, _ = old.netloc.rpartition("@")
+        if at and "@" not in new.netloc:
+            new = new._replace(netloc=f"{credentials}@{new.netloc}")
+        self.url = urlunsplit(new)
         self.timeout_s = max(self._give_up_at - time.monotonic(), 0.0)
         self._redirects_left -= 1
 

@@ -186,7 +186,7 @@ class Exchange:
         if self._opening is not None:
             late = f"no answer within {self._timeout_s:g} s"
             reason = late if isinstance(error, TimeoutError) else error
-            raise connect_failed(self.url, reason) from error
+            raise connect_failed(self._opening.goal, reason) from error
         raise session_lost(self.url, f"{error}.") from error
 
     @property

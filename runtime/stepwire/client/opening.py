@@ -32,7 +32,14 @@ class Route(NamedTuple):
 
 def route_to(uri: WebSocketURI) -> Route:
     """The way to a server, through a proxy if the environment names one; never to this machine."""
-    proxy = None if is_loopback(uri.host) else _proxy_for(uri)
+    try:
+        proxy = None if is_loopback(uri.host) else _proxy_for(uri)
+        port = proxy and proxy.port
+    except ValueError:  # its text may contain the password
+        raise ConnectFailedError(
+            f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment variables "
+            "name has an address that is not valid."
+        ) from None
     if proxy is None:
         return Route(uri.host, uri.port, None)
     if proxy.scheme not in ("http", "https") or not proxy.hostname:
@@ -41,13 +48,6 @@ def route_to(uri: WebSocketURI) -> Route:
             f"variables name is of the kind {proxy.scheme!r}, which this client does not support. "
             "Name an HTTP proxy in `https_proxy` or `http_proxy`, or this host in `no_proxy`."
         )
-    try:
-        port = proxy.port
-    except ValueError:  # its text may contain the password
-        raise ConnectFailedError(
-            f"Failed to connect to {uri.host}:{uri.port}: the proxy that the environment variables "
-            "name has an address that is not valid."
-        ) from None
     return Route(proxy.hostname, port or (443 if proxy.scheme == "https" else 80), proxy)
 
 
@@ -147,6 +147,7 @@ class Opening:
     ) -> None:
         """`url` is what error texts show, `headers` are added to those of the handshake."""
         self._url = url
+        self.goal = f"{url} through the proxy {route.host}:{route.port}" if route.proxy else url
         is_encrypted = protocol.uri.secure or (route.proxy and route.proxy.scheme == "https")
         self.tls = TlsStack() if is_encrypted else None
         self.is_done = False
@@ -189,6 +190,8 @@ class Opening:
         if uri.secure:
             yield from self._start_tls(uri.host)
         request = self._protocol.connect()
+        for name in self._headers:
+            request.headers.pop(name, None)  # or both would be sent
         for name, value in self._headers.items():
             request.headers[name] = value
         self._protocol.debug = False  # or `websockets` would log the token

@@ -139,11 +139,14 @@ def test_a_loop_of_redirects_ends(redirect: Any) -> None:
         ("ws://host:80/ws", "https://host:443/ws", "wss://host:443/ws"),
         ("wss://host/ws", "https://HOST/b/ws#top", "wss://HOST/b/ws"),
         ("wss://host/ws", "//host/c", "wss://host/c"),
+        ("ws://me:pw@host/ws", "/b?c=1", "ws://me:pw@host/b?c=1"),
+        ("ws://me:p@w@host/ws", "https://host/b", "wss://me:p@w@host/b"),
+        ("ws://me:pw@host/ws", "ws://you:pw@host/b", "ws://you:pw@host/b"),
     ],
 )
 def test_secrets_stay_with_the_host(url: str, location: str, target: str) -> None:
     before = Target(url, {"Authorization": "Bearer s3cret"}, 1)
-    before.follow(RedirectedError(url, location))
+    before.follow(RedirectedError(without_secrets(url), location))
     assert before.url == target
 
 
@@ -179,3 +182,10 @@ def test_no_redirect_keeps_the_client_busy(piece: str) -> None:
 def test_other_answers_redirect_nowhere(status: int, headers: dict[str, str]) -> None:
     response = Response(status, "", Headers(headers))
     assert redirect_in("ws://host/ws", response) is None
+
+
+def test_of_several_locations_the_first_is_followed() -> None:
+    response = Response(302, "", Headers([("Location", "/a"), ("location", "/b")]))
+    redirect = redirect_in("ws://host/ws", response)
+    assert redirect is not None
+    assert redirect.target == "ws://host/a"

@@ -365,6 +365,25 @@ def test_a_proxy_that_does_not_lead_to_the_server(
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:s3cret@proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    exchange = Exchange(_URL, _LIMIT, (None, None))
+    exchange.open({}, 0.0, 10.0)
+    text = r"to ws://server\.example/ws through the proxy proxy\.example:3128: refused\."
+    with pytest.raises(ConnectFailedError, match=text):
+        exchange.fail(ConnectionRefusedError("refused"))
+
+
+@pytest.mark.parametrize("rest", ["℀@proxy", "@[::1", "@proxy:99999", "/@proxy", "#@proxy", "@p:x"])
+def test_the_address_of_a_proxy_may_be_anything(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setenv("http_proxy", f"http://me:s3cret{rest}")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ConnectFailedError, match="has an address that is not valid") as caught:
+        Exchange(_URL, _LIMIT, (None, None)).open({}, 0.0, 10.0)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_socks_proxy_is_named() -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("https_proxy", "socks5://127.0.0.1:1080")

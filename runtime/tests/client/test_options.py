@@ -143,23 +143,29 @@ def test_headers_that_are_not_valid_are_refused(headers: Any, text: str) -> None
         NotesEnv(_URL, headers=headers)
 
 
-def test_a_token_from_a_file_is_sent_without_its_line_break() -> None:
-    seen: list[str | None] = []
+def test_a_token_from_a_file_is_sent_once_and_without_its_line_break() -> None:
+    seen: list[str] = []
+    hosts: list[str] = []
 
     def answer(connection: ServerConnection) -> None:
         assert connection.request is not None
+        hosts.extend(connection.request.headers.get_all("Host"))
         seen.extend(connection.request.headers.get_all("Authorization"))
 
     with serve(answer, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        NotesEnv(url, token=f"{_SECRET}\r\n", headers={"authorization": "old"}).connect().close()
+        url = f"http://me:pw@127.0.0.1:{server.socket.getsockname()[1]}"
+        headers = {"authorization": "old", "host": "echo.example"}
+        NotesEnv(url, token=f"{_SECRET}\r\n", headers=headers).connect().close()
         wait_until(lambda: seen)
+        url = url.replace("me:pw@", "")
         NotesEnv(url, token="\n").connect().close()
+        wait_until(lambda: len(hosts) == 2)
         server.shutdown()
         thread.join()
     assert seen == [f"Bearer {_SECRET}"]
+    assert hosts == ["echo.example", url.removeprefix("http://")]
 
 
 def test_no_text_shows_what_is_secret_in_an_address(
