@@ -121,8 +121,9 @@ class Target:
             ) from redirect
         credentials, at, _ = old.netloc.rpartition("@")
         if at and "@" not in new.netloc:
-            new = new._replace(netloc=f"{credentials}@{new.netloc}")
-        self.url = urlunsplit(new)
+            self.url = redirect.target.replace("://", f"://{credentials}@", 1)
+        else:
+            self.url = redirect.target
         self.timeout_s = max(self._give_up_at - time.monotonic(), 0.0)
         self._redirects_left -= 1
 
