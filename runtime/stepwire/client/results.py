@@ -53,12 +53,26 @@ class Settled:
         return without_coroutine_names(super().__dir__())
 
 
-@dataclass
+@dataclass(eq=False)
 class AwaitableStepResult(Settled, StepResult[ObsT]):
-    """A `StepResult` with the observation's metadata; awaiting it gives itself."""
+    """A `StepResult` with the observation's metadata; awaiting it gives itself.
+
+    It equals a plain `StepResult` of the same observation, with or without the metadata.
+    """
 
     metadata: dict[str, Any] | None = None
     __hash__ = Settled.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StepResult):
+            return NotImplemented
+        its: Any = settled(other)
+        metadata = getattr(its, "metadata", None)  # which not every release has
+        return (self.observation, self.reward, self.done) == (
+            its.observation,
+            its.reward,
+            its.done,
+        ) and (metadata is None or metadata == self.metadata)
 
     @property
     def error(self) -> BaseException | None:
@@ -178,6 +192,8 @@ class Pending(_Awaitable):
 class PendingStepResult(Pending, AwaitableStepResult[ObsT]):
     """Stands for a `StepResult`."""
 
+    __class__ = AwaitableStepResult  # type: ignore[assignment] # of which `replace` makes another
+
     @property
     def error(self) -> BaseException | None:
         return call_of(self).failure()
@@ -218,6 +234,12 @@ class PendingValue(_Awaitable, Generic[ResultT]):
         return bool(self._call.read() == settled(other))
 
     __hash__ = object.__hash__
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return copy, (self._call.read(),)
+
+    def __format__(self, how: str) -> str:
+        return format(self._call.read(), how)
 
     def __str__(self) -> str:
         return str(self._call.read())

@@ -78,6 +78,28 @@ def test_a_result_behaves_like_the_dataclass_it_stands_for(server: Any) -> None:
     on_a_loop(server.url, use)
 
 
+def test_a_result_equals_a_plain_one_and_can_be_replaced(either_server: Any) -> None:
+    def use(env: NotesEnv) -> None:
+        result = env.step(HELLO)
+        plain: StepResult[Any] = StepResult(result.observation, result.reward, result.done)
+        for one, other in ((result, plain), (plain, result), (result, copy.copy(result))):
+            assert one == other
+            assert [one != other] == [False]
+        for field in ("observation", "reward", "done"):
+            twin = dataclasses.replace(result, **{field: None})
+            assert getattr(twin, field) is None
+            assert twin.metadata == result.metadata
+            for one, other in ((result, twin), (twin, result), (twin, plain), (plain, twin)):
+                assert one != other
+        assert dataclasses.replace(result, metadata={"step": 9}) != result
+        assert result != None  # noqa: E711 - such as a test of it may write it
+        assert env.step(HELLO) != result  # its metadata has another step
+
+    on_a_loop(either_server.url, use)
+    with NotesEnv(either_server.url) as env:
+        use(env)
+
+
 def test_what_is_written_to_a_result_is_read_back(server: Any) -> None:
     def use(env: NotesEnv) -> None:
         result = env.step(HELLO)
@@ -226,6 +248,10 @@ def test_results_of_tools(server: Any) -> None:
         assert "Hell" not in with_length
         assert not env.call_tool("read_note", text="")
         assert json.dumps(str(echoed)) == '"Hello!"'
+        assert f"{echoed:>8}" == "  Hello!"
+        for value in (with_length, echoed, tools):
+            twins = copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))
+            assert [twin == value for twin in twins] == [True] * 3
         call = env.step(CallToolAction(tool_name="read_note", arguments={"text": "m"}))
         assert call.observation.result["data"] == "m"
 
