@@ -30,13 +30,15 @@ _LONGEST_WAIT_S = 3600.0  # `poll` counts milliseconds in 32 bits
 class Connection:
     """An open session with a server. Its client makes sure that calls do not overlap."""
 
+    _sock: socket.socket | None = None  # as `drop` finds it after an interrupted `__init__`
+    driver: LoopDriver | None = None
+
     def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
         self.is_usable = True  # open, and opened by this process
         self.is_of_this_process = True
         self.in_use = threading.Lock()  # held during an exchange
-        self._sock: socket.socket | None = sock
+        self._sock = sock
         self._exchange = exchange
-        self.driver: LoopDriver | None = None
         self._poll: Any = None
         if hasattr(select, "poll"):
             self._poll = select.poll()
@@ -168,8 +170,8 @@ class Connection:
 
     def begin(self, request: bytes, timeout_s: float) -> None:
         """Send a request. Nothing else may use the connection until `go_on` returns the reply."""
-        self.in_use.acquire()
         try:
+            self.in_use.acquire()
             if self.driver is not None:
                 self._stop_driver()
             self._begin(request, timeout_s)
@@ -238,15 +240,20 @@ class Connection:
 
         Returns whether to go on reading from it.
         """
-        if self._sock is None or not self.in_use.acquire(blocking=False):
-            return self._sock is not None
+        is_acquired = False
         try:
-            return self._read_unrequested(self._sock)
+            sock = self._sock
+            is_acquired = sock is not None and self.in_use.acquire(blocking=False)
+            return self._read_unrequested(sock) if sock and is_acquired else sock is not None
         except Exception:  # noqa: BLE001 - the next exchange raises what it means
             self._exchange.end()
             return False
+        except BaseException:  # a signal's handler may raise it right after `acquire`
+            self.drop()
+            raise
         finally:
-            self.in_use.release()
+            if is_acquired:
+                self.in_use.release()
 
     def begin_close(self, close_request: bytes) -> None:
         """Send the close request, for `close` to wait; not during an exchange. Never raises."""

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent import futures
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -113,32 +113,49 @@ async def _flush_on_shutdown(sessions: "WeakSet[_Flushable]") -> AsyncGenerator[
             await session.flush_async()
 
 
+class Holder:
+    """A coroutine on an event loop, or a thread, that acquires a `CallLock`.
+
+    It acquires inside a `try`. `finally`, it sets `is_over` and then calls `CallLock.wake_next`. An
+    assignment is what no signal's handler can come before, as it can before a call.
+    """
+
+    __slots__ = ("is_over", "loop", "thread")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.is_over = False
+        self.loop = loop
+        self.thread = threading.get_ident()
+
+
 class CallLock:
-    """A lock for threads and for coroutines, which name their event loop.
+    """A lock for threads and for coroutines.
 
     A closed loop resumes no coroutine, so the lock is taken over from those of such a loop.
     """
 
     def __init__(self, on_taken_over: Callable[[], None] = lambda: None) -> None:
         """`on_taken_over` is called by the new holder."""
-        self._lock = threading.Lock()
-        self._taking_over = threading.Lock()
+        self._changing = threading.Lock()
         self._on_taken_over = on_taken_over
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None  # of the coroutine that holds the lock
-        self._thread: int | None = None  # in which it was acquired
+        self._waiting: deque[Callable[[], object]] = deque()
+        self.holder = Holder()  # the last one
+        self.holder.is_over = True
 
     def is_held_here(self) -> bool:
         """Whether the holder goes on only when this thread does: waiting for it has no end."""
-        if (loop := self._loop) is not None and loop.is_running():
-            return loop is running_loop()
-        return self._thread == threading.get_ident()
+        holder = self.holder
+        if holder.is_over:
+            return False
+        if holder.loop is not None and holder.loop.is_running():
+            return holder.loop is running_loop()
+        return holder.thread == threading.get_ident()
 
     def require_not_held_here(self) -> None:
         """Raise `UsageError` if waiting for the lock, blocking, has no end."""
         if not self.is_held_here():
             return
-        if (loop := self._loop) is None:
+        if (loop := self.holder.loop) is None:
             raise UsageError(
                 "A call of the same client is under way in this thread, in a loop over "
                 "`step_as_completed` that has not ended, or interrupted by a signal's handler; "
@@ -154,64 +171,64 @@ class CallLock:
             "event loop; blocking here would block that one forever. Await the result instead."
         )
 
-    def acquire_now(self, loop: asyncio.AbstractEventLoop | None = None) -> bool:
+    def acquire_now(self, new: Holder) -> bool:
         """Acquire the lock if that needs no waiting; returns whether it is acquired."""
-        if self._lock.acquire(blocking=False):
-            self._loop, self._thread = loop, threading.get_ident()
-            return True
-        with self._taking_over:
-            if self._loop is None or not self._loop.is_closed():
+        with self._changing:
+            holder = self.holder
+            is_left = not holder.is_over
+            if is_left and (holder.loop is None or not holder.loop.is_closed()):
                 return False
-            self._loop, self._thread = loop, threading.get_ident()
-        self._on_taken_over()
+            self.holder = new
+        if is_left:
+            self._on_taken_over()
         return True
 
-    def acquire_blocking(self) -> None:
+    def take_over(self) -> None:
+        """Take the lock from a coroutine that a closed loop has left, if one holds it."""
+        holder = Holder()
+        holder.is_over = True
+        self.acquire_now(holder)
+
+    def acquire_blocking(self, new: Holder) -> None:
         """Wait for the lock, blocking. Raises what `require_not_held_here` does."""
-        while not self.acquire_now():
+        while not self.acquire_now(new):
             self.require_not_held_here()
-            if self._lock.acquire(timeout=_LOOK_AGAIN_S):
-                self._thread = threading.get_ident()
-                return
-
-    async def acquire(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the lock without blocking the running loop: the holder may be on the same."""
-        while not self.acquire_now(loop):
-            if self._loop is not None and self._loop is not loop:  # a thread may go on meanwhile
-                self.require_not_held_here()
-            waiting = (loop, loop.create_future())
-            self._waiting.append(waiting)
-            try:
-                if self.acquire_now(loop):  # it was released before this waiter was in the queue
+            released = threading.Event()
+            with self._in_line(released.set):
+                if self.acquire_now(new):  # it was released before this waiter was in line
                     return
-                await asyncio.wait([waiting[1]], timeout=_LOOK_AGAIN_S)
-            except BaseException:
-                if waiting not in self._waiting:  # already woken: pass that on to the next one
-                    self._wake_next()
-                raise
-            finally:
-                with suppress(ValueError):
-                    self._waiting.remove(waiting)
+                released.wait(_LOOK_AGAIN_S)
 
-    def release(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Release the lock that was acquired with `loop`.
+    async def acquire(self, new: Holder) -> None:
+        """Wait for the lock without blocking the running loop: the holder may be on the same."""
+        while not self.acquire_now(new):
+            loop, holder = asyncio.get_running_loop(), self.holder
+            if holder.loop is not None and holder.loop is not loop:  # a thread may go on meanwhile
+                self.require_not_held_here()
+            released = loop.create_future()
+            with self._in_line(partial(loop.call_soon_threadsafe, _resolve, released)):
+                if self.acquire_now(new):
+                    return
+                await asyncio.wait([released], timeout=_LOOK_AGAIN_S)
 
-        Does nothing for a loop that is closed, whose coroutine may end at any time afterwards.
-        """
-        if loop is not None and loop.is_closed():
-            return
-        self._loop = self._thread = None
-        # Release before waking: a waiter that wakes while the lock is held goes to sleep again, and
-        # nothing would wake it a second time.
-        self._lock.release()
-        if self._waiting:
-            self._wake_next()
+    @contextmanager
+    def _in_line(self, wake: Callable[[], object]) -> Generator[None, None, None]:
+        self._waiting.append(wake)
+        try:
+            yield
+        except BaseException:
+            if wake not in self._waiting:  # already woken: pass that on to the next one
+                self.wake_next()
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(wake)
 
-    def _wake_next(self) -> None:
+    def wake_next(self) -> None:
+        """Wake the next one that waits, after the holder is over."""
         while self._waiting:
-            loop, released = self._waiting.popleft()
-            with suppress(RuntimeError):  # the loop is closed: wake another
-                loop.call_soon_threadsafe(_resolve, released)
+            with suppress(RuntimeError, IndexError):  # its loop is closed, or another was faster
+                self._waiting.popleft()()
                 return
 
 

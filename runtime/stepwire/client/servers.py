@@ -29,7 +29,7 @@ from stepwire.client.errors import (
     InvalidOptionError,
     ServerError,
 )
-from stepwire.client.loops import CallLock, in_thread, iterated_in_thread
+from stepwire.client.loops import CallLock, Holder, in_thread, iterated_in_thread
 from stepwire.client.messages import Episode
 from stepwire.client.options import Options
 from stepwire.client.server_places import Places, places_of
@@ -167,9 +167,9 @@ class Servers:
         reached then, `ConnectFailedError`.
         """
         give_up_at = asked_at + self._wait_s
-        queue, loop = self._queue, asyncio.get_running_loop()
-        await queue.acquire(loop)
+        queue, holder = self._queue, Holder(asyncio.get_running_loop())
         try:
+            await queue.acquire(holder)
             while True:
                 await self._look(options, asked_at)
                 # At random among equals: other pools choose, too.
@@ -183,7 +183,8 @@ class Servers:
                 wake_at = min(give_up_at, *(server.look_at for server in self._all))
                 await asyncio.sleep(max(wake_at - monotonic(), 0.001))
         finally:
-            queue.release(loop)
+            holder.is_over = True
+            queue.wake_next()
 
     async def _look(self, options: Options, asked_at: float) -> None:
         """Look at servers of which nothing recent is known."""

@@ -26,7 +26,7 @@ from stepwire.client.errors import (
     UsageError,
 )
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.loops import CallLock, on_loop_shutdown
+from stepwire.client.loops import CallLock, Holder, on_loop_shutdown
 from stepwire.client.messages import CLOSE_REQUEST, Episode
 from stepwire.client.options import Options
 from stepwire.client.way import Way
@@ -86,12 +86,14 @@ class Session:
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        self._lock.acquire_blocking()
+        holder = Holder()
         try:
+            self._lock.acquire_blocking(holder)
             while not call.is_done:
                 self._perform_one(self._deferred.popleft() if self._deferred else call)
         finally:
-            self._lock.release()
+            holder.is_over = True
+            self._lock.wake_next()
 
     def require_no_call_here(self) -> None:
         """Raise `UsageError` if blocking now would block a call that is under way here."""
@@ -100,22 +102,16 @@ class Session:
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """`perform_up_to` without blocking the event loop."""
         # In one function: each more that a reply passes through costs 1 % of a step.
-        lock, deferred, loop = self._lock, self._deferred, asyncio.get_running_loop()
-        if not lock.acquire_now(loop):
-            try:
-                await lock.acquire(loop)
-            except UsageError as error:
-                with suppress(ValueError):
-                    deferred.remove(call)
-                return call.fail(error)
+        lock, deferred, holder = self._lock, self._deferred, Holder(asyncio.get_running_loop())
         try:
+            if not lock.acquire_now(holder):
+                await lock.acquire(holder)
             one = call
             pause: float | None = None  # before another attempt; `None` once a call is done
             while not call.is_done:
                 if pause is None:
                     one = deferred.popleft() if deferred else call
-                connection = self.connection
-                is_new = connection is None
+                is_new = (connection := self.connection) is None
                 try:
                     if pause:
                         await asyncio.sleep(pause)
@@ -126,8 +122,13 @@ class Session:
                     pause = None
                 except BaseException as error:  # noqa: BLE001 - kept in the call, or raised again
                     pause = self._pause_after(error, one, is_new=is_new)
+        except UsageError as error:  # of `acquire`
+            with suppress(ValueError):
+                deferred.remove(call)
+            call.fail(error)
         finally:
-            lock.release(loop)
+            holder.is_over = True
+            lock.wake_next()
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Leave a call to the running loop, unless its result is awaited or read soon."""
@@ -140,8 +141,7 @@ class Session:
 
     def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         self._flushing_loop = None
-        # Not those of another loop, which the end of this loop would cancel.
-        # Of a copy: other threads change what is deferred.
+        # Of a copy: threads change it. Not those of another loop, which this end would cancel.
         if unawaited := [c for c in [*self._deferred] if c.loop is loop and not c.is_awaited]:
             # What it waits for keeps the task. Kept elsewhere, it would outlive a closed loop.
             loop.create_task(self.perform_up_to_async(unawaited[-1]))
@@ -171,8 +171,7 @@ class Session:
         """Perform a call; with `only_begin`, return the connection on which its reply will come."""
         pause: float | None = 0.0
         while pause is not None:
-            connection = self.connection
-            is_new = connection is None
+            is_new = (connection := self.connection) is None
             try:
                 if pause:
                     time.sleep(pause)
@@ -235,8 +234,9 @@ class Session:
         Returns `None` when the call is done, for example because it failed. Otherwise nothing else
         can use the session until `go_on` says that it is done, or `abandon` gives it up.
         """
-        self._lock.acquire_blocking()
+        holder = Holder()
         try:
+            self._lock.acquire_blocking(holder)
             while self._deferred and not call.is_done:
                 if (deferred := self._deferred.popleft()) is call:
                     break
@@ -246,8 +246,8 @@ class Session:
             self._begun = call  # first: an interruption may come when the request is sent
             return self._perform_one(call, only_begin=True)
         finally:
-            if call.is_done or self._begun is not call:
-                self._end_begun()
+            holder.is_over = call.is_done or self._begun is not call
+            self._lock.wake_next()
 
     def go_on(self, call: Call[Any]) -> bool:
         """Go on with a call that was begun; returns whether it is done."""
@@ -262,40 +262,40 @@ class Session:
                 self._perform_one(call, only_begin=True)
         finally:
             if call.is_done:
-                self._end_begun()
+                self._begun, self._lock.holder.is_over = None, True
+            self._lock.wake_next()
         return call.is_done
 
     def abandon(self, call: Call[Any]) -> None:
         """Give up a call that was begun: no later call may get its reply."""
         if self._begun is call:
-            self._drop_connection()
-            self._lose("a reply to it was not waited for.")
-            self._end_begun()
-
-    def _end_begun(self) -> None:
-        self._begun = None
-        self._lock.release()
+            self._lose_left_call("a reply to it was not waited for.")
+            self._begun, self._lock.holder.is_over = None, True
+            self._lock.wake_next()
 
     # The connection.
 
     def connect(self) -> None:
         """Open the connection now, and a new one if the session was lost."""
-        self._lock.acquire_blocking()
+        holder = Holder()
         try:
+            self._lock.acquire_blocking(holder)
             if self.connection is None or not self.connection.is_usable:
                 self._open(None)
         finally:
-            self._lock.release()
+            holder.is_over = True
+            self._lock.wake_next()
 
     async def connect_async(self) -> None:
         """`connect` without blocking the loop."""
-        lock, loop = self._lock, asyncio.get_running_loop()
-        await lock.acquire(loop)
+        lock, holder = self._lock, Holder(asyncio.get_running_loop())
         try:
+            await lock.acquire(holder)
             if self.connection is None or not self.connection.is_usable:
                 await self._open_async(None)
         finally:
-            lock.release(loop)
+            holder.is_over = True
+            lock.wake_next()
 
     def begin_close(self) -> None:
         """Perform deferred calls and ask the server to close, for `close` to wait."""
@@ -315,8 +315,7 @@ class Session:
 
     def _leave_connection(self) -> Connection | None:
         """Detach the connection and return it to be closed, if this process opened it."""
-        if self._lock.acquire_now():  # from a call that a closed loop has left
-            self._lock.release()
+        self._lock.take_over()
         connection, self.connection = self.connection, None
         self._loss, self._is_closed, self.episode.is_running = None, True, False
         if self.way.place is not None:
@@ -325,16 +324,18 @@ class Session:
 
     def check(self) -> None:
         """Notice, without waiting, that the server has closed an idle connection."""
-        if not self._lock.acquire_now():
-            return  # a call is under way, which notices by itself
+        holder = Holder()
         try:
+            if not self._lock.acquire_now(holder):
+                return  # a call is under way, which notices by itself
             if (connection := self.connection) is not None and connection.is_of_this_process:
                 connection.answer_pings()
                 if connection.has_ended:
                     connection.drop()
                     self._record_loss(connection.ended())
         finally:
-            self._lock.release()
+            holder.is_over = True
+            self._lock.wake_next()
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
@@ -342,9 +343,8 @@ class Session:
             connection.answer_pings()
 
     def disown(self) -> None:
-        """Leave all calls so far to the parent process: this process is a fork of it."""
-        self._lock = CallLock(weak_method(self._lose_left_call))  # a lost thread may hold the old
-        self._begun = None
+        """Leave all calls so far, and who holds the lock, to the parent of this fork."""
+        self._lock, self._begun = CallLock(weak_method(self._lose_left_call)), None
         self._deferred.clear()
         if self.way.place is not None:
             self.way.place.disown()
@@ -389,10 +389,10 @@ class Session:
             self.way.place.lose(self.episode, why)
         self.episode.is_running = False
 
-    def _lose_left_call(self) -> None:
+    def _lose_left_call(self, why: str = "an event loop was closed during a call.") -> None:
         if self.connection is not None:
             self._drop_connection()
-            self._lose("an event loop was closed during a call.")
+            self._lose(why)
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

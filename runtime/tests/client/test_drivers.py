@@ -22,7 +22,7 @@ from stepwire.client import (
     UsageError,
     dialing,
 )
-from stepwire.client.loops import CallLock
+from stepwire.client.loops import CallLock, Holder
 from stepwire.testing.servers import PATIENCE_S
 
 HELLO = NoteAction(text="hello")
@@ -77,6 +77,70 @@ def test_a_pool_and_connecting_keep_their_time_whatever_signals_arrive(
         assert results[1].observation.text == "hello"
     with pytest.raises(ConnectFailedError, match=r"within 0\.3 s"):
         NotesEnv(silent, connect_timeout_s=0.3).reset()
+
+
+_INTERRUPTED = """
+import sys
+from notes_env.client import NotesEnv, NotesEnvPool
+from notes_env.models import NoteAction
+
+HELLO = NoteAction(text="hello")
+url = sys.argv[1]
+env, pool = NotesEnv(url), NotesEnvPool(url, 2)
+
+
+def interrupted(calls, at):
+    "Raise KeyboardInterrupt where a signal's handler may run: at the start of a function."
+    left = at
+
+    def trace(frame, *_):
+        nonlocal left
+        if "stepwire/client" in frame.f_code.co_filename and left:
+            left -= 1
+            if not left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+    sys.settrace(trace)
+    try:
+        calls()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return not left
+
+
+def step():
+    env.step(HELLO)
+
+
+def open_again():
+    env.close()
+    env.reset()
+
+
+def step_in_pool():
+    pool.step([HELLO] * 2)
+
+
+for calls in (step, open_again, step_in_pool):
+    env.reset()
+    pool.reset()
+    at = 1
+    while interrupted(calls, at):
+        at += 1
+        env.reset()
+        assert env.step(HELLO).reward == 0.5
+        assert [result.error for result in pool.reset()] == [None] * 2
+        assert [result.reward for result in pool.step([HELLO] * 2)] == [0.5] * 2
+    print(at > 20)
+"""
+
+
+def test_a_client_is_usable_after_an_interruption_anywhere(server: Any, run: Any) -> None:
+    done = run("-W", "ignore", "-c", _INTERRUPTED, server.url)
+    assert (done.returncode, done.stdout) == (0, "True\n" * 3), done.stderr
 
 
 # Threads and connecting.
@@ -352,24 +416,31 @@ def test_waiting_for_a_lock_ends_when_the_loop_of_its_holder_is_closed() -> None
     taken_over: list[str] = []
     lock = CallLock(lambda: taken_over.append("taken over"))
 
-    async def acquire() -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        await lock.acquire(loop)
-        return loop
+    async def acquire() -> Holder:
+        holder = Holder(asyncio.get_running_loop())
+        await lock.acquire(holder)
+        return holder
+
+    def acquire_blocking() -> Holder:
+        holder = Holder()
+        lock.acquire_blocking(holder)
+        return holder
 
     with ThreadPoolExecutor(1) as threads:
-        for wait in (lambda: asyncio.run(acquire()), lock.acquire_blocking):
+        for wait in (lambda: asyncio.run(acquire()), acquire_blocking):
             closed = asyncio.new_event_loop()
-            closed.run_until_complete(acquire())
+            left = closed.run_until_complete(acquire())
             waiting = threads.submit(wait)
-            assert not lock.acquire_now()
+            assert not lock.acquire_now(Holder())
             closed.close()
             holder = waiting.result(PATIENCE_S)
-            lock.release(closed)  # as its coroutine does, when it is collected
-            if holder is None:  # a thread, whose lock nobody takes over
-                assert not lock.acquire_now()
-                lock.release()
-    assert taken_over == ["taken over"] * 3
+            left.is_over = True  # as its coroutine does, when it is collected
+            lock.wake_next()
+            if holder.loop is None:  # a thread, whose lock nobody takes over
+                assert not lock.acquire_now(Holder())
+            holder.is_over = True  # which frees the lock at once
+            lock.take_over()
+    assert taken_over == ["taken over"] * 2
 
 
 async def _one_step(env: NotesEnv) -> int:
