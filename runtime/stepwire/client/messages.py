@@ -103,17 +103,23 @@ def read_result(
     data = _data("observation", server, reply)
     try:
         result = parse(data)
+        if type(result) is not AwaitableStepResult:
+            result = _awaitable(result, data)
     except _UNREADABLE as error:
         raise _unreadable(parse, "observation", server, reply, error) from error
-    if type(result) is not AwaitableStepResult:
-        # The results of openenv-core have no metadata, nor have those of most hooks.
-        metadata = getattr(result, "metadata", None)
-        if metadata is None:
-            metadata = getattr(result.observation, "metadata", data.get("metadata"))
-        result = AwaitableStepResult(result.observation, result.reward, result.done, metadata)
     episode.steps += 1
     episode.is_running = not result.done
     return result
+
+
+def _awaitable(result: StepResult[Any], data: dict[str, Any]) -> AwaitableStepResult[Any]:
+    """The result of an author's hook, with the metadata that it may lack, and with all it has."""
+    metadata = getattr(result, "metadata", None)
+    if metadata is None:
+        metadata = getattr(result.observation, "metadata", data.get("metadata"))
+    made = AwaitableStepResult(result.observation, result.reward, result.done, metadata)
+    vars(made).update({**vars(result), **vars(made)})
+    return made
 
 
 def read_state(parse: Callable[[dict[str, Any]], ResultT], server: str, reply: bytes) -> ResultT:

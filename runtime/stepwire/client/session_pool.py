@@ -23,7 +23,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from stepwire.client.calls import Call
 from stepwire.client.connection import Connection
@@ -105,6 +105,12 @@ class SessionPool(Generic[ActT, ObsT]):
         self._max_lost_episodes = max_lost_episodes
         self._is_blocking = False  # whether calls block even on a running loop
         self._watch_none()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can be neither pickled nor copied: its sessions belong to one pool. Make "
+            "another one of its address and options."
+        )
 
     def __len__(self) -> int:
         return len(self.sessions)

@@ -63,7 +63,9 @@ class ToolDialect:
     def is_spoken(self, error: ServerError) -> bool:
         """Whether the server that answered an action with `error` accepts only tool calls."""
         return error.code == "VALIDATION_ERROR" and any(
-            "tool_name" in entry.get("loc", ()) for entry in error.errors
+            "tool_name" in loc
+            for entry in error.errors
+            if isinstance(loc := entry.get("loc"), list)
         )
 
     def request(self, action: dict[str, Any]) -> dict[str, Any]:

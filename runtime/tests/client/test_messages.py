@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a client sends, and what it makes of the replies."""
 
+import dataclasses
 from typing import Any
 
 import pytest
+from openenv.core.client_types import StepResult
 from openenv.core.env_server.mcp_types import (
     CallToolAction,
     CallToolObservation,
@@ -197,3 +199,22 @@ def test_a_mistake_in_an_authors_hook_is_not_called_the_servers(server: Any) -> 
             pytest.raises(ProtocolViolationError, match=message),
         ):
             call(env)
+
+
+@dataclasses.dataclass
+class OwnResult(StepResult[Any]):
+    info: int = 7
+
+
+class OwnResults(NotesEnv):
+    def _parse_result(self, payload: dict[str, Any]) -> Any:
+        text = payload["observation"]["text"]
+        return OwnResult(payload["observation"]) if text == "hello" else None
+
+
+def test_the_result_of_an_authors_hook_keeps_what_it_has(server: Any) -> None:
+    with OwnResults(base_url=server.url) as env:
+        result: Any = env.step(HELLO)
+        assert (result.info, result.reward, result.observation["text"]) == (7, None, "hello")
+        with pytest.raises(ProtocolViolationError, match=r"OwnResults\._parse_result raised"):
+            env.reset()

@@ -147,6 +147,16 @@ def test_a_client_without_a_dialect_gets_the_servers_refusal(tool_server: Any) -
         env.step(HELLO)
 
 
+@pytest.mark.parametrize("loc", [None, 5, "tool_name", {"tool_name": 1}, [5, None]])
+def test_an_error_may_have_places_of_any_form(loc: Any) -> None:
+    errors = [{"loc": loc}, {}]
+    dialect = ToolDialect("keep_note")
+    data = {"code": "VALIDATION_ERROR", "errors": errors}
+    assert not dialect.is_spoken(ServerError(data, "ws://host/ws"))
+    errors.append({"loc": ["tool_name"]})
+    assert dialect.is_spoken(ServerError(data, "ws://host/ws"))
+
+
 def test_a_server_of_actions_is_played_with_actions(server: Any) -> None:
     with ToolNotesEnv(server.url) as env:
         assert env.reset().observation.text == "Ready for notes"
