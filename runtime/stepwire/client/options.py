@@ -38,8 +38,8 @@ def checked_options(given: Mapping[str, Any]) -> Options:
         raise InvalidOptionError(f"`mode` must be one of {', '.join(_MODES)}, not {mode!r}.")
     return Options(
         _headers(given["headers"], given["token"]),
-        number(given, "connect_timeout_s"),
-        number(given, "message_timeout_s"),
+        _limit(given, "connect_timeout_s"),
+        _limit(given, "message_timeout_s"),
         max(1, int(size_mb * 2**20)),
         number(given, "capacity_wait_s", may_be_0=True, may_be_endless=True),
         (
@@ -71,6 +71,11 @@ def number(
     least = "of at least 0" if may_be_0 else "above 0"
     finite = "" if may_be_endless else "finite "
     raise InvalidOptionError(f"`{name}` must be a {finite}number of {unit} {least}, not {value!r}.")
+
+
+def _limit(given: Mapping[str, Any], name: str) -> float:
+    """A time limit; neither `None` nor infinity is one, as with the framework's clients."""
+    return min(_number_or_none(given, name) or _LARGEST, _LARGEST)
 
 
 def _number_or_none(given: Mapping[str, Any], name: str) -> float | None:

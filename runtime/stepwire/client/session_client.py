@@ -80,8 +80,8 @@ class SessionClient(
     def __init__(
         self,
         base_url: str | None = None,
-        connect_timeout_s: float = 10.0,
-        message_timeout_s: float = 60.0,
+        connect_timeout_s: float | None = 10.0,
+        message_timeout_s: float | None = 60.0,
         max_message_size_mb: float = 100.0,
         provider: Any = None,
         mode: str | None = None,
@@ -102,7 +102,7 @@ class SessionClient(
         WebSocket handshake, and `token` as `Authorization: Bearer`. While the server is at
         capacity, the client asks again for `capacity_wait_s`. While a call waits, the client pings
         the server after `websocket_ping_interval_s` of silence, and the session is lost without an
-        answer within `websocket_ping_timeout_s`; `None` turns off either. All times are seconds.
+        answer within `websocket_ping_timeout_s`. All times are seconds, and `None` is no limit.
         `provider` is what runs the server: the client stops it in `close()`. In the `mode`
         "production", tools are called by MCP's requests instead of steps.
         """

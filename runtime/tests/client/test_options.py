@@ -30,11 +30,19 @@ _PINGS = ["websocket_ping_interval_s", "websocket_ping_timeout_s"]
 
 
 @pytest.mark.parametrize("value", [None, math.inf, math.nan, -1, 0, "10", True, [1]])
-@pytest.mark.parametrize("name", [*_TIMES, "max_message_size_mb"])
-def test_a_limit_is_a_finite_number_above_0(name: str, value: Any) -> None:
-    with pytest.raises(InvalidOptionError, match=f"`{name}` must be a finite number") as caught:
-        NotesEnv(_URL, **{name: value})
+def test_the_size_of_a_message_is_a_finite_number_above_0(value: Any) -> None:
+    text = "`max_message_size_mb` must be a finite number"
+    with pytest.raises(InvalidOptionError, match=text) as caught:
+        NotesEnv(_URL, max_message_size_mb=value)
     assert isinstance(caught.value, ValueError)
+    assert caught.value.args[0].endswith(f"not {value!r}.")
+
+
+@pytest.mark.parametrize("value", [math.nan, -1, 0, "10", True, [1]])
+@pytest.mark.parametrize("name", _TIMES)
+def test_a_time_limit_is_a_number_above_0(name: str, value: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=f"`{name}` must be a number of") as caught:
+        NotesEnv(_URL, **{name: value})
     assert caught.value.args[0].endswith(f"not {value!r}.")
     with pytest.raises(InvalidOptionError, match=name):
         NotesEnvPool(_URL, num_envs=2, **{name: value})
@@ -55,12 +63,14 @@ def test_numbers_of_any_kind_are_accepted() -> None:
     NotesEnv(_URL, connect_timeout_s=numpy.float32(3), message_timeout_s=numpy.int64(3))
 
 
-_HUGE = [1e7, 1e308, 10**400, Fraction(10**400, 3)]
+_HUGE = [1e7, 1e308, 10**400, Fraction(10**400, 3), math.inf, None]
 
 
 @pytest.mark.parametrize("value", _HUGE, ids=lambda value: f"{value!r:.11}")
 def test_a_time_may_be_as_long_as_a_number_can_say(server: Any, value: Any) -> None:
-    times = dict.fromkeys((*_TIMES, *_PINGS, "capacity_wait_s", "max_message_size_mb"), value)
+    times = dict.fromkeys((*_TIMES, *_PINGS), value)
+    if value not in (None, math.inf):
+        times.update(dict.fromkeys(("capacity_wait_s", "max_message_size_mb"), value))
 
     async def awaited(url: str) -> Any:
         async with NotesEnv(url, **times) as env:
@@ -72,7 +82,7 @@ def test_a_time_may_be_as_long_as_a_number_can_say(server: Any, value: Any) -> N
         assert [result.reward for result in pool.step([HELLO, HELLO])] == [0.5, 0.5]
     assert asyncio.run(awaited(server.url)) == 0.5
     with pytest.raises(InvalidOptionError, match="connect_timeout_s"):
-        NotesEnv(server.url, connect_timeout_s=-value)
+        NotesEnv(server.url, connect_timeout_s=-(value or 1))
 
 
 @pytest.mark.parametrize("mode", ["train", "", 7, b"production", True])
@@ -237,6 +247,14 @@ def test_a_client_that_was_used_says_why_it_cannot_be_copied(server: Any, copied
         await env.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("copied", _COPIES, ids=["copy", "deepcopy", "pickle"])
+def test_a_pool_says_that_it_cannot_be_copied(copied: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"<NotesEnvPool .*neither pickled nor copied.* and options"
+    ):
+        copied(NotesEnvPool(_URL, num_envs=2))
 
 
 # Coroutines.
