@@ -201,7 +201,10 @@ class Opening:
 
     def _start_tls(self, host: str) -> Generator[None, None, None]:
         assert self.tls is not None
-        self.tls.start(host)
+        try:
+            self.tls.start(host)
+        except ValueError as error:  # no certificate can have this name
+            raise connect_failed(self.goal, error) from error
         while not self.tls.is_open:
             yield
 

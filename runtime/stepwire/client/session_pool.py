@@ -20,8 +20,9 @@ from collections.abc import (
     Iterable,
     Iterator,
     Sequence,
+    Sized,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
@@ -141,7 +142,7 @@ class SessionPool(Generic[ActT, ObsT]):
         limit = self._max_lost_episodes
         if limit is not None and len(self.lost_episodes) > limit:
             raise LostEpisodesError(limit, self.lost_episodes)
-        indices = range(len(self)) if only is None else only
+        indices = self._indices(only)
         per_session: list[dict[str, Any]] = [{} for _ in indices]
         for name, value in kwargs.items():
             values = value if isinstance(value, list | tuple) else [value] * len(per_session)
@@ -197,7 +198,7 @@ class SessionPool(Generic[ActT, ObsT]):
     def _step_calls(
         self, actions: Sequence[ActT], only: Sequence[int] | None = None
     ) -> dict[int, Call[Any]]:
-        indices = range(len(self)) if only is None else only
+        indices = self._indices(only)
         self._require_length("actions", actions, len(indices))
         # Prepare all before sending any: an invalid action then leaves every episode as it was.
         return {
@@ -295,11 +296,21 @@ class SessionPool(Generic[ActT, ObsT]):
             self._selector.register(descriptor, events, index)
             self._watched[index] = (connection, descriptor, events)
 
+    def _indices(self, only: Sequence[int] | None) -> Sequence[int]:
+        if only is None:
+            return range(len(self))
+        with suppress(TypeError, IndexError):
+            indices = [range(len(self))[index] for index in only]
+            if len({*indices}) == len(indices):
+                return indices
+        raise UsageError(f"`only` must have indices of {len(self)} sessions, not {only!r}.")
+
     @staticmethod
-    def _require_length(name: str, values: Sequence[Any], length: int) -> None:
-        if len(values) != length:
+    def _require_length(name: str, values: Any, length: int) -> None:
+        given = len(values) if isinstance(values, Sized) else type(values).__name__
+        if given != length:
             raise UsageError(
-                f"`{name}` must have one value for each of {length} sessions, not {len(values)}."
+                f"`{name}` must have one value for each of {length} sessions, not {given}."
             )
 
 

@@ -384,6 +384,17 @@ def test_the_address_of_a_proxy_may_be_anything(monkeypatch: pytest.MonkeyPatch,
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["h..x", ".x", "x" * 64])
+def test_a_name_that_no_certificate_can_have(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    exchange = Exchange(f"wss://{host}/ws", _LIMIT, (None, None))
+    exchange.open({}, 0.0, 10.0)
+    exchange.start()
+    with pytest.raises(ConnectFailedError, match=rf"to wss://{host}/ws through the proxy"):
+        exchange.receive(b"HTTP/1.1 200 OK\r\n\r\n", 1.0)
+
+
 def test_a_socks_proxy_is_named() -> None:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("https_proxy", "socks5://127.0.0.1:1080")

@@ -218,6 +218,27 @@ def test_an_invalid_action_leaves_every_episode_where_it_was(pool: NotesEnvPool)
     assert [session.state().step_count for session in pool.sessions] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("only", [[0, 0], [0, -3], [3], [-4], [0.0], ["0"], "0", 0, [None]])
+def test_what_names_no_sessions_is_refused(pool: NotesEnvPool, only: Any) -> None:
+    pool.reset()
+    actions = _actions("a", "b")[: len(only) if isinstance(only, list) else 1]
+    for call in (lambda: pool.step(actions, only=only), lambda: pool.reset(only=only)):
+        with pytest.raises(UsageError, match="`only` must have indices of 3 sessions"):
+            call()
+    results = pool.step(_actions("a", "b"), only=[True, -1])
+    assert [result.metadata["step"] for result in results] == [1, 1]
+    assert [session.state().step_count for session in pool.sessions] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("actions", [None, NoteAction(text="a"), 7])
+def test_what_is_no_list_of_actions_is_refused(pool: NotesEnvPool, actions: Any) -> None:
+    text = f"`actions` must have one value for each of 3 sessions, not {type(actions).__name__}"
+    for take in (pool.step, pool.step_as_completed):
+        with pytest.raises(UsageError, match=text):
+            take(actions)
+    assert pool.sessions[0].status == "unused"
+
+
 def test_the_number_of_values_is_that_of_the_sessions(pool: NotesEnvPool) -> None:
     with pytest.raises(UsageError, match=r"`actions` must have .* each of 3 sessions, not 1"):
         pool.step(_actions("a"))
