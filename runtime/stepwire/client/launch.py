@@ -355,6 +355,9 @@ def _reserve_port(port: int | None) -> socket.socket:
     try:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind((_LOOPBACK, port or 0))
+    except (TypeError, OverflowError):
+        reservation.close()
+        raise InvalidOptionError(f"`port` must be a number up to 65535, not {port!r}.") from None
     except OSError as error:
         reservation.close()
         raise PortTakenError(

@@ -17,6 +17,7 @@ from stepwire.client.addresses import (
 )
 from stepwire.client.errors import UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
+from stepwire.client.options import number
 from stepwire.client.session import Session
 
 ActT = TypeVar("ActT")
@@ -136,6 +137,9 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     ) -> ClientT:
         """Start the server, wait for it and connect; when that fails, stop the server."""
         own = {name: options.pop(name) for name in _CLIENT_OPTIONS if name in options}
+        if wait_timeout is not None:
+            given = {"wait_timeout": wait_timeout}
+            number(given, "wait_timeout", may_be_0=True, may_be_endless=True)
         limit = {} if wait_timeout is None else {"timeout_s": wait_timeout}
         try:
             if image:

@@ -8,6 +8,7 @@ import math
 import pickle
 import threading
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,19 @@ def test_no_text_shows_what_is_secret_in_an_address(
     ]
     env.close()
     assert [text for text in [*texts, caplog.text] if _SECRET in text] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("port", value) for value in (-1, 65536, "8000", 8000.0, [8000])),
+        *(("wait_timeout", value) for value in (-1, math.nan, "60", True)),
+    ],
+)
+def test_options_of_a_server_are_checked_before_it_starts(option: str, value: Any) -> None:
+    for start in (NotesEnv.from_local, partial(NotesEnv.from_docker_image, "image")):
+        with pytest.raises(InvalidOptionError, match=f"`{option}` must be a .*number"):
+            start(**{option: value})
 
 
 # Copies.
