@@ -9,8 +9,6 @@ in a thread. On a running event loop, `await pool.step(…)` leaves all calls to
 
 import asyncio
 import os
-import selectors
-import time
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
@@ -40,6 +38,7 @@ from stepwire.client.results import (
 from stepwire.client.servers import LostEpisode, Place, Servers
 from stepwire.client.session import Session
 from stepwire.client.session_client import SessionClient
+from stepwire.client.watch import Watch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,7 +104,7 @@ class SessionPool(Generic[ActT, ObsT]):
         ]
         self._max_lost_episodes = max_lost_episodes
         self._is_blocking = False  # whether calls block even on a running loop
-        self._watch_none()
+        self._idle_watches: list[Watch] = []  # for further rounds
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -178,8 +177,7 @@ class SessionPool(Generic[ActT, ObsT]):
             performer.begin_close()
         for session in self.sessions:
             session.close()
-        self._selector.close()
-        self._watch_none()
+        self._idle_watches = []
 
     def __enter__(self) -> "Self":
         self._is_blocking = True
@@ -228,73 +226,41 @@ class SessionPool(Generic[ActT, ObsT]):
         self, calls: dict[int, Call[Any]]
     ) -> Generator[int, None, None]:
         waiting: dict[int, Connection] = {}  # for their replies
-        if self._watching_process != os.getpid():
-            self._watch_none()  # a fork shares the selector of its parent
-        selector = self._selector
+        idle_watches = self._idle_watches
+        # Of its own: within a loop over `step_as_completed`, or in other threads, there are others.
+        try:
+            watch = idle_watches.pop()
+        except IndexError:
+            watch = Watch()
+        if watch.process != os.getpid():
+            watch = Watch()
         try:
             for index, call in calls.items():
                 connection = _session(call).begin(call)
-                self._watch(index, connection)
+                watch.set(index, connection)
                 if connection is None:
                     yield index
                 else:
                     waiting[index] = connection
             while waiting:
-                # Another selector means that the pool was closed: that fails all calls.
-                for index in self._wait(waiting) if selector is self._selector else [*waiting]:
+                # Another list means that the pool was closed: that fails all calls.
+                is_closed = idle_watches is not self._idle_watches
+                for index in [*waiting] if is_closed else watch.wait(waiting):
                     session = _session(calls[index])
                     is_done = session.go_on(calls[index])
                     # At once: the descriptor of a closed socket may soon be another's.
-                    self._watch(index, session.connection)
+                    watch.set(index, session.connection)
                     if is_done:
                         del waiting[index]
                         yield index
         finally:
-            if self._watching_process != os.getpid():
-                self._watch_none()
+            if watch.process != os.getpid():
+                watch = Watch()
             for index, call in calls.items():
                 if not call.is_done:  # the caller left early
-                    self._watch(index, None)
+                    watch.set(index, None)
                     _session(call).abandon(call)
-
-    def _wait(self, waiting: dict[int, Connection]) -> list[int]:
-        """The indices on whose sockets something happened, and those whose time has come."""
-        first = min(connection.wake_at for connection in waiting.values())
-        ready = [key.data for key, _ in self._selector.select(max(0.0, first - time.monotonic()))]
-        for index in ready:
-            if index not in waiting:  # a ping or a close frame for a session without a call
-                self._watch(index, None)
-        now = time.monotonic()
-        due = [index for index in ready if index in waiting]
-        if now >= first:
-            due += [
-                index
-                for index, connection in waiting.items()
-                if now >= connection.wake_at and index not in ready
-            ]
-        return due
-
-    def _watch_none(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._watched: list[tuple[Connection, int, int] | None] = [None] * len(self)
-        self._watching_process = os.getpid()
-
-    def _watch(self, index: int, connection: Connection | None) -> None:
-        """Have the selector watch this connection, and no other, for session `index`."""
-        watched = self._watched[index]
-        events = 0 if connection is None else connection.events
-        if watched is not None and watched[0] is connection and watched[2] == events:
-            return
-        if watched is not None:
-            self._selector.unregister(watched[1])
-        self._watched[index] = None
-        if connection is not None:
-            descriptor = connection.fileno()
-            if (closed := self._selector.get_map().get(descriptor)) is not None:
-                # The socket that had this descriptor was closed outside this pool.
-                self._watch(closed.data, None)
-            self._selector.register(descriptor, events, index)
-            self._watched[index] = (connection, descriptor, events)
+            idle_watches.append(watch)
 
     def _indices(self, only: Sequence[int] | None) -> Sequence[int]:
         if only is None:

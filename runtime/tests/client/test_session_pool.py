@@ -6,6 +6,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -127,6 +128,25 @@ def test_a_pool_may_be_closed_while_results_come_in(
         other(f"release {name}")
         pool.reset()
         assert _echoes(pool.step(_actions("a", "b"))) == ["a", "b"]
+
+
+def test_a_session_is_stepped_again_while_results_come_in(server: Any) -> None:
+    # Without pings, so that no timer reads what is missed.
+    endless: Any = {"message_timeout_s": 2 * _PATIENCE_S, "websocket_ping_interval_s": None}
+    with NotesEnvPool(server.url, num_envs=3, **endless) as pool, ThreadPoolExecutor(2) as threads:
+
+        def play(_: int) -> int:
+            for _, result in pool.step_as_completed(_actions("a", "b", "c")):
+                assert result.error is None
+            return len(pool.step(_actions("a", "b", "c")))
+
+        pool.reset()
+        for _ in range(20):
+            for index, _ in pool.step_as_completed(_actions("a", "b", "c")):
+                assert _echoes(pool.step(_actions("again"), only=[index])) == ["again"]
+        playing = [threads.submit(play, number) for number in range(40)]
+        assert {each.result(_PATIENCE_S) for each in playing} == {3}
+        assert {session.state().step_count for session in pool.sessions} == {40 + 80}
 
 
 _FORK = """
