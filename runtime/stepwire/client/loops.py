@@ -136,7 +136,7 @@ class CallLock:
 
     def __init__(self, on_taken_over: Callable[[], None] = lambda: None) -> None:
         """`on_taken_over` is called by the new holder."""
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a signal's handler may acquire in between
         self._on_taken_over = on_taken_over
         self._waiting: deque[Callable[[], object]] = deque()
         self.holder = Holder()  # the last one
