@@ -235,7 +235,8 @@ class SessionPool(Generic[ActT, ObsT]):
         if watch.process != os.getpid():
             watch = Watch()
         try:
-            for index, call in calls.items():
+            # Sorted: two threads that begin in the same order cannot wait for each other.
+            for index, call in sorted(calls.items()):
                 connection = _session(call).begin(call)
                 watch.set(index, connection)
                 if connection is None:
