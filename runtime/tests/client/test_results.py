@@ -93,7 +93,7 @@ def test_a_result_equals_a_plain_one_and_can_be_replaced(either_server: Any) -> 
                 assert one != other
         assert dataclasses.replace(result, metadata={"step": 9}) != result
         assert result != None  # noqa: E711 - such as a test of it may write it
-        assert env.step(HELLO) != result  # its metadata has another step
+        assert env.step(NoteAction(text="other")) != result
 
     on_a_loop(either_server.url, use)
     with NotesEnv(either_server.url) as env:
