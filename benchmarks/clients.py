@@ -56,8 +56,8 @@ _FIGURES = [
     Figure("import, CPU (s)", "cpu_s", "ours-import ours", "stock-import ours", "≤ 0.06"),
 ]
 
-# What remains of the figures above without a client: a frame that is made once goes out, and nobody
-# parses the reply.
+# What remains of the figures above without a client. The same frame is sent again and again, and
+# the replies are not parsed.
 _FLOORS = [
     Figure(
         "asynchronous, no client, CPU (µs)", "cpu_us", "bare-async ours", "stock-async ours", ""

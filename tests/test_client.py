@@ -97,6 +97,7 @@ class _Provider:
         self.calls.append("stopped")
 
 
+@pytest.mark.slow
 def test_auto_env_finds_the_client_and_passes_its_provider_on(server: Any) -> None:
     provider = _Provider(server.url)
     client = AutoEnv.from_env("echo", docker_image="image", container_provider=provider)

@@ -139,6 +139,7 @@ for calls in (step, open_again, step_in_pool):
 """
 
 
+@pytest.mark.slow
 def test_a_client_is_usable_after_an_interruption_anywhere(server: Any, run: Any) -> None:
     done = run("-W", "ignore", "-c", _INTERRUPTED, server.url)
     assert (done.returncode, done.stdout) == (0, "True\n" * 3), done.stderr
@@ -292,6 +293,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_many_clients_wait_for_a_silent_server_at_the_same_time(silent: str, run: Any) -> None:
     # One after the other they would take two minutes, which is more than `run` waits.
     done = run("-W", "error", "-c", _NEVER_ACCEPTED, silent)
@@ -377,7 +379,7 @@ def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     loop = make_loop()
     left = loop.run_until_complete(leave())
     loop.close()
-    assert env.status == "open"  # nobody has noticed yet
+    assert env.status == "open"  # the client has not noticed yet
     for call in (env.state, lambda: env.step(HELLO), lambda: left[0].reward):
         with pytest.raises(SessionLostError, match="loop was closed during a call"):
             call()
@@ -413,6 +415,7 @@ def test_a_call_on_a_loop_that_does_not_run_any_more_is_not_waited_for(rendezvou
     loop.close()
 
 
+@pytest.mark.slow
 def test_waiting_for_a_lock_ends_when_the_loop_of_its_holder_is_closed() -> None:
     taken_over: list[str] = []
     lock = CallLock(lambda: taken_over.append("taken over"))
@@ -437,7 +440,7 @@ def test_waiting_for_a_lock_ends_when_the_loop_of_its_holder_is_closed() -> None
             holder = waiting.result(PATIENCE_S)
             left.is_over = True  # as its coroutine does, when it is collected
             lock.wake_next()
-            if holder.loop is None:  # a thread, whose lock nobody takes over
+            if holder.loop is None:  # the lock of a thread is not taken over
                 assert not lock.acquire_now(Holder())
             holder.is_over = True  # which frees the lock at once
             lock.take_over()

@@ -130,6 +130,7 @@ def test_a_pool_may_be_closed_while_results_come_in(
         assert _echoes(pool.step(_actions("a", "b"))) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_session_is_stepped_again_while_results_come_in(server: Any) -> None:
     # Without pings, so that no timer reads what is missed.
     endless: Any = {"message_timeout_s": 2 * _PATIENCE_S, "websocket_ping_interval_s": None}

@@ -175,6 +175,7 @@ def served(request: pytest.FixtureRequest, start_shared_server: Callable[..., An
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["guarded", "async-guarded"])
 def test_random_sequences_exceed_no_limit_and_leave_nothing(served: Any, name: str) -> None:
     run_state_machine_as_test(

@@ -118,6 +118,7 @@ def test_the_environment_of_the_pages_takes_no_session(
     assert connect(ours.ws_url).ask({"type": "reset"})["type"] == "observation"
 
 
+@pytest.mark.slow
 def test_the_last_thousand_steps_are_logged(ours: Any) -> None:
     _ask(ours, "/web/reset")
     with requests.Session() as client:
