@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent import futures
 from contextlib import aclosing, contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -41,16 +42,17 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def in_thread(function: Callable[[], ResultT]) -> "futures.Future[ResultT]":
-    """Call a function in a daemon thread of its own.
+    """Call a function in a daemon thread of its own, with the context variables of this one.
 
     The threads of a loop's executor may all be busy, and a program waits for them when it ends.
     """
     result: futures.Future[ResultT] = futures.Future()
     result.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    context = copy_context()
 
     def run() -> None:
         try:
-            result.set_result(function())
+            result.set_result(context.run(function))
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             result.set_exception(error)
 

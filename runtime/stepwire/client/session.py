@@ -9,13 +9,12 @@ an episode opens a new connection.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from stepwire.client.addresses import without_secrets
-from stepwire.client.calls import Call, weak_method
+from stepwire.client.calls import Call, DeferredCalls, weak_method
 from stepwire.client.connection import Connection
 from stepwire.client.endings import session_lost
 from stepwire.client.errors import (
@@ -32,9 +31,6 @@ from stepwire.client.options import Options
 from stepwire.client.way import Way
 
 logger = logging.getLogger("stepwire.client")
-
-# The loop performs a deferred call after this time, unless its result is awaited or read before.
-_FLUSH_AFTER_S = 0.02
 
 
 class Session:
@@ -61,11 +57,11 @@ class Session:
         self._rephrase = rephrase and weak_method(rephrase)
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
+        self._cut_off = Holder()  # who held the lock at the last `close`; its calls end with that
         self._lock = CallLock(weak_method(self._lose_left_call))  # held while calls are performed
         self._begun: Call[Any] | None = None  # by `begin`
-        self._deferred: deque[Call[Any]] = deque()  # not performed yet
+        self._deferred = DeferredCalls()
         self._is_confirmed = True  # the server has answered in the session, or none is open
-        self._flushing_loop: asyncio.AbstractEventLoop | None = None  # which performs them soon
 
     @property
     def status(self) -> str:
@@ -79,8 +75,8 @@ class Session:
 
     @property
     def has_deferred(self) -> bool:
-        """Whether there are calls that were made and not performed yet."""
-        return bool(self._deferred)
+        """Whether there are calls that were deferred and are not done yet."""
+        return self._deferred.last is not None
 
     # Performing calls.
 
@@ -131,30 +127,19 @@ class Session:
             lock.wake_next()
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Leave a call to the running loop, unless its result is awaited or read soon."""
-        call.loop = loop
-        self._deferred.append(call)
-        if self._flushing_loop is not loop:  # once for all calls of the next 20 ms
-            self._flushing_loop = loop
-            loop.call_later(_FLUSH_AFTER_S, self._start_flush, loop)
+        """Leave a call to a thread, unless its result is awaited or read soon."""
+        if self._deferred.add(call, loop):
             on_loop_shutdown(loop, self)
-
-    def _start_flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._flushing_loop = None
-        # Of a copy: threads change it. Not those of another loop, which this end would cancel.
-        if unawaited := [c for c in [*self._deferred] if c.loop is loop and not c.is_awaited]:
-            # What it waits for keeps the task. Kept elsewhere, it would outlive a closed loop.
-            loop.create_task(self.perform_up_to_async(unawaited[-1]))
 
     def flush(self) -> None:
         """Perform all deferred calls, blocking. Does nothing while a call is awaited here."""
-        if self._deferred and not self._lock.is_held_here():
-            self.perform_up_to(self._deferred[-1])
+        if (last := self._deferred.last) is not None and not self._lock.is_held_here():
+            self.perform_up_to(last)
 
     async def flush_async(self) -> None:
         """Perform all deferred calls."""
-        if self._deferred:
-            await self.perform_up_to_async(self._deferred[-1])
+        if (last := self._deferred.last) is not None:
+            await self.perform_up_to_async(last)
 
     def __del__(self) -> None:
         if self._deferred:
@@ -252,10 +237,8 @@ class Session:
     def go_on(self, call: Call[Any]) -> bool:
         """Go on with a call that was begun; returns whether it is done."""
         try:
-            if (connection := self.connection) is None:
-                why = "it was closed during the call."
-                call.fail(session_lost(without_secrets(self.way.url), why))
-            elif (reply := connection.go_on()) is not None:
+            self._require_not_closed()
+            if self.connection is not None and (reply := self.connection.go_on()) is not None:
                 self._finish(call, reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
             if self._pause_after(error, call, is_new=True) is not None:
@@ -316,6 +299,7 @@ class Session:
     def _leave_connection(self) -> Connection | None:
         """Detach the connection and return it to be closed, if this process opened it."""
         self._lock.take_over()
+        self._cut_off = self._lock.holder
         connection, self.connection = self.connection, None
         self._loss, self._is_closed, self.episode.is_running = None, True, False
         if self.way.place is not None:
@@ -345,7 +329,7 @@ class Session:
     def disown(self) -> None:
         """Leave all calls so far, and who holds the lock, to the parent of this fork."""
         self._lock, self._begun = CallLock(weak_method(self._lose_left_call)), None
-        self._deferred.clear()
+        self._deferred = DeferredCalls()
         if self.way.place is not None:
             self.way.place.disown()
         if self.connection is not None:
@@ -361,11 +345,13 @@ class Session:
 
     def _opened(self, connection: Connection) -> Connection:
         self.connection, self._loss, self._is_confirmed = connection, None, False
+        self._require_not_closed()
         self.episode.forget()
         return connection
 
     def _prepare_to_open(self, call: Call[Any] | None) -> None:
         """Raise `SessionLostError` if an episode was lost and `call` does not start a new one."""
+        self._require_not_closed()
         if self.connection is not None and self.connection.is_of_this_process:
             self._lose("its connection was dropped.")
         elif self.connection is not None:
@@ -374,6 +360,14 @@ class Session:
         if self._loss is not None and not (call is None or call.starts_episode):
             raise self._loss
         register_for_keepalive(self)
+
+    def _require_not_closed(self) -> None:
+        """Raise `SessionLostError` if the client was closed during the call under way."""
+        if self._lock.holder is self._cut_off:
+            self._drop_connection()
+            if self.way.place is not None:
+                self.way.place.leave()
+            raise session_lost(without_secrets(self.way.url), "it was closed during the call.")
 
     def _record_loss(self, error: BaseException) -> None:
         """Note that the session is lost if `error` has dropped its connection."""

@@ -358,20 +358,18 @@ def test_faults_on_a_loop_that_cannot_watch_sockets(rendezvous: Any, silent: str
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _LikeProactor])
-@pytest.mark.parametrize("how", ["awaited", "left to the loop"])
 def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     rendezvous: Any,
     make_loop: Callable[[], asyncio.AbstractEventLoop],
-    how: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     env = NotesEnv(rendezvous.url, message_timeout_s=PATIENCE_S)
-    word = f"{how} of {make_loop.__name__}"
+    word = f"what {make_loop.__name__} left"
 
     async def leave() -> Any:
         await env.reset()
         held = env.step(NoteAction(text=f"hold {word}"))
-        task = asyncio.ensure_future(held) if how == "awaited" else None
+        task = asyncio.ensure_future(held)
         async with NotesEnv(rendezvous.url) as other:
             await other.step(NoteAction(text=f"held {word}"))
         return held, task
@@ -390,6 +388,25 @@ def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     left = None
     gc.collect()
     assert "Task was destroyed" in caplog.text  # by asyncio, when nothing holds it any more
+
+
+def test_an_unread_call_outlives_its_loop(rendezvous: Any) -> None:
+    env = NotesEnv(rendezvous.url)
+
+    async def leave() -> Any:
+        held = env.step(NoteAction(text="hold what outlives"))
+        async with NotesEnv(rendezvous.url) as other:
+            await other.step(NoteAction(text="held what outlives"))
+        return held
+
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(leave())
+    loop.close()
+    with NotesEnv(rendezvous.url) as other:
+        other.step(NoteAction(text="release what outlives"))
+    assert held.observation.length == len("hold what outlives")
+    assert env.state().step_count == 1
+    env.close()
 
 
 def test_a_call_on_a_loop_that_does_not_run_any_more_is_not_waited_for(rendezvous: Any) -> None:

@@ -7,7 +7,11 @@ import dataclasses
 import gc
 import json
 import pickle
+import socket
+import threading
 from collections.abc import Callable
+from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -17,7 +21,7 @@ from openenv.core.env_server.types import State
 
 from notes_env.client import NotesEnv
 from notes_env.models import NoteAction, NoteObservation
-from stepwire.client.errors import ServerError
+from stepwire.client.errors import ConnectFailedError, ServerError
 
 HELLO = NoteAction(text="hello")
 
@@ -147,7 +151,7 @@ def test_awaited_read_and_unread_calls_are_performed_in_the_order_they_were_made
     assert on_a_loop(rendezvous.url, use) == other("journal mixed")
 
 
-_ENDS = ["the loop", "the end of the loop", "close()", "await close()", "async with"]
+_ENDS = ["nothing", "the end of the loop", "close()", "await close()", "async with"]
 
 
 @pytest.mark.parametrize("end", _ENDS)
@@ -163,8 +167,9 @@ def test_unread_calls_are_performed_all_the_same(rendezvous: Any, other: Any, en
         call(env)
         if end == "the end of the loop":
             return
-        if end == "the loop":
-            await asyncio.to_thread(other, f"held {episode}")
+        if end == "nothing":
+            for message in (f"held {episode}", f"release {episode}"):
+                await asyncio.to_thread(other, message)
         closed = env.close()
         if end != "close()":
             await closed
@@ -173,19 +178,84 @@ def test_unread_calls_are_performed_all_the_same(rendezvous: Any, other: Any, en
         env.reset(episode_id=episode)
         for message in ("a", "b"):
             env.step(NoteAction(text=message))
-        if end == "the loop":
+        if end == "nothing":
             env.step(NoteAction(text=f"hold {episode}"))
 
     asyncio.run(main())
     assert other(f"journal {episode}").split()[:2] == ["a", "b"]
-    other(f"release {episode}")
+
+
+_USES = ["read it", "read a later one", "await it", "close()", "await close()", "end the loop"]
+
+
+@pytest.mark.parametrize("use", _USES)
+def test_an_unread_call_that_is_being_performed_holds_nothing_up(
+    rendezvous: Any, other: Any, use: str
+) -> None:
+    episode = f"background-{use}".replace(" ", "-")
+
+    async def main() -> str:
+        env = NotesEnv(base_url=rendezvous.url)
+        env.reset(episode_id=episode)
+        held = env.step(NoteAction(text=f"hold {episode}"))
+        await asyncio.to_thread(other, f"held {episode}")
+        threading.Timer(0.1, other, [f"release {episode}"]).start()
+        match use:
+            case "read it":
+                return str(held.observation.text)
+            case "read a later one":
+                assert env.step(HELLO).metadata["step"] == 2
+            case "await it":
+                return str((await held).observation.text)
+            case "close()":
+                env.close()
+            case "await close()":
+                await env.close()
+        return str(held.observation.text) if use != "end the loop" else f"hold {episode}"
+
+    assert asyncio.run(main()) == f"hold {episode}"
+    assert other(f"journal {episode}").startswith(f"hold {episode}")
+
+
+def test_an_unread_call_has_the_context_variables_of_its_maker(server: Any) -> None:
+    variable = ContextVar("variable", default="unset")
+    seen = SimpleQueue[str]()
+
+    class Client(NotesEnv):
+        def _parse_result(self, payload: dict[str, Any]) -> Any:
+            seen.put(variable.get())
+            return super()._parse_result(payload)
+
+    async def main() -> None:
+        env = Client(base_url=server.url)
+        variable.set("set")
+        env.step(HELLO)
+        assert await asyncio.to_thread(seen.get) == "set"
+        variable.set("later")
+        assert env.step(HELLO).reward == 0.5
+        env.close()
+
+    asyncio.run(main())
+    assert seen.get() == "later"
+
+
+def test_reading_an_unread_call_whose_session_is_being_opened() -> None:
+    async def main(listener: socket.socket) -> None:
+        env = NotesEnv(base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=2)
+        step = env.step(HELLO)
+        opened, _ = await asyncio.to_thread(listener.accept)
+        with opened, pytest.raises(ConnectFailedError, match="2 s"):
+            _ = step.reward
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(main(listener))
 
 
 def test_calls_that_cannot_be_performed_any_more_are_logged(
     server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a busy machine, the loop would begin to perform the call before it ends.
-    monkeypatch.setattr("stepwire.client.session._FLUSH_AFTER_S", 60.0)
+    # On a busy machine, a thread would begin to perform the call before the loop ends.
+    monkeypatch.setattr("stepwire.client.calls._FLUSH_AFTER_S", 60.0)
 
     async def main() -> None:
         NotesEnv(base_url=server.url).step(HELLO)

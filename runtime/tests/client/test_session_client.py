@@ -17,6 +17,7 @@ from openenv.core.client_types import StepResult
 from waiting import wait_until
 from websockets.asyncio.server import ServerConnection as AsyncServerConnection
 from websockets.asyncio.server import serve as serve_async
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from notes_env.client import NotesEnv
@@ -29,6 +30,7 @@ from stepwire.client.errors import (
     SessionLostError,
     UsageError,
 )
+from stepwire.testing.servers import PATIENCE_S
 
 HELLO = NoteAction(text="hello")
 _REPLY = (
@@ -215,9 +217,8 @@ def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None
 def test_replies_are_never_mixed_between_two_loops(
     server: Any, flush_after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A loop performs calls that nothing awaits after this time, and the other loop's with them
-    # unless it is careful. Its end would cancel those.
-    monkeypatch.setattr("stepwire.client.session._FLUSH_AFTER_S", flush_after_s)
+    # A thread performs calls that nothing awaits after this time.
+    monkeypatch.setattr("stepwire.client.calls._FLUSH_AFTER_S", flush_after_s)
 
     async def steps(env: NotesEnv, loop: int) -> bool:
         messages = [f"{loop}:{step}" for step in range(25)]
@@ -364,6 +365,43 @@ def test_closing_any_number_of_times_and_going_on_in_a_new_session(
             call(env, lambda env: getattr(env, close)())
         assert env.state().step_count == 0
     env.close()
+
+
+@either_way
+@pytest.mark.parametrize("method", ["connect", "reset"])
+def test_closing_while_the_session_is_being_opened_leaves_none_open(call: Any, method: str) -> None:
+    asked, may_open, ended = (threading.Event() for _ in range(3))
+
+    def wait(*_: Any) -> None:
+        asked.set()
+        may_open.wait(PATIENCE_S)
+
+    def answer(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            while connection.recv() != _CLOSE_REQUEST:
+                connection.send(_REPLY)
+        ended.set()
+
+    def use(env: NotesEnv) -> Any:
+        return env if method == "connect" and call is call_on_a_loop else getattr(env, method)()
+
+    with ExitStack() as stack:
+        server = stack.enter_context(serve(answer, "127.0.0.1", 0, process_request=wait))
+        threads = stack.enter_context(ThreadPoolExecutor(2))
+        threads.submit(server.serve_forever)
+        stack.callback(server.shutdown)
+        port = server.socket.getsockname()[1]
+        env = NotesEnv(f"http://127.0.0.1:{port}", connect_timeout_s=PATIENCE_S)
+        opening = threads.submit(call, env, use)
+        assert asked.wait(PATIENCE_S)
+        env.close()
+        may_open.set()
+        with pytest.raises(SessionLostError, match="closed during the call"):
+            opening.result(PATIENCE_S)
+        assert env.status == "closed"
+        assert ended.wait(PATIENCE_S)
+        assert call(env, lambda env: env.reset()).reward == 0.5
+        env.close()
 
 
 def test_closing_a_client_that_was_never_used_connects_to_nothing() -> None:
