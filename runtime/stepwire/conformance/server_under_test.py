@@ -3,7 +3,6 @@
 
 import json
 import os
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from stepwire.conformance.actions import accepted_actions, example_actions
 from stepwire.conformance.deadlines import within
 from stepwire.conformance.findings import CheckFailed, NotChecked, ServerUnreachable
 from stepwire.conformance.session_under_test import Closed, Session, error_code, kind_of
+from stepwire.conformance.tls import TLSContext
 from stepwire.protocol.examples import NoExample
 
 __all__ = ["Closed", "Options", "ServerUnderTest", "Session"]
@@ -108,7 +108,7 @@ class ServerUnderTest:
         self._trusted = trusted or None
         self._tls = None
         if self.url.startswith("https:"):
-            self._tls = ssl.create_default_context(cafile=self._trusted)
+            self._tls = TLSContext.trusting(self._trusted)
         self._http = self._new_http()
         self._restless: set[str] = set()
         try:
