@@ -62,6 +62,9 @@ def refused(url: str, error: Exception) -> ConnectFailedError:
     status, is_page = response.status_code, _is_page(response)
     reason = "a web page" if is_page else printable(_detail(response) or str(error), 300)
     advice = _REFUSED.get(status) or (_WEB_PAGE if is_page else "")
+    for pause in response.headers.get_all("Retry-After")[:1]:  # RFC 9110, section 10.2.3
+        unit = " s" if pause.isdecimal() else ""  # otherwise it is a date
+        advice += f" It asks to wait: {printable(pause, 50)}{unit}."
     return ConnectFailedError(
         f"Failed to connect to {url}: the server refused the WebSocket: HTTP {status} ({reason}). "
         f"{advice}".rstrip()

@@ -24,7 +24,7 @@ from openenv.core.env_server.types import State
 
 from stepwire.client.addresses import without_secrets
 from stepwire.client.calls import Call, weak_method
-from stepwire.client.errors import InvalidActionError, InvalidOptionError
+from stepwire.client.errors import InvalidActionError
 from stepwire.client.loops import run_in_thread, running_loop
 from stepwire.client.messages import (
     STATE_REQUEST,
@@ -107,8 +107,7 @@ class SessionClient(
         "production", tools are called by MCP's requests instead of steps.
         """
         self.require_models()
-        if base_url is None and provider is None:
-            raise InvalidOptionError(f"{type(self).__name__} needs a `base_url` or a `provider`.")
+        self.require_server(base_url, provider)
         self._options: dict[str, Any] = {  # of `new_session`
             "connect_timeout_s": connect_timeout_s,
             "message_timeout_s": message_timeout_s,

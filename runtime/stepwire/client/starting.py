@@ -15,7 +15,7 @@ from stepwire.client.addresses import (
     websocket_url,
     without_secrets,
 )
-from stepwire.client.errors import UsageError
+from stepwire.client.errors import InvalidOptionError, UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
 from stepwire.client.options import number
 from stepwire.client.session import Session
@@ -49,6 +49,18 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
     _provider: Any
     _session: Session
     _starts_server = False  # with the first call, where the client was made without an address
+
+    @classmethod
+    def require_server(cls, base_url: str | None, provider: Any) -> None:
+        """Raise `InvalidOptionError` without an address or a provider, or for what is none."""
+        if provider is None and base_url is None:
+            raise InvalidOptionError(f"{cls.__name__} needs a `base_url` or a `provider`.")
+        starts = (getattr(provider, name, None) for name in ("start_container", "start"))
+        if provider is not None and (isinstance(provider, type) or not any(map(callable, starts))):
+            raise InvalidOptionError(
+                "`provider` must be an object of one of the framework's provider classes, not "
+                f"{provider!r:.100}."
+            )
 
     @classmethod
     def from_docker_image(  # type: ignore[override]
@@ -136,6 +148,7 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         *image: str,
     ) -> ClientT:
         """Start the server, wait for it and connect; when that fails, stop the server."""
+        cls.require_server(None, provider)
         own = {name: options.pop(name) for name in _CLIENT_OPTIONS if name in options}
         if wait_timeout is not None:
             given = {"wait_timeout": wait_timeout}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+import stepwire.client.connection
 from fault_proxy import (
     FAULTS,
     LIMIT_MB,
@@ -214,6 +215,29 @@ def test_a_connection_is_dropped_by_another_thread_than_its_loop(server: Any) ->
 
 def _dead_line(**options: Any) -> dict[str, Any]:
     return {"websocket_ping_interval_s": 0.1, "websocket_ping_timeout_s": 0.2, **options}
+
+
+def test_many_busy_connections_are_waited_for_no_longer_than_one(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits = 1000.0, []
+
+    class Busy:
+        def acquire(self, *, blocking: bool = True, timeout: float = 0.0) -> bool:
+            nonlocal now
+            now += timeout
+            if blocking:
+                waits.append(timeout)
+            return False
+
+    with NotesEnvPool(server.url, num_envs=3) as pool:
+        pool.reset()
+        with monkeypatch.context() as patch:
+            patch.setattr(stepwire.client.connection, "monotonic", lambda: now)
+            for session in pool.sessions:
+                patch.setattr(session._session.connection, "in_use", Busy())
+            pool.close()
+    assert waits == [2.0, 0.0, 0.0]
 
 
 def test_a_dead_line_is_noticed_long_before_the_reply_is_overdue(proxy: Any) -> None:

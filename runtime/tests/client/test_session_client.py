@@ -578,7 +578,7 @@ def test_a_server_that_refuses_the_websocket(server: Any, call: Any) -> None:
         (404, "Not Found", r"HTTP 404 \(.*\)\. Check the path of the address\. .*`token=`"),
         (503, '{"detail":"draining"}', r"HTTP 503 \(draining\)\. .* try again later\.$"),
         (418, '["detail"]', r"HTTP 418 \([^()]*\)\.$"),
-        (429, "{}", r"HTTP 429 \(.*\)\. .*fewer sessions"),
+        (429, "{}", r"HTTP 429 \(.*\)\. .*fewer sessions.* asks to wait: 30 s\.$"),
         (502, "<html>Bad gateway", r"HTTP 502 \(a web page\)\. .* try again later\.$"),
         (200, " <!DOCTYPE html>", r"HTTP 200 \(a web page\)\. .*https://OWNER-NAME\.hf\.space"),
     ],
@@ -586,7 +586,11 @@ def test_a_server_that_refuses_the_websocket(server: Any, call: Any) -> None:
 @either_way
 def test_a_refusal_says_why_and_what_to_do(call: Any, status: int, body: str, text: str) -> None:
     def refuse(connection: ServerConnection, _: Any) -> Any:
-        return connection.respond(HTTPStatus(status), body)
+        response = connection.respond(HTTPStatus(status), body)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            response.headers["Retry-After"] = "30"
+            response.headers["Retry-After"] = "60"
+        return response
 
     with serve(lambda _: None, "127.0.0.1", 0, process_request=refuse) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -242,6 +242,18 @@ def test_a_client_needs_an_address_or_a_provider() -> None:
         NotesEnv("http://127.0.0.1:9", provider=ContainerProvider("unused")).reset()
 
 
+@pytest.mark.parametrize("provider", ["docker", ContainerProvider, object()])
+def test_what_is_no_provider(provider: Any) -> None:
+    for make in (
+        lambda: NotesEnv(provider=provider),
+        lambda: NotesEnv("http://127.0.0.1:9", provider=provider),
+        lambda: NotesEnv.from_docker_image("image", provider),
+        lambda: NotesEnv.from_env("me/notes", use_docker=False, provider=provider),
+    ):
+        with pytest.raises(InvalidOptionError, match="`provider` must be an object of"):
+            make()
+
+
 def test_the_names_of_the_frameworks_parameters_are_kept() -> None:
     for name in ("__init__", "from_docker_image", "from_env", "reset", "step"):
         theirs = inspect.signature(getattr(EnvClient, name)).parameters
