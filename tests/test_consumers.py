@@ -189,7 +189,7 @@ def _run_notebook(*cells: str) -> None:
         [sys.executable, "-c", _NOTEBOOK, *cells],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ class Manager(AsyncKernelManager):
         return KernelSpec(argv=command, display_name="this interpreter", language="python")
 
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in sys.argv[1:]])
-NotebookClient(notebook, timeout=60, kernel_manager_class=Manager).execute()
+NotebookClient(notebook, timeout=240, startup_timeout=240, kernel_manager_class=Manager).execute()
 """
 
 

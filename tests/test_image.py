@@ -245,7 +245,7 @@ with EchoEnv("http://127.0.0.1:8000") as env:
         self, start_container: Callable[..., Container]
     ) -> None:
         container = start_container(command=["server", "--port", "9000"], port=9000)
-        assert requests.get(f"{container.url}/health", timeout=10).ok
+        assert requests.get(f"{container.url}/health", timeout=60).ok
 
     def test_a_bad_value_ends_it_with_one_line(self, image: str) -> None:
         command = ["docker", "run", "--rm", "--env=WORKERS=none", image]
@@ -311,7 +311,7 @@ class TestBuiltByTheFramework:
             [sys.executable, "-c", code, "build"], cwd=folder, timeout=_PATIENCE_S, check=True
         )
         container = run_image("openenv-echo")
-        assert requests.post(f"{container.url}/reset", timeout=10).json()["reward"] == 0.0
+        assert requests.post(f"{container.url}/reset", timeout=60).json()["reward"] == 0.0
 
     @pytest.mark.parametrize("base_image", [None, "another-base:1"])
     def test_what_push_sends_to_a_stand_in_for_the_hub(
@@ -330,7 +330,7 @@ class TestBuiltByTheFramework:
         docker("build", "--quiet", "--tag", "echo-space:test", uploaded)
         container = run_image("echo-space:test", "--user=1000")
         for path in ("/web", "/docs", "/health"):
-            assert requests.get(container.url + path, timeout=10).ok, path
+            assert requests.get(container.url + path, timeout=60).ok, path
         observed = connect(container.ws_url).step(message="Hi")["data"]["observation"]
         assert observed["echoed_message"] == "Hi"
 

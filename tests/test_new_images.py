@@ -24,7 +24,7 @@ _OPENENV = "import stepwire; from openenv.cli.__main__ import main; main()"
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed: Any = "openenv" if list(metadata.distributions(name="openenv")) else "openenv-core"
-    return create_environment("guess_number", tmp_path_factory.mktemp("new"), like=installed)
+    return create_environment("maze", tmp_path_factory.mktemp("new"), like=installed)
 
 
 def _check(image: str, connect: Callable[..., Any]) -> None:
@@ -33,7 +33,7 @@ def _check(image: str, connect: Callable[..., Any]) -> None:
         container = containers.enter_context(running_container(image))
         assert container.run("id", "-u") == "1000"
         for path in ("/web", "/docs", "/health"):
-            assert requests.get(container.url + path, timeout=10).ok, path
+            assert requests.get(container.url + path, timeout=60).ok, path
         observed = connect(container.ws_url).step(message="Hi")["data"]["observation"]
         assert observed["echoed_message"] == "Hi"
         docker("stop", "--time=60", container.name)
@@ -42,8 +42,8 @@ def _check(image: str, connect: Callable[..., Any]) -> None:
 
 def test_openenv_build(package: Path, connect: Callable[..., Any]) -> None:
     command = [sys.executable, "-c", _OPENENV, "build"]
-    subprocess.run(command, cwd=package, timeout=300, check=True)
-    _check("openenv-guess_number", connect)
+    subprocess.run(command, cwd=package, timeout=900, check=True)
+    _check("openenv-maze", connect)
 
 
 def test_what_openenv_push_sends_to_a_stand_in_for_the_hub(
@@ -51,7 +51,7 @@ def test_what_openenv_push_sends_to_a_stand_in_for_the_hub(
 ) -> None:
     command = [sys.executable, root / "tests" / "stand_in_hub.py", "push"]
     environment = os.environ | {"UPLOADS": str(tmp_path)}
-    subprocess.run(command, cwd=package, env=environment, timeout=300, check=True)
+    subprocess.run(command, cwd=package, env=environment, timeout=900, check=True)
     uploaded = tmp_path / "0"
     hidden = {".gitignore", ".dockerignore"}
     assert {path.name for path in uploaded.iterdir()} == {

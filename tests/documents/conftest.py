@@ -160,7 +160,7 @@ def serve_block(
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(_PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

@@ -179,7 +179,7 @@ def test_its_image_is_built_with_fixed_versions(
     assert image == "openenv-guess_number"
     with running_container(image) as container:
         url = container.url
-        answer = requests.post(f"{url}/step", json={"action": {"number": 50}}, timeout=10).json()
+        answer = requests.post(f"{url}/step", json={"action": {"number": 50}}, timeout=60).json()
         assert answer["observation"]["guesses_left"] == 9
     docker("image", "rm", image)
 

@@ -91,7 +91,7 @@ def prometheus(start_server: Callable[..., Server], tmp_path: Path) -> Iterator[
     configuration = page.code("Metrics, 1")
     assert "scrape_interval: 15s" in configuration
     for documented, used in {
-        "15s": "1s",
+        "scrape_interval: 15s": "scrape_interval: 1s\n  evaluation_interval: 1s",
         "/etc/prometheus/stepwire-token": str(tmp_path / "token"),
         '"10.0.0.1:8000", "10.0.0.2:8000"': f'"127.0.0.1:{server.port}"',
     }.items():

@@ -1,26 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`Call`: one request of a client and, once performed, its result or its failure.
+"""`Call`: one request of a client and, once performed, its result or its failure."""
 
-`DeferredCalls` are those that nothing has asked for yet.
-"""
-
-import asyncio
 import inspect
 import logging
 import random
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
-
-from stepwire.client.loops import in_thread
 
 logger = logging.getLogger("stepwire.client")
 
 ResultT = TypeVar("ResultT")
-_FLUSH_AFTER_S = 0.02
 
 
 class Performer(Protocol):
@@ -127,42 +118,6 @@ class Call(Generic[ResultT]):
         """Note that the caller knows the outcome: a failure is not logged any more."""
         if self._unread is not None:
             self._unread.error = None
-
-
-class DeferredCalls(deque[Call[Any]]):
-    """Calls of one client that were made on a running event loop and are not performed yet.
-
-    A thread performs those whose results are neither awaited nor read soon. A task on the loop
-    would stand still while code on the loop reads a result, which blocks.
-    """
-
-    _flushing_loop: asyncio.AbstractEventLoop | None = None  # which starts the thread soon
-    _in_thread: Callable[[], Call[Any] | None] = staticmethod(lambda: None)  # weak; the last one
-
-    def add(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> bool:
-        """Add a call made on this loop; returns whether it is the first of the next 20 ms."""
-        self.append(call)
-        if self._flushing_loop is loop:
-            return False
-        self._flushing_loop = loop
-        loop.call_later(_FLUSH_AFTER_S, self._flush, loop)
-        return True
-
-    @property
-    def last(self) -> Call[Any] | None:
-        """The last call that is not done, also if the thread performs it; `None` without one."""
-        calls = [self._in_thread(), *self]  # a copy: threads change this
-        return next((call for call in reversed(calls) if call and not call.is_done), None)
-
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        if (call := self._in_thread()) is not None and not call.is_done:
-            loop.call_later(_FLUSH_AFTER_S, self._flush, loop)  # one thread at a time is enough
-            return
-        self._flushing_loop = None
-        if unawaited := [call for call in [*self] if not call.is_awaited]:
-            last = unawaited[-1]
-            self._in_thread = weakref.ref(last)
-            in_thread(partial(last.performer.perform_up_to, last))
 
 
 class _UnreadFailure:

@@ -284,7 +284,8 @@ class Connection:
                 self._stop_driver()
                 if self._sock is not None:
                     with suppress(Exception):
-                        self._exchange.close(close_request, monotonic(), _CLOSE_TIMEOUT_S)
+                        now = monotonic()
+                        self._exchange.close(close_request, now, max(close_by - now, 0))
                         self._settle(self._sock)
             finally:
                 self.drop()

@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from websockets.client import ClientProtocol
 from websockets.http11 import Response
 
-from stepwire.client.addresses import redirect_in
+from stepwire.client.addresses import redirect_in, without_secrets
 from stepwire.client.errors import (
     ConnectFailedError,
     EnvClientError,
@@ -64,7 +64,7 @@ def refused(url: str, error: Exception) -> ConnectFailedError:
     advice = _REFUSED.get(status) or (_WEB_PAGE if is_page else "")
     for pause in response.headers.get_all("Retry-After")[:1]:  # RFC 9110, section 10.2.3
         unit = " s" if pause.isdecimal() else ""  # otherwise it is a date
-        advice += f" It asks to wait: {printable(pause, 50)}{unit}."
+        advice = f"{advice} It asks to wait: {printable(pause, 50)}{unit}.".lstrip()
     return ConnectFailedError(
         f"Failed to connect to {url}: the server refused the WebSocket: HTTP {status} ({reason}). "
         f"{advice}".rstrip()
@@ -93,6 +93,11 @@ def session_lost(
         close_code,
         reason,
     )
+
+
+def closed_during_call(url: str) -> SessionLostError:
+    """The error of calls whose client was closed before they were done."""
+    return session_lost(without_secrets(url), "it was closed during the call.")
 
 
 def connection_ended(url: str, protocol: ClientProtocol, last_words: str = "") -> SessionLostError:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent import futures
 from contextlib import aclosing, contextmanager, suppress
-from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -22,10 +21,12 @@ from stepwire.client.errors import UsageError
 
 ResultT = TypeVar("ResultT")
 _END = object()
+_FLUSH_AFTER_S = 0.02
 _LOOK_AGAIN_S = 1.0  # whether a loop has been closed, which nothing announces
 
 
 class _Flushable(Protocol):
+    def flush_unawaited(self) -> bool: ...
     async def flush_async(self) -> None: ...
 
 
@@ -42,17 +43,16 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def in_thread(function: Callable[[], ResultT]) -> "futures.Future[ResultT]":
-    """Call a function in a daemon thread of its own, with the context variables of this one.
+    """Call a function in a daemon thread of its own.
 
     The threads of a loop's executor may all be busy, and a program waits for them when it ends.
     """
     result: futures.Future[ResultT] = futures.Future()
     result.set_running_or_notify_cancel()  # from now on it cannot be cancelled
-    context = copy_context()
 
     def run() -> None:
         try:
-            result.set_result(context.run(function))
+            result.set_result(function())
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             result.set_exception(error)
 
@@ -96,8 +96,12 @@ def iterated_in_thread(
         futures.wait([running])
 
 
-def on_loop_shutdown(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
-    """Have `session.flush_async()` awaited before this running loop is closed."""
+def flush_soon(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
+    """Have `session.flush_unawaited()` called on this running loop until it returns true.
+
+    Before the loop is closed, `session.flush_async()` is awaited.
+    """
+    loop.call_later(_FLUSH_AFTER_S, _flush_unawaited, loop, session)
     if loop not in _loops:
         sessions: WeakSet[_Flushable] = WeakSet()
         generator = _flush_on_shutdown(sessions)
@@ -105,6 +109,11 @@ def on_loop_shutdown(loop: asyncio.AbstractEventLoop, session: _Flushable) -> No
             generator.__anext__().send(None)  # a started generator is one that the loop knows
         _loops[loop] = (sessions, generator)
     _loops[loop][0].add(session)
+
+
+def _flush_unawaited(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
+    if not session.flush_unawaited():
+        loop.call_later(_FLUSH_AFTER_S, _flush_unawaited, loop, session)
 
 
 async def _flush_on_shutdown(sessions: "WeakSet[_Flushable]") -> AsyncGenerator[None, None]:
@@ -173,15 +182,18 @@ class CallLock:
             "event loop; blocking here would block that one forever. Await the result instead."
         )
 
+    def is_held(self) -> bool:
+        """Whether acquiring the lock needs waiting."""
+        holder = self.holder
+        return not holder.is_over and (holder.loop is None or not holder.loop.is_closed())
+
     def acquire_now(self, new: Holder) -> bool:
         """Acquire the lock if that needs no waiting; returns whether it is acquired."""
         with self._changing:
-            holder = self.holder
-            is_left = not holder.is_over
-            if is_left and (holder.loop is None or not holder.loop.is_closed()):
+            if self.is_held():
                 return False
-            self.holder = new
-        if is_left:
+            left, self.holder = self.holder, new
+        if not left.is_over:
             self._on_taken_over()
         return True
 

@@ -28,6 +28,7 @@ from stepwire.client.errors import (
     EnvClientError,
     InvalidOptionError,
     ServerError,
+    UsageError,
 )
 from stepwire.client.loops import CallLock, Holder, in_thread, iterated_in_thread
 from stepwire.client.messages import Episode
@@ -159,6 +160,10 @@ class Servers:
         for server in self._all:
             server.disown()
 
+    def are_sought_here(self) -> bool:
+        """Whether the session that looks for a place does so on the loop that runs here."""
+        return self._queue.is_held_here()
+
     async def choose(self, options: Options, asked_at: float) -> Server:
         """Wait for a free place, and give it, to a call that was made at `asked_at`.
 
@@ -273,13 +278,25 @@ class Place:
         return self._server.url
 
     def find_blocking(self, call: Call[Any] | None, options: Options) -> str:
-        """`find` for callers without an event loop, or that block theirs."""
+        """`find` for callers without an event loop, or that block theirs.
+
+        Raises `UsageError` if the search would wait for one on the loop that this blocks.
+        """
+        if self.is_sought_here():
+            raise UsageError(
+                "A session of the same pool looks for a server on this event loop; blocking here "
+                "would block that one forever. Await the result instead."
+            )
 
         async def found() -> AsyncGenerator[str, None]:
             yield await self.find(call, options)
 
         (url,) = iterated_in_thread(found)
         return url
+
+    def is_sought_here(self) -> bool:
+        """Whether a session of the pool looks for a place on the loop that runs here."""
+        return self._servers.are_sought_here()
 
     def confirm(self) -> None:
         """Note that the server has answered in the session."""

@@ -9,14 +9,15 @@ an episode opens a new connection.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from stepwire.client.addresses import without_secrets
-from stepwire.client.calls import Call, DeferredCalls, weak_method
+from stepwire.client.calls import Call, weak_method
 from stepwire.client.connection import Connection
-from stepwire.client.endings import session_lost
+from stepwire.client.endings import closed_during_call, session_lost
 from stepwire.client.errors import (
     CapacityReachedError,
     ProtocolViolationError,
@@ -25,7 +26,7 @@ from stepwire.client.errors import (
     UsageError,
 )
 from stepwire.client.keepalive import register_for_keepalive
-from stepwire.client.loops import CallLock, Holder, on_loop_shutdown
+from stepwire.client.loops import CallLock, Holder, flush_soon
 from stepwire.client.messages import CLOSE_REQUEST, Episode
 from stepwire.client.options import Options
 from stepwire.client.way import Way
@@ -58,9 +59,10 @@ class Session:
         self._loss: SessionLostError | None = None  # what every call raises until a new episode
         self._is_closed = False
         self._cut_off = Holder()  # who held the lock at the last `close`; its calls end with that
-        self._lock = CallLock(weak_method(self._lose_left_call))  # held while calls are performed
+        self.lock = CallLock(weak_method(self._lose_left_call))  # held while calls are performed
         self._begun: Call[Any] | None = None  # by `begin`
-        self._deferred = DeferredCalls()
+        self.deferred: deque[Call[Any]] = deque()  # not performed yet
+        self._flushing_loop: asyncio.AbstractEventLoop | None = None  # which performs them soon
         self._is_confirmed = True  # the server has answered in the session, or none is open
 
     @property
@@ -73,32 +75,23 @@ class Session:
             return "lost"
         return "closed" if self._is_closed else "unused"
 
-    @property
-    def has_deferred(self) -> bool:
-        """Whether there are calls that were deferred and are not done yet."""
-        return self._deferred.last is not None
-
     # Performing calls.
 
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
-        holder = Holder()
+        deferred, holder = self.deferred, Holder()
         try:
-            self._lock.acquire_blocking(holder)
+            self.lock.acquire_blocking(holder)
             while not call.is_done:
-                self._perform_one(self._deferred.popleft() if self._deferred else call)
+                self._perform_one(deferred.popleft() if deferred else call)
         finally:
             holder.is_over = True
-            self._lock.wake_next()
-
-    def require_no_call_here(self) -> None:
-        """Raise `UsageError` if blocking now would block a call that is under way here."""
-        self._lock.require_not_held_here()
+            self.lock.wake_next()
 
     async def perform_up_to_async(self, call: Call[Any]) -> None:
         """`perform_up_to` without blocking the event loop."""
         # In one function: each more that a reply passes through costs 1 % of a step.
-        lock, deferred, holder = self._lock, self._deferred, Holder(asyncio.get_running_loop())
+        lock, deferred, holder = self.lock, self.deferred, Holder(asyncio.get_running_loop())
         try:
             if not lock.acquire_now(holder):
                 await lock.acquire(holder)
@@ -127,27 +120,41 @@ class Session:
             lock.wake_next()
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Leave a call to a thread, unless its result is awaited or read soon."""
-        if self._deferred.add(call, loop):
-            on_loop_shutdown(loop, self)
+        """Leave a call to the running loop, unless its result is awaited or read soon."""
+        self.deferred.append(call)
+        if self._flushing_loop is not loop:  # once for all calls of the next 20 ms
+            self._flushing_loop = loop
+            flush_soon(loop, self)
+
+    def flush_unawaited(self) -> bool:
+        """Perform deferred calls that nothing awaits, blocking as reading their results would.
+
+        Does nothing and returns false while another call is under way.
+        """
+        if self.lock.is_held() or self.way.is_sought_here():
+            return False
+        self._flushing_loop = None
+        if unawaited := [c for c in [*self.deferred] if not c.is_awaited]:  # threads change it
+            self.perform_up_to(unawaited[-1])
+        return True
 
     def flush(self) -> None:
         """Perform all deferred calls, blocking. Does nothing while a call is awaited here."""
-        if (last := self._deferred.last) is not None and not self._lock.is_held_here():
-            self.perform_up_to(last)
+        if self.deferred and not self.lock.is_held_here():
+            self.perform_up_to(self.deferred[-1])
 
     async def flush_async(self) -> None:
         """Perform all deferred calls."""
-        if (last := self._deferred.last) is not None:
-            await self.perform_up_to_async(last)
+        if self.deferred:
+            await self.perform_up_to_async(self.deferred[-1])
 
     def __del__(self) -> None:
-        if self._deferred:
+        if self.deferred:
             logger.error(
                 "Calls to %s were never performed (%d): they were made on an event loop that ended "
-                "before their results were awaited or read, or the client was closed.",
+                "before their results were awaited or read.",
                 without_secrets(self.way.url),
-                len(self._deferred),
+                len(self.deferred),
             )
 
     # One call.
@@ -175,8 +182,7 @@ class Session:
         call.finish(reply)
         if not self._is_confirmed:
             self._is_confirmed = True
-            if self.way.place is not None:
-                self.way.place.confirm()
+            self.way.confirm()
 
     def _pause_after(self, error: BaseException, call: Call[Any], *, is_new: bool) -> float | None:
         """The seconds to wait before another attempt, or `None` after failing the call for good.
@@ -221,9 +227,9 @@ class Session:
         """
         holder = Holder()
         try:
-            self._lock.acquire_blocking(holder)
-            while self._deferred and not call.is_done:
-                if (deferred := self._deferred.popleft()) is call:
+            self.lock.acquire_blocking(holder)
+            while self.deferred and not call.is_done:
+                if (deferred := self.deferred.popleft()) is call:
                     break
                 self._perform_one(deferred)
             if call.is_done:
@@ -232,12 +238,12 @@ class Session:
             return self._perform_one(call, only_begin=True)
         finally:
             holder.is_over = call.is_done or self._begun is not call
-            self._lock.wake_next()
+            self.lock.wake_next()
 
     def go_on(self, call: Call[Any]) -> bool:
         """Go on with a call that was begun; returns whether it is done."""
         try:
-            self._require_not_closed()
+            self.require_not_closed()
             if self.connection is not None and (reply := self.connection.go_on()) is not None:
                 self._finish(call, reply)
         except Exception as error:  # noqa: BLE001 - kept in the call
@@ -245,16 +251,16 @@ class Session:
                 self._perform_one(call, only_begin=True)
         finally:
             if call.is_done:
-                self._begun, self._lock.holder.is_over = None, True
-            self._lock.wake_next()
+                self._begun, self.lock.holder.is_over = None, True
+            self.lock.wake_next()
         return call.is_done
 
     def abandon(self, call: Call[Any]) -> None:
         """Give up a call that was begun: no later call may get its reply."""
         if self._begun is call:
             self._lose_left_call("a reply to it was not waited for.")
-            self._begun, self._lock.holder.is_over = None, True
-            self._lock.wake_next()
+            self._begun, self.lock.holder.is_over = None, True
+            self.lock.wake_next()
 
     # The connection.
 
@@ -262,16 +268,16 @@ class Session:
         """Open the connection now, and a new one if the session was lost."""
         holder = Holder()
         try:
-            self._lock.acquire_blocking(holder)
+            self.lock.acquire_blocking(holder)
             if self.connection is None or not self.connection.is_usable:
                 self._open(None)
         finally:
             holder.is_over = True
-            self._lock.wake_next()
+            self.lock.wake_next()
 
     async def connect_async(self) -> None:
         """`connect` without blocking the loop."""
-        lock, holder = self._lock, Holder(asyncio.get_running_loop())
+        lock, holder = self.lock, Holder(asyncio.get_running_loop())
         try:
             await lock.acquire(holder)
             if self.connection is None or not self.connection.is_usable:
@@ -289,28 +295,31 @@ class Session:
     def close(self) -> None:
         """Close the connection, if there is one. The next call opens another."""
         if (connection := self._leave_connection()) is not None:
-            connection.close(CLOSE_REQUEST, wait=not self._lock.is_held_here())
+            connection.close(CLOSE_REQUEST, wait=not self.lock.is_held_here())
 
     async def close_async(self) -> None:
         """`close` without blocking the event loop."""
         if (connection := self._leave_connection()) is not None:
-            await connection.close_async(CLOSE_REQUEST, wait=not self._lock.is_held_here())
+            await connection.close_async(CLOSE_REQUEST, wait=not self.lock.is_held_here())
 
     def _leave_connection(self) -> Connection | None:
         """Detach the connection and return it to be closed, if this process opened it."""
-        self._lock.take_over()
-        self._cut_off = self._lock.holder
+        self.lock.take_over()
+        self._cut_off = self.lock.holder
         connection, self.connection = self.connection, None
         self._loss, self._is_closed, self.episode.is_running = None, True, False
-        if self.way.place is not None:
-            self.way.place.leave()
+        left, self.deferred = self.deferred, deque()  # by an error, or while another is awaited
+        with suppress(IndexError):  # a thread was faster
+            while left:
+                left.popleft().fail(closed_during_call(self.way.url))
+        self.way.leave()
         return connection if connection is not None and connection.is_of_this_process else None
 
     def check(self) -> None:
         """Notice, without waiting, that the server has closed an idle connection."""
         holder = Holder()
         try:
-            if not self._lock.acquire_now(holder):
+            if not self.lock.acquire_now(holder):
                 return  # a call is under way, which notices by itself
             if (connection := self.connection) is not None and connection.is_of_this_process:
                 connection.answer_pings()
@@ -319,7 +328,7 @@ class Session:
                     self._record_loss(connection.ended())
         finally:
             holder.is_over = True
-            self._lock.wake_next()
+            self.lock.wake_next()
 
     def answer_pings(self) -> None:
         """Answer what has arrived on an idle connection."""
@@ -328,10 +337,9 @@ class Session:
 
     def disown(self) -> None:
         """Leave all calls so far, and who holds the lock, to the parent of this fork."""
-        self._lock, self._begun = CallLock(weak_method(self._lose_left_call)), None
-        self._deferred = DeferredCalls()
-        if self.way.place is not None:
-            self.way.place.disown()
+        self.lock, self._begun = CallLock(weak_method(self._lose_left_call)), None
+        self.deferred.clear()
+        self.way.disown()
         if self.connection is not None:
             self.connection.disown()
 
@@ -345,13 +353,13 @@ class Session:
 
     def _opened(self, connection: Connection) -> Connection:
         self.connection, self._loss, self._is_confirmed = connection, None, False
-        self._require_not_closed()
+        self.require_not_closed()
         self.episode.forget()
         return connection
 
     def _prepare_to_open(self, call: Call[Any] | None) -> None:
         """Raise `SessionLostError` if an episode was lost and `call` does not start a new one."""
-        self._require_not_closed()
+        self.require_not_closed()
         if self.connection is not None and self.connection.is_of_this_process:
             self._lose("its connection was dropped.")
         elif self.connection is not None:
@@ -361,13 +369,12 @@ class Session:
             raise self._loss
         register_for_keepalive(self)
 
-    def _require_not_closed(self) -> None:
+    def require_not_closed(self) -> None:
         """Raise `SessionLostError` if the client was closed during the call under way."""
-        if self._lock.holder is self._cut_off:
+        if self.lock.holder is self._cut_off:
             self._drop_connection()
-            if self.way.place is not None:
-                self.way.place.leave()
-            raise session_lost(without_secrets(self.way.url), "it was closed during the call.")
+            self.way.leave()
+            raise closed_during_call(self.way.url)
 
     def _record_loss(self, error: BaseException) -> None:
         """Note that the session is lost if `error` has dropped its connection."""
@@ -379,8 +386,7 @@ class Session:
     def _lose(self, why: str) -> None:
         self.connection = None
         self._loss = session_lost(without_secrets(self.way.url), why)
-        if self.way.place is not None:
-            self.way.place.lose(self.episode, why)
+        self.way.lose(self.episode, why)
         self.episode.is_running = False
 
     def _lose_left_call(self, why: str = "an event loop was closed during a call.") -> None:

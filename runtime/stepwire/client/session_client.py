@@ -144,7 +144,7 @@ class SessionClient(
         why = ""
         if self.status not in ("unused", "closed"):
             why = f"its session is {self.status}, and a session belongs to one client"
-        elif self._session.has_deferred or self._children:
+        elif self._session.deferred or self._children:
             why = "it has calls or sessions that are under way"
         elif self._provider is not None:
             why = "it owns the server that it starts and stops"

@@ -216,7 +216,7 @@ class SessionPool(Generic[ActT, ObsT]):
     def _perform(self, calls: dict[int, Call[Any]]) -> Generator[int, None, None]:
         """Send all calls, then yield each index when its call is done."""
         for call in calls.values():
-            _session(call).require_no_call_here()
+            _session(call).lock.require_not_held_here()
         if any(_session(call).opens_for(call) for call in calls.values()):
             yield from iterated_in_thread(lambda: _settled(calls))
         else:

@@ -15,7 +15,7 @@ from stepwire.client.addresses import (
     websocket_url,
     without_secrets,
 )
-from stepwire.client.errors import InvalidOptionError, UsageError
+from stepwire.client.errors import InvalidOptionError, SessionLostError, UsageError
 from stepwire.client.launch import DockerContainer, module_server, uv_server
 from stepwire.client.options import number
 from stepwire.client.session import Session
@@ -176,6 +176,11 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
         """The WebSocket's address. Starts the server of a client that was made without one."""
         if self._base_url is None:
             self._set_address(_start(self._provider))
+            try:
+                self._session.require_not_closed()
+            except SessionLostError:
+                self._stop_server()
+                raise
         return self._ws_url
 
     def _set_address(self, base_url: str | None) -> None:

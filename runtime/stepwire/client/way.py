@@ -10,6 +10,7 @@ from stepwire.client.connection import Connection
 from stepwire.client.errors import CapacityReachedError
 from stepwire.client.exchange import Exchange
 from stepwire.client.loops import run_in_thread
+from stepwire.client.messages import Episode
 from stepwire.client.options import Options
 from stepwire.client.servers import Place
 from stepwire.client.traces import span_headers
@@ -67,6 +68,28 @@ class Way:
             call.pauses = call.pauses or pauses(self._options.capacity_wait_s)
             return next(call.pauses, None)
         return None
+
+    def is_sought_here(self) -> bool:
+        """Whether a blocking `open` would wait for a session of the pool on the loop that runs."""
+        return self.place is not None and self.place.is_sought_here()
+
+    # What a pool's `Place` is told; nothing for a session without one.
+
+    def confirm(self) -> None:
+        if self.place is not None:
+            self.place.confirm()
+
+    def lose(self, episode: Episode, why: str) -> None:
+        if self.place is not None:
+            self.place.lose(episode, why)
+
+    def leave(self) -> None:
+        if self.place is not None:
+            self.place.leave()
+
+    def disown(self) -> None:
+        if self.place is not None:
+            self.place.disown()
 
     def _target(self) -> Target:
         return Target(self.url, self._options.headers, self._options.connect_timeout_s)

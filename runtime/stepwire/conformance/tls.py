@@ -38,29 +38,32 @@ class TLSContext(ssl.SSLContext):
         """
         ours, theirs = socket.socketpair()
         opened: Future[None] = Future()
-        carrying = self._carry(sock, server_hostname, theirs, opened)
-        threading.Thread(target=asyncio.run, args=[carrying], daemon=True).start()
+
+        def carry() -> None:
+            try:
+                asyncio.run(self._carry(sock, server_hostname, theirs, opened))
+            except BaseException as error:  # noqa: BLE001 - raised below
+                if not opened.done():
+                    opened.set_exception(error)
+
         try:
+            threading.Thread(target=carry, daemon=True).start()
             opened.result()
         except BaseException:
             ours.close()
+            theirs.close()
             raise
         return ours
 
     async def _carry(
         self, sock: socket.socket, host: str, plain: socket.socket, opened: "Future[None]"
     ) -> None:
-        try:
-            limit_s = sock.gettimeout()
-            sock.setblocking(False)
-            reader, writer = await asyncio.open_connection(
-                sock=sock, ssl=self, server_hostname=host, ssl_handshake_timeout=limit_s
-            )
-            plain_reader, plain_writer = await asyncio.open_connection(sock=plain)
-        except BaseException as error:  # noqa: BLE001 - raised by `wrap_socket`
-            plain.close()
-            opened.set_exception(error)
-            return
+        limit_s = sock.gettimeout()
+        sock.setblocking(False)
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=self, server_hostname=host, ssl_handshake_timeout=limit_s
+        )
+        plain_reader, plain_writer = await asyncio.open_connection(sock=plain)
         opened.set_result(None)
         await asyncio.gather(_copy(reader, plain_writer), _copy(plain_reader, writer))
 

@@ -390,25 +390,6 @@ def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     assert "Task was destroyed" in caplog.text  # by asyncio, when nothing holds it any more
 
 
-def test_an_unread_call_outlives_its_loop(rendezvous: Any) -> None:
-    env = NotesEnv(rendezvous.url)
-
-    async def leave() -> Any:
-        held = env.step(NoteAction(text="hold what outlives"))
-        async with NotesEnv(rendezvous.url) as other:
-            await other.step(NoteAction(text="held what outlives"))
-        return held
-
-    loop = asyncio.new_event_loop()
-    held = loop.run_until_complete(leave())
-    loop.close()
-    with NotesEnv(rendezvous.url) as other:
-        other.step(NoteAction(text="release what outlives"))
-    assert held.observation.length == len("hold what outlives")
-    assert env.state().step_count == 1
-    env.close()
-
-
 def test_a_call_on_a_loop_that_does_not_run_any_more_is_not_waited_for(rendezvous: Any) -> None:
     env = NotesEnv(rendezvous.url)
 

@@ -359,6 +359,7 @@ def test_eighteen_thousand_sessions_on_two_servers(start_server: Callable[..., A
         pytest.skip(f"a process may have {files} open files here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # the servers inherit it
     variables = {"MAX_CONCURRENT_ENVS": str(each), "LOG_LEVEL": "warning"}
+    variables["WS_PING_TIMEOUT_S"] = "300"
     servers = [start_server(env=variables) for _ in range(2)]
     with NotesEnvPool(
         [server.url for server in servers],

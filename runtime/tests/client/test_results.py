@@ -8,7 +8,6 @@ import gc
 import json
 import pickle
 import socket
-import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from queue import SimpleQueue
@@ -168,8 +167,7 @@ def test_unread_calls_are_performed_all_the_same(rendezvous: Any, other: Any, en
         if end == "the end of the loop":
             return
         if end == "nothing":
-            for message in (f"held {episode}", f"release {episode}"):
-                await asyncio.to_thread(other, message)
+            await asyncio.to_thread(_release, other, episode)
         closed = env.close()
         if end != "close()":
             await closed
@@ -185,21 +183,25 @@ def test_unread_calls_are_performed_all_the_same(rendezvous: Any, other: Any, en
     assert other(f"journal {episode}").split()[:2] == ["a", "b"]
 
 
+def _release(other: Any, name: str) -> None:
+    for verb in ("held", "release"):
+        other(f"{verb} {name}")
+
+
 _USES = ["read it", "read a later one", "await it", "close()", "await close()", "end the loop"]
 
 
 @pytest.mark.parametrize("use", _USES)
-def test_an_unread_call_that_is_being_performed_holds_nothing_up(
+def test_an_unread_call_that_was_performed_holds_nothing_up(
     rendezvous: Any, other: Any, use: str
 ) -> None:
-    episode = f"background-{use}".replace(" ", "-")
+    episode = f"unread-then-{use}".replace(" ", "-")
 
     async def main() -> str:
         env = NotesEnv(base_url=rendezvous.url)
         env.reset(episode_id=episode)
         held = env.step(NoteAction(text=f"hold {episode}"))
-        await asyncio.to_thread(other, f"held {episode}")
-        threading.Timer(0.1, other, [f"release {episode}"]).start()
+        await asyncio.to_thread(_release, other, episode)
         match use:
             case "read it":
                 return str(held.observation.text)
@@ -215,6 +217,22 @@ def test_an_unread_call_that_is_being_performed_holds_nothing_up(
 
     assert asyncio.run(main()) == f"hold {episode}"
     assert other(f"journal {episode}").startswith(f"hold {episode}")
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.021, 0.022, 0.025, 0.03, 0.05])
+def test_a_result_may_be_read_at_any_moment(server: Any, pause_s: float) -> None:
+    """As the cells of a notebook are run, while the loop has the call to perform."""
+
+    async def main() -> None:
+        for _ in range(5):
+            env = NotesEnv(base_url=server.url)
+            for _ in range(3):
+                step = env.step(HELLO)
+                await asyncio.sleep(pause_s)
+                assert step.reward == 0.5
+            env.close()
+
+    asyncio.run(main())
 
 
 def test_an_unread_call_has_the_context_variables_of_its_maker(server: Any) -> None:
@@ -239,7 +257,7 @@ def test_an_unread_call_has_the_context_variables_of_its_maker(server: Any) -> N
     assert seen.get() == "later"
 
 
-def test_reading_an_unread_call_whose_session_is_being_opened() -> None:
+def test_an_unread_call_whose_session_cannot_be_opened() -> None:
     async def main(listener: socket.socket) -> None:
         env = NotesEnv(base_url=f"ws://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=2)
         step = env.step(HELLO)
@@ -254,8 +272,8 @@ def test_reading_an_unread_call_whose_session_is_being_opened() -> None:
 def test_calls_that_cannot_be_performed_any_more_are_logged(
     server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a busy machine, a thread would begin to perform the call before the loop ends.
-    monkeypatch.setattr("stepwire.client.calls._FLUSH_AFTER_S", 60.0)
+    # On a busy machine, the loop would perform the call before it ends.
+    monkeypatch.setattr("stepwire.client.loops._FLUSH_AFTER_S", 60.0)
 
     async def main() -> None:
         NotesEnv(base_url=server.url).step(HELLO)

@@ -217,8 +217,8 @@ def test_replies_are_never_mixed_between_threads_and_a_loop(server: Any) -> None
 def test_replies_are_never_mixed_between_two_loops(
     server: Any, flush_after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A thread performs calls that nothing awaits after this time.
-    monkeypatch.setattr("stepwire.client.calls._FLUSH_AFTER_S", flush_after_s)
+    # A loop performs calls that nothing awaits after this time, and the other loop's with them.
+    monkeypatch.setattr("stepwire.client.loops._FLUSH_AFTER_S", flush_after_s)
 
     async def steps(env: NotesEnv, loop: int) -> bool:
         messages = [f"{loop}:{step}" for step in range(25)]

@@ -85,7 +85,7 @@ def pool(cluster: Cluster) -> Iterator[NotesEnvPool]:
 @pytest.mark.operating
 class TestBehindHaproxy:
     def test_one_by_one_no_session_is_refused_while_a_place_is_free(self, cluster: Cluster) -> None:
-        with NotesEnvPool(cluster.url, cluster.places) as pool:
+        with NotesEnvPool(cluster.url, cluster.places, connect_timeout_s=_PATIENCE_S) as pool:
             for count in range(1, cluster.places + 1):
                 (result,) = pool.reset(only=[count - 1])
                 assert result.error is None

@@ -63,12 +63,12 @@ def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     npm = shutil.which("npm")
     assert npm
     install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
-    subprocess.run([*install, *_NPM_PACKAGES], check=True, timeout=300)
+    subprocess.run([*install, *_NPM_PACKAGES], check=True, timeout=900)
     return folder / "node_modules"
 
 
 def _run(*command: str) -> str:
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
     return ran.stdout
 

@@ -7,12 +7,15 @@ Usage: python otlp_collector.py PORT
 import gzip
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+_PRINTING = threading.Lock()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,7 +40,8 @@ class Handler(BaseHTTPRequestHandler):
                         "kind": span.kind,
                         "failed": span.status.code == 2,
                     }
-                    print(json.dumps(line), flush=True)
+                    with _PRINTING:  # `print` makes two writes
+                        print(json.dumps(line), flush=True)
         self._answer(ExportTraceServiceResponse().SerializeToString())
 
     def _answer(self, body: bytes) -> None:
