@@ -280,13 +280,9 @@ class Place:
     def find_blocking(self, call: Call[Any] | None, options: Options) -> str:
         """`find` for callers without an event loop, or that block theirs.
 
-        Raises `UsageError` if the search would wait for one on the loop that this blocks.
+        Raises what `require_not_sought_here` does.
         """
-        if self.is_sought_here():
-            raise UsageError(
-                "A session of the same pool looks for a server on this event loop; blocking here "
-                "would block that one forever. Await the result instead."
-            )
+        self.require_not_sought_here()
 
         async def found() -> AsyncGenerator[str, None]:
             yield await self.find(call, options)
@@ -297,6 +293,14 @@ class Place:
     def is_sought_here(self) -> bool:
         """Whether a session of the pool looks for a place on the loop that runs here."""
         return self._servers.are_sought_here()
+
+    def require_not_sought_here(self) -> None:
+        """Raise `UsageError` if looking for a place, blocking, has no end."""
+        if self.is_sought_here():
+            raise UsageError(
+                "A session of the same pool looks for a server on this event loop; blocking here "
+                "would block that one forever. Await the result instead."
+            )
 
     def confirm(self) -> None:
         """Note that the server has answered in the session."""

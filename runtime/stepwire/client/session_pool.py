@@ -218,6 +218,8 @@ class SessionPool(Generic[ActT, ObsT]):
         for call in calls.values():
             _session(call).lock.require_not_held_here()
         if any(_session(call).opens_for(call) for call in calls.values()):
+            for call in calls.values():
+                _session(call).way.require_not_sought_here()
             yield from iterated_in_thread(lambda: _settled(calls))
         else:
             yield from self._perform_on_open_connections(calls)

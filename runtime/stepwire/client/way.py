@@ -73,6 +73,11 @@ class Way:
         """Whether a blocking `open` would wait for a session of the pool on the loop that runs."""
         return self.place is not None and self.place.is_sought_here()
 
+    def require_not_sought_here(self) -> None:
+        """Raise `UsageError` if a blocking `open` would do so."""
+        if self.place is not None:
+            self.place.require_not_sought_here()
+
     # What a pool's `Place` is told; nothing for a session without one.
 
     def confirm(self) -> None:

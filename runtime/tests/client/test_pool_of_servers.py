@@ -4,10 +4,11 @@
 import asyncio
 import resource
 import signal
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stepwire.client.errors import (
     InvalidOptionError,
     LostEpisodesError,
     SessionLostError,
+    UsageError,
 )
 from stepwire.client.server_places import places_of
 from stepwire.testing.servers import PATIENCE_S
@@ -348,6 +350,26 @@ def test_a_server_that_restarts_is_waited_for(
         start_server(port=first.port)
         assert not _errors(waiting.result())
         assert not _errors(perform(lambda: pool.step(_actions(pool))))
+
+
+def test_reading_while_another_session_looks_for_a_place_is_an_error() -> None:
+    async def main(addresses: list[str]) -> None:
+        pool = NotesEnvPool(addresses, 2, connect_timeout_s=2)
+        unread = pool.reset(only=[0])
+        looking = asyncio.ensure_future(_of(pool.reset(only=[1])))
+        await asyncio.sleep(0.1)  # also after the time in which the loop performs what is unread
+        with pytest.raises(UsageError, match="Await the result instead"):
+            _ = unread[0]
+        (result,) = await looking
+        assert isinstance(result.error, ConnectFailedError)
+
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        asyncio.run(main([f"ws://127.0.0.1:{one.getsockname()[1]}" for one in silent]))
+
+
+async def _of(awaitable: Any) -> Any:
+    return await awaitable
 
 
 @pytest.mark.load

@@ -3,7 +3,10 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +14,13 @@ from openenv.core.env_client import EnvClient
 
 from notes_env.client import NotesEnv
 from notes_env.models import NoteAction
-from stepwire.client.errors import CapacityReachedError, ConnectFailedError, InvalidOptionError
+from stepwire.client.errors import (
+    CapacityReachedError,
+    ConnectFailedError,
+    InvalidOptionError,
+    SessionLostError,
+)
+from stepwire.testing.servers import PATIENCE_S
 
 HELLO = NoteAction(text="hello")
 _TOKEN = "s3cret-and-long-enough"
@@ -214,6 +223,48 @@ def test_a_server_that_does_not_become_ready_is_stopped(server: Any) -> None:
     with pytest.raises(TimeoutError, match="not ready"):
         client.reset()
     assert provider.calls == ["start mine", "stop"]
+
+
+def test_closing_while_the_server_is_started_stops_it(server: Any) -> None:
+    starting, may_start = threading.Event(), threading.Event()
+
+    class Slow(ContainerProvider):
+        def start_container(self, image: str = "mine", **_: Any) -> str:
+            starting.set()
+            may_start.wait(PATIENCE_S)
+            return super().start_container(image)
+
+    provider = Slow(server.url)
+    client = NotesEnv(provider=provider)
+    with ThreadPoolExecutor(1) as threads:
+        using = threads.submit(client.reset)
+        assert starting.wait(PATIENCE_S)
+        client.close()
+        may_start.set()
+        with pytest.raises(SessionLostError, match="closed during the call"):
+            using.result(PATIENCE_S)
+    assert provider.calls[-1] == "stop"
+    assert client.status == "closed"
+
+
+def test_calls_that_closing_left_are_not_performed_in_another_session(server: Any) -> None:
+    class LeftError(Exception):
+        pass
+
+    async def main() -> None:
+        client = NotesEnv(server.url)
+        with suppress(LeftError):
+            async with client:
+                left = client.reset()
+                raise LeftError
+        assert client.status == "closed"
+        for _ in range(3):  # longer than the time in which the loop performs what is unread
+            await asyncio.sleep(0.02)
+        with pytest.raises(SessionLostError, match="closed during the call"):
+            await left
+        assert client.status == "closed"
+
+    asyncio.run(main())
 
 
 def test_a_stop_that_fails_may_be_tried_again(server: Any) -> None:
