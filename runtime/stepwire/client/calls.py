@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`Call`: one request of a client and, once performed, its result or its failure."""
 
+import asyncio
 import inspect
 import logging
 import random
@@ -29,6 +30,7 @@ class Call(Generic[ResultT]):
     error: BaseException | None = None
     pauses: Iterator[float] | None = None  # of the session, between its attempts
     asked_at: float | None = None  # for a place on one of several servers; monotonic
+    loop: asyncio.AbstractEventLoop | None = None  # on which it was made, if it is deferred
     _coroutine: Coroutine[Any, Any, ResultT] | None = None
     _unread: "_UnreadFailure | None" = None
     _result: ResultT

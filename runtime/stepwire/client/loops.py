@@ -26,7 +26,7 @@ _LOOK_AGAIN_S = 1.0  # whether a loop has been closed, which nothing announces
 
 
 class _Flushable(Protocol):
-    def flush_unawaited(self) -> bool: ...
+    def flush_unawaited(self, loop: asyncio.AbstractEventLoop) -> None: ...
     async def flush_async(self) -> None: ...
 
 
@@ -97,11 +97,11 @@ def iterated_in_thread(
 
 
 def flush_soon(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
-    """Have `session.flush_unawaited()` called on this running loop until it returns true.
+    """Have `session.flush_unawaited(loop)` called on this running loop after 20 ms.
 
     Before the loop is closed, `session.flush_async()` is awaited.
     """
-    loop.call_later(_FLUSH_AFTER_S, _flush_unawaited, loop, session)
+    loop.call_later(_FLUSH_AFTER_S, session.flush_unawaited, loop)
     if loop not in _loops:
         sessions: WeakSet[_Flushable] = WeakSet()
         generator = _flush_on_shutdown(sessions)
@@ -109,11 +109,6 @@ def flush_soon(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
             generator.__anext__().send(None)  # a started generator is one that the loop knows
         _loops[loop] = (sessions, generator)
     _loops[loop][0].add(session)
-
-
-def _flush_unawaited(loop: asyncio.AbstractEventLoop, session: _Flushable) -> None:
-    if not session.flush_unawaited():
-        loop.call_later(_FLUSH_AFTER_S, _flush_unawaited, loop, session)
 
 
 async def _flush_on_shutdown(sessions: "WeakSet[_Flushable]") -> AsyncGenerator[None, None]:

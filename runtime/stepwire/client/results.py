@@ -4,8 +4,9 @@
 `env.step(action)` looks the same in a notebook, which reads the result, and in a coroutine, which
 awaits it. So on a running event loop the call is only deferred, and a pending result is returned.
 Awaiting that performs the call without blocking the loop, and reading it performs the call on the
-spot. A call whose result is neither awaited nor read is performed soon after, which blocks the loop
-as reading does. The calls of one client are performed in the order in which they were made.
+spot. A call whose result is neither awaited nor read is performed by the loop soon after; this
+blocks it, as reading does, unless the client's last call was awaited. The calls of one client are
+performed in the order in which they were made.
 
 States are of whatever class the author declared, and awaiting needs a method of the class. So a
 state becomes an instance of a subclass that is made on the spot, has the name of the author's

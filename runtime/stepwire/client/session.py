@@ -75,8 +75,6 @@ class Session:
             return "lost"
         return "closed" if self._is_closed else "unused"
 
-    # Performing calls.
-
     def perform_up_to(self, call: Call[Any]) -> None:
         """Perform the calls that were deferred before `call`, and `call`; blocks."""
         deferred, holder = self.deferred, Holder()
@@ -121,22 +119,26 @@ class Session:
 
     def defer(self, call: Call[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Leave a call to the running loop, unless its result is awaited or read soon."""
+        call.loop = loop
         self.deferred.append(call)
         if self._flushing_loop is not loop:  # once for all calls of the next 20 ms
             self._flushing_loop = loop
             flush_soon(loop, self)
 
-    def flush_unawaited(self) -> bool:
-        """Perform deferred calls that nothing awaits, blocking as reading their results would.
+    def flush_unawaited(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Perform deferred calls that nothing awaits: as a task if the last call was awaited.
 
-        Does nothing and returns false while another call is under way.
+        Otherwise blocking, as reading results does: one that is read next finds no call under way.
         """
-        if self.lock.is_held() or self.way.is_sought_here():
-            return False
         self._flushing_loop = None
-        if unawaited := [c for c in [*self.deferred] if not c.is_awaited]:  # threads change it
-            self.perform_up_to(unawaited[-1])
-        return True
+        # Of a copy: threads change it. Not those of another loop, which this end would cancel.
+        if unawaited := [c for c in [*self.deferred] if c.loop is loop and not c.is_awaited]:
+            is_awaited = self.connection is not None and self.connection.driver is not None
+            if is_awaited or self.lock.is_held() or self.way.is_sought_here():
+                # What it waits for keeps the task. Kept elsewhere, it would outlive a closed loop.
+                loop.create_task(self.perform_up_to_async(unawaited[-1]))
+            else:
+                self.perform_up_to(unawaited[-1])
 
     def flush(self) -> None:
         """Perform all deferred calls, blocking. Does nothing while a call is awaited here."""
@@ -151,8 +153,7 @@ class Session:
     def __del__(self) -> None:
         if self.deferred:
             logger.error(
-                "Calls to %s were never performed (%d): they were made on an event loop that ended "
-                "before their results were awaited or read.",
+                "Calls to %s were never performed (%d): their event loop ended before.",
                 without_secrets(self.way.url),
                 len(self.deferred),
             )
@@ -308,10 +309,9 @@ class Session:
         self._cut_off = self.lock.holder
         connection, self.connection = self.connection, None
         self._loss, self._is_closed, self.episode.is_running = None, True, False
-        left, self.deferred = self.deferred, deque()  # by an error, or while another is awaited
-        with suppress(IndexError):  # a thread was faster
-            while left:
-                left.popleft().fail(closed_during_call(self.way.url))
+        for call in [*self.deferred]:  # after an error, or while another call is awaited
+            call.fail(closed_during_call(self.way.url))
+        self.deferred = deque()
         self.way.leave()
         return connection if connection is not None and connection.is_of_this_process else None
 

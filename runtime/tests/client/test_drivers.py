@@ -358,18 +358,20 @@ def test_faults_on_a_loop_that_cannot_watch_sockets(rendezvous: Any, silent: str
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _LikeProactor])
+@pytest.mark.parametrize("how", ["awaited", "left to the loop"])
 def test_a_loop_that_is_closed_during_a_call_leaves_the_client_usable(
     rendezvous: Any,
     make_loop: Callable[[], asyncio.AbstractEventLoop],
+    how: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     env = NotesEnv(rendezvous.url, message_timeout_s=PATIENCE_S)
-    word = f"what {make_loop.__name__} left"
+    word = f"{how} of {make_loop.__name__}"
 
     async def leave() -> Any:
         await env.reset()
         held = env.step(NoteAction(text=f"hold {word}"))
-        task = asyncio.ensure_future(held)
+        task = asyncio.ensure_future(held) if how == "awaited" else None
         async with NotesEnv(rendezvous.url) as other:
             await other.step(NoteAction(text=f"held {word}"))
         return held, task

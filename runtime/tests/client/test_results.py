@@ -219,6 +219,19 @@ def test_an_unread_call_that_was_performed_holds_nothing_up(
     assert other(f"journal {episode}").startswith(f"hold {episode}")
 
 
+def test_an_unread_call_after_an_awaited_one_does_not_block_the_loop(
+    rendezvous: Any, other: Any
+) -> None:
+    async def use(env: NotesEnv) -> str:
+        await env.reset()
+        held = env.step(NoteAction(text="hold without blocking"))
+        for verb in ("held", "release"):
+            await asyncio.to_thread(other, f"{verb} without blocking")
+        return str((await held).observation.text)
+
+    assert on_a_loop(rendezvous.url, use) == "hold without blocking"
+
+
 @pytest.mark.parametrize("pause_s", [0.0, 0.02, 0.021, 0.022, 0.025, 0.03, 0.05])
 def test_a_result_may_be_read_at_any_moment(server: Any, pause_s: float) -> None:
     """As the cells of a notebook are run, while the loop has the call to perform."""
