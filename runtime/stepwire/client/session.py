@@ -152,11 +152,8 @@ class Session:
 
     def __del__(self) -> None:
         if self.deferred:
-            logger.error(
-                "Calls to %s were never performed (%d): their event loop ended before.",
-                without_secrets(self.way.url),
-                len(self.deferred),
-            )
+            url, count = without_secrets(self.way.url), len(self.deferred)
+            logger.error("Calls to %s were never performed (%d): their loop ended.", url, count)
 
     # One call.
 
@@ -309,9 +306,10 @@ class Session:
         self._cut_off = self.lock.holder
         connection, self.connection = self.connection, None
         self._loss, self._is_closed, self.episode.is_running = None, True, False
-        for call in [*self.deferred]:  # after an error, or while another call is awaited
+        left, self.deferred = self.deferred, deque()  # after an error, or while one is awaited
+        for call in [*left]:
             call.fail(closed_during_call(self.way.url))
-        self.deferred = deque()
+        left.clear()
         self.way.leave()
         return connection if connection is not None and connection.is_of_this_process else None
 
