@@ -369,7 +369,7 @@ class Session:
 
     def require_not_closed(self) -> None:
         """Raise `SessionLostError` if the client was closed during the call under way."""
-        if self.lock.holder is self._cut_off:
+        if self.lock.holder is self._cut_off and not self._cut_off.is_over:
             self._drop_connection()
             self.way.leave()
             raise closed_during_call(self.way.url)

@@ -202,6 +202,10 @@ def test_its_address_and_sessions_are_those_of_the_started_server(server: Any) -
         child.close()
         assert "stop" not in provider.calls
     assert provider.calls.count("start mine") == 1
+    with env.new_session() as child:  # this starts it again
+        assert child.reset().reward is not None
+    env.close()
+    assert provider.calls == ["start mine", "wait True", "stop"] * 2
 
 
 def test_a_provider_that_does_not_know_what_to_start_is_named(server: Any) -> None:
