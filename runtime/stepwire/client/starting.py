@@ -52,11 +52,10 @@ class StartingClient(EnvClient[ActT, ObsT, StateT]):
 
     @classmethod
     def require_server(cls, base_url: str | None, provider: Any) -> None:
-        """Raise `InvalidOptionError` without an address or a provider, or for what is none."""
+        """Raise `InvalidOptionError` without an address or a provider, or for a name or a class."""
         if provider is None and base_url is None:
             raise InvalidOptionError(f"{cls.__name__} needs a `base_url` or a `provider`.")
-        starts = (getattr(provider, name, None) for name in ("start_container", "start"))
-        if provider is not None and (isinstance(provider, type) or not any(map(callable, starts))):
+        if isinstance(provider, str | type):
             raise InvalidOptionError(
                 "`provider` must be an object of one of the framework's provider classes, not "
                 f"{provider!r:.100}."
