@@ -78,7 +78,7 @@ class Way:
         if self.place is not None:
             self.place.require_not_sought_here()
 
-    # What a pool's `Place` is told; nothing for a session without one.
+    # What the `Place` of a pool's session is told. Other sessions have no place.
 
     def confirm(self) -> None:
         if self.place is not None:
